@@ -256,9 +256,12 @@ topic_tests = st.one_of(
     regexes.map(Regex),
 )
 paths = st.just(("a",)) | st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(tuple)
+field_terms: st.SearchStrategy[Node] = st.builds(
+    Term, st.builds(TermTarget, st.just("field"), paths), value_tests
+)
 terms: st.SearchStrategy[Node] = st.one_of(
     st.builds(Term, st.just(TermTarget("text")), free_tests),
-    st.builds(Term, st.builds(TermTarget, st.just("field"), paths), value_tests),
+    field_terms,
     st.builds(Term, st.just(TermTarget("key")), value_tests),
     st.builds(
         Term,
@@ -270,12 +273,20 @@ terms: st.SearchStrategy[Node] = st.one_of(
     st.builds(Term, st.just(TermTarget("time")), time_tests),
     st.just(Everything()),
 )
-nodes: st.SearchStrategy[Node] = st.recursive(
-    terms,
-    lambda inner: st.one_of(
-        inner.map(Not),
-        st.lists(inner, min_size=2, max_size=3).map(lambda children: joined(And, children)),
-        st.lists(inner, min_size=2, max_size=3).map(lambda children: joined(Or, children)),
-    ),
-    max_leaves=4,
-)
+
+
+def nodes_of(terms: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    """Queries of a few such terms."""
+    return st.recursive(
+        terms,
+        lambda inner: st.one_of(
+            inner.map(Not),
+            st.lists(inner, min_size=2, max_size=3).map(lambda children: joined(And, children)),
+            st.lists(inner, min_size=2, max_size=3).map(lambda children: joined(Or, children)),
+        ),
+        max_leaves=4,
+    )
+
+
+nodes = nodes_of(terms)
+field_nodes = nodes_of(field_terms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,20 +13,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.storage.record_batch import Record
+from mainstem.log.storage.record_batch import Record, assign_offsets, build
 from mainstem.search.compare import differences
 from mainstem.search.facets import FIELDS_MAX, VALUE_CHARACTERS_MAX, FacetCounts, FieldCounts
+from mainstem.search.ipc import ScanCounts, Unit
+from mainstem.search.local.scan import CompiledQuery, ScanTask, scan_unit
 from mainstem.search.match import field_counter
+from mainstem.search.match.divided_counter import DividedCounter, has_only_field_terms
 from mainstem.search.match.event_view import UNREAD, EventView
 from mainstem.search.match.field_counter import PAYLOADS_MAX, FieldValueCounter
 from mainstem.search.match.matcher import Matcher
-from mainstem.search.query.ast import Term, TermTarget, Text
+from mainstem.search.query.ast import Node, Term, TermTarget, Text
 from mainstem.search.query.format import format_query
+from mainstem.search.query.parser import parse
 from mainstem.search.text import payload
 from mainstem.search.text.numbers import SpelledNumber, canonical, number_of
 from tests.scenarios import flights
 from tests.search import reference
-from tests.search.strategies import NOW_MS, SPELLINGS, records
+from tests.search.strategies import NOW_MS, SPELLINGS, field_nodes, records
 
 ReferenceCounts = dict[str, Counter[Any]]
 
@@ -139,6 +144,28 @@ def test_numbers_have_the_same_canonical_spelling_if_they_are_equal(first: str, 
         assert canonical(int(number)) == spelling
 
 
+@settings(max_examples=60, deadline=None)
+@given(field_nodes.filter(has_only_field_terms), st.lists(records, min_size=1, max_size=6))
+@example(parse("a:1"), [event('{"a":1}'), event('{"a":true}'), event('{"a":1.0}'), event('{"a":"1"}')])
+@example(parse("a:1"), [event('{"a":true}'), event('{"a":1}'), event('{"a":[1,2]}'), event('{"a":1.0}')])
+@example(parse("NOT a:1 b:*"), [event('{"a":1,"b":2}'), event('{"a":2,"b":null}'), event('{"a":3,"b":4}')])
+@example(parse("a.b:1 OR c:null"), [event('{"a":{"b":1},"c":2}'), event('{"a":"{}","c":null}'), event(None)])
+@example(parse("NOT b:1"), [event('{"a":1}', key=b"k"), event('{"b":1}'), event("[1]"), event("x", key=b"")])
+def test_events_counted_apart_are_those_that_match_and_the_rest(node: Node, events: list[Record]) -> None:
+    events = events + events[::-1]
+    selection, baseline = FieldValueCounter(), FieldValueCounter()
+    divided = DividedCounter(node, Matcher(node, NOW_MS).check, selection, baseline)
+    matches = sum(divided.add("orders", 0, part) for part in (events[:1], events[1:4], events[4:]))
+    sides: tuple[list[Record], list[Record]] = [], []
+    for record in events:
+        sides[reference.matches(node, "orders", 0, record, NOW_MS)].append(record)
+    assert matches == len(sides[True])
+    for counter, side in ((selection, sides[True]), (baseline, sides[False])):
+        counts = FacetCounts()
+        counts.merge(counter.counts())
+        assert by_value(counts) == reference_counts(side)
+
+
 def test_values_too_long_to_be_shown_are_cut() -> None:
     long = "9" * (VALUE_CHARACTERS_MAX + 1)
     counts = counted([event(f'{{"n":{long}}}'), event(f'{{"n":"{long}"}}'), event(f'{{"n":1.{"0" * 300}}}')])
@@ -175,7 +202,7 @@ def test_equal_numbers_are_compared_whatever_their_spelling() -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The payloads that a counter has decoded, in whatever way."""
     payloads: list[bytes] = []
-    for kind in (field_counter._StrictFields, field_counter._SelectedFields):
+    for kind in (field_counter.StrictFields, field_counter._SelectedFields):
         real = kind.decode
 
         def decode(self: Any, values: Sequence[bytes], real: Any = real) -> Any:
@@ -222,3 +249,41 @@ def test_a_query_decodes_only_the_fields_that_it_tests() -> None:
         assert matcher.check(view) is matches
         assert len(msgspec.structs.astuple(view.fields)) == 2
         assert view._tree is UNREAD
+
+
+def test_a_comparison_with_the_rest_decodes_a_payload_once_to_test_and_to_count_it(
+    tmp_path: Path, decoded: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = flights.sample()[:600]
+    batch = build([(None, line, (), NOW_MS) for line in lines])
+    assign_offsets(memoryview(batch), 0, 0, None)
+    path = tmp_path / f"{0:020}.log"
+    path.write_bytes(batch)
+    query = CompiledQuery("carrier:UA", NOW_MS, None, None, "NOT carrier:UA")
+    tested: list[EventView] = []
+    monkeypatch.setattr(query, "check", tested.append)
+    selection, baseline = FieldValueCounter(), FieldValueCounter()
+    result = scan_unit(
+        Unit("flights", 0, str(path), 0, len(batch), 0, len(lines)),
+        query,
+        ScanTask(
+            True,
+            1 << 31,
+            1 << 31,
+            return_rows=False,
+            value_counter=selection,
+            on_matches=lambda rows: None,
+            on_damage=lambda offset, reason: None,
+            is_cancelled=lambda: False,
+            should_pause=lambda: False,
+            on_progress=lambda result: None,
+            so_far=ScanCounts(),
+            baseline_counter=baseline,
+        ),
+    )
+    united = sum(json.loads(line)["carrier"] == "UA" for line in lines)
+    assert (result.matches, result.baseline_matches) == (united, len(lines) - united)
+    assert selection.counts()["carrier"].texts == {"UA": united}
+    assert sum(baseline.counts()["carrier"].texts.values()) == len(lines) - united
+    assert tested == [], "no event is decoded to be tested"
+    assert decoded == [], "no event is decoded again to be counted"

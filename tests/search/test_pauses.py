@@ -15,6 +15,7 @@ import pytest
 
 from mainstem.clock import LoopClock
 from mainstem.log.storage.record_batch import assign_offsets, build
+from mainstem.search.facets import FieldCounts
 from mainstem.search.ipc import (
     VALUES_A_REPLY,
     Paused,
@@ -26,6 +27,7 @@ from mainstem.search.ipc import (
     ValueCounts,
 )
 from mainstem.search.local.scan import PAUSE_EVENTS, CompiledQuery, ScanTask, scan_unit
+from mainstem.search.match.field_counter import FieldValueCounter
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import INTERACTIVE_S, JobGroup
 
@@ -59,8 +61,17 @@ class Scanned:
         self.counts = ScanCounts()
 
 
-def scan_in_slices(unit: Unit, query: str, *, newest_first: bool, pause: Callable[[int], bool]) -> Scanned:
-    """Scan a unit to its end. `pause`: whether to pause at the place with this number."""
+def scan_in_slices(
+    unit: Unit,
+    query: str,
+    *,
+    newest_first: bool,
+    pause: Callable[[int], bool],
+    baseline: str | None = None,
+    counters: tuple[FieldValueCounter, FieldValueCounter] | None = None,
+) -> Scanned:
+    """Scan a unit to its end. `pause`: whether to pause at the place with this number. `counters`: count the
+    values of the query's and of the baseline's matches, instead of returning rows."""
     scanned, rest, places = Scanned(), unit, 0
 
     def should_pause() -> bool:
@@ -73,16 +84,17 @@ def scan_in_slices(unit: Unit, query: str, *, newest_first: bool, pause: Callabl
             newest_first,
             NO_LIMIT,
             NO_LIMIT,
-            return_rows=True,
-            value_counter=None,
+            return_rows=counters is None,
+            value_counter=counters[0] if counters else None,
             on_matches=lambda rows: scanned.offsets.extend(row[0] for row in rows),
             on_damage=lambda offset, _: scanned.damage.append(offset),
             is_cancelled=lambda: False,
             should_pause=should_pause,
             on_progress=lambda result: None,
             so_far=scanned.counts,
+            baseline_counter=counters[1] if counters else None,
         )
-        result = scan_unit(rest, CompiledQuery(query, 0, None, None), task)
+        result = scan_unit(rest, CompiledQuery(query, 0, None, None, baseline), task)
         scanned.counts = result.counts()
         scanned.slices += 1
         if result.rest is None:
@@ -107,6 +119,29 @@ def test_a_scan_that_pauses_wherever_it_can_finds_what_one_without_pauses_finds(
         assert paused.damage == whole.damage
         assert paused.counts == whole.counts
     assert bool(whole.damage) == damaged
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize(("query", "baseline"), [("n:<150", "NOT n:<150"), ("word", "NOT word")])
+def test_events_counted_apart_are_the_same_wherever_the_scan_pauses(
+    tmp_path: Path, query: str, baseline: str, newest_first: bool
+) -> None:
+    unit = write_unit(tmp_path, 6, 2 * PAUSE_EVENTS + 5, damaged=True)
+
+    def scan(pause: Callable[[int], bool]) -> tuple[int, ScanCounts, list[dict[str, FieldCounts]]]:
+        counters = FieldValueCounter(), FieldValueCounter()
+        scanned = scan_in_slices(
+            unit, query, newest_first=newest_first, pause=pause, baseline=baseline, counters=counters
+        )
+        return scanned.slices, scanned.counts, [counter.counts() for counter in counters]
+
+    slices, counts, values = scan(lambda _: False)
+    assert slices == 1
+    assert counts.matches + counts.baseline_matches == counts.events > 0
+    for pause in (lambda _: True, lambda place: place % 3 == 0):
+        slices, *paused = scan(pause)
+        assert slices > 3
+        assert paused == [counts, values]
 
 
 def test_a_scan_can_pause_after_256_events_and_after_each_batch_it_decodes(

@@ -23,6 +23,7 @@ from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import BatchHeader, Record, crc_matches, decompressed, records_in
 from mainstem.search.blocks.batches import LocatedBatch, MappedRange, locate_batches
 from mainstem.search.ipc import Row, ScanCounts, Unit
+from mainstem.search.match.divided_counter import DividedCounter, has_only_field_terms
 from mainstem.search.match.event_view import EventView
 from mainstem.search.match.field_counter import FieldValueCounter
 from mainstem.search.match.matcher import Matcher, either
@@ -61,6 +62,8 @@ class CompiledQuery:
         self.baseline_check = None
         if baseline is not None and not self.rest_is_baseline:
             self.baseline_check = self.matcher.check_of(parse(baseline))
+        self.divides_by_fields = self.rest_is_baseline and has_only_field_terms(self.node)
+        """Whether a test of decoded payloads suffices to say which of both an event matches."""
         self._since_ms, self._until_ms = since_ms, until_ms
         self.any_time = since_ms is None and until_ms is None
         """Whether the request includes records of any time."""
@@ -220,6 +223,10 @@ class _UnitScan:
         """Positions of batches after which the scan does not pause: the rest must begin and end with whole
         batches, or the damage would be seen differently."""
         self.result = ScanResult.after(task.so_far)
+        self._divided: DividedCounter | None = None
+        selection, baseline = task.value_counter, task.baseline_counter
+        if selection and baseline and selection.counts_all_fields and query.divides_by_fields:
+            self._divided = DividedCounter(query.node, query.check, selection, baseline)
 
     def search(self, group: Sequence[LocatedBatch]) -> bool:
         """Search adjacent batches. True: the limit of matches or of bytes is reached, or the scan has paused;
@@ -343,6 +350,8 @@ class _UnitScan:
     def _search_records(self, batch: LocatedBatch, records: Sequence[Record]) -> bool:
         """Search the records of a batch. True: the limit of matches or of bytes is reached, or the scan has
         paused."""
+        if self._divided is not None:
+            return self._divide_records(self._divided, batch, records)
         unit, query, task, result = self._unit, self._query, self._task, self.result
         low, high, topic, partition = unit.low, unit.high, unit.topic, unit.partition
         may_pass, check, baseline_check = query.is_in_time_range, query.check, query.baseline_check
@@ -383,6 +392,28 @@ class _UnitScan:
                 for record in matches
             ]
         return result.stopped_at is not None or result.rest is not None
+
+    def _divide_records(
+        self, divided: DividedCounter, batch: LocatedBatch, records: Sequence[Record]
+    ) -> bool:
+        """Count the matches of the query and the other records of a batch. True: the scan has paused."""
+        unit, query, result = self._unit, self._query, self.result
+        low, high = unit.low, unit.high
+        wanted = [record for record in records if low <= record.offset < high]
+        if self._task.newest_first:
+            wanted.reverse()
+        for start in range(0, len(wanted), PAUSE_EVENTS):
+            some = wanted[start : start + PAUSE_EVENTS]
+            result.events += len(some)
+            offset = some[-1].offset
+            if not query.any_time:
+                some = list(filter(query.is_in_time_range, some))
+            matches = divided.add(unit.topic, unit.partition, some)
+            result.matches += matches
+            result.baseline_matches += len(some) - matches
+            if self._pauses_within(batch, offset):
+                return True
+        return False
 
 
 def _row_bytes(record: Record) -> int:

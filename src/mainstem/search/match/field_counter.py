@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
     return text[:VALUE_CHARACTERS_MAX]
 
 
-class _StrictFields:
+class StrictFields:
     """Decodes objects with exactly the names of an example, and with integers and strings, or null, where it
     has them: twice as fast as to a dict, and the types of most values need no look at each of them."""
 
@@ -105,7 +105,9 @@ class _StrictFields:
             forbid_unknown_fields=True,
             gc=False,
         )
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row, float_hook=SpelledNumber)
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row, float_hook=SpelledNumber)
+        self.decode_row = decoder.decode
+        """Decodes one payload. Raises NOT_JSON, also if it is no such object."""
 
     @classmethod
     def like(cls, example: Any) -> Self | None:
@@ -124,7 +126,7 @@ class _StrictFields:
 
     def decode(self, payloads: Sequence[bytes]) -> tuple[list[Any], list[bytes]]:
         """The rows of the payloads, and the payloads that are no such objects."""
-        decode = self._decoder.decode
+        decode = self.decode_row
         rows, others = list[Any](), list[bytes]()
         for value in payloads:
             try:
@@ -132,6 +134,14 @@ class _StrictFields:
             except NOT_JSON:
                 others.append(value)
         return rows, others
+
+    def column(self, name: str) -> tuple[str, bool] | None:
+        """The attribute that rows have for a name, and whether different values of it may be equal, as 1 and
+        true; None: the objects have no such name."""
+        if name not in self._names:
+            return None
+        number = self._names.index(name)
+        return f"f{number}", self._kinds[number] is _UNKNOWN
 
     def columns(self, rows: Sequence[Any]) -> _Columns:
         """Each name with the values that the rows have for it."""
@@ -170,7 +180,7 @@ class FieldValueCounter:
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self._columns = {name: _Column() for name in names}
-        self._is_open = not names
+        self.counts_all_fields = not names
         self._paths: dict[_Path, _Column] = {}
         targets = list(map(_target, names))
         for name, target in zip(names, targets, strict=True):
@@ -179,18 +189,52 @@ class FieldValueCounter:
         self._inner_paths = {path[:end] for path in self._paths for end in range(len(path))}
         outermost = [path[0] for path in self._paths]
         self._selected = _SelectedFields(outermost) if names and all(map(is_plain_name, outermost)) else None
-        self._strict: _StrictFields | None = None
+        self._strict: StrictFields | None = None
         self._shapes_left = SHAPES_MAX
         self._payloads: list[bytes] = []
         self._payload_bytes = 0
+        self._rows: list[Any] = []
+        self._rows_strict: StrictFields | None = None
+        self._row_bytes = 0
 
     def counts(self) -> dict[str, FieldCounts]:
         """The counts of each field."""
         self._add_payloads()
+        self._add_rows()
         return {name: column.counts() for name, column in self._columns.items()}
 
     def add(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         """Count the values of events of one partition."""
+        self._add_envelopes(topic, partition, records)
+        if not self.counts_all_fields and not self._paths:
+            return
+        payloads = [record.value for record in records if record.value is not None]
+        self._payloads += payloads
+        self._payload_bytes += sum(map(len, payloads))
+        if len(self._payloads) >= PAYLOADS_MAX or self._payload_bytes >= PAYLOAD_BYTES_MAX:
+            self._add_payloads()
+
+    def add_rows(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[Record],
+        strict: StrictFields,
+        rows: Sequence[Any],
+    ) -> None:
+        """Count the values of events of one partition, whose payloads are decoded to these rows. The counter
+        must count all fields."""
+        self._add_envelopes(topic, partition, records)
+        if strict is not self._rows_strict:
+            self._add_rows()
+            self._rows_strict = strict
+        self._rows += rows
+        self._row_bytes += sum([len(record.value or b"") for record in records])
+        if len(self._rows) >= PAYLOADS_MAX or self._row_bytes >= PAYLOAD_BYTES_MAX:
+            self._add_rows()
+
+    def _add_envelopes(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        """Count everything but the payloads."""
         if not records:
             return
         for name, value in (("topic", topic), ("partition", str(partition))):
@@ -202,13 +246,13 @@ class FieldValueCounter:
         for record in records:
             if record.headers:
                 self._add_headers(record)
-        if not self._is_open and not self._paths:
-            return
-        payloads = [record.value for record in records if record.value is not None]
-        self._payloads += payloads
-        self._payload_bytes += sum(map(len, payloads))
-        if len(self._payloads) >= PAYLOADS_MAX or self._payload_bytes >= PAYLOAD_BYTES_MAX:
-            self._add_payloads()
+
+    def _add_rows(self) -> None:
+        """Count the values of the rows that were collected."""
+        rows, self._rows, self._row_bytes = self._rows, [], 0
+        if rows:
+            assert self._rows_strict is not None, "rows are of strict fields"
+            self._add_columns(self._rows_strict.columns(rows))
 
     def _add_payloads(self) -> None:
         """Decode the payloads that were collected, and count their values."""
@@ -217,16 +261,19 @@ class FieldValueCounter:
             self._shapes_left -= 1
             example = json_of(payloads.pop(0))
             self._add_values((), [] if example is msgspec.UNSET else [example])
-            self._strict = _StrictFields.like(example)
+            self._strict = StrictFields.like(example)
         known_fields = self._strict if self._selected is None else self._selected
         others: Sequence[bytes] = payloads
         if known_fields is not None:
             rows, others = known_fields.decode(payloads)
-            for name, kinds, values in known_fields.columns(rows) if rows else ():
-                self._add_values((name,), values, kinds)
+            self._add_columns(known_fields.columns(rows) if rows else ())
         self._add_values((), [tree for tree in map(json_of, others) if tree is not msgspec.UNSET])
         if 2 * len(others) > len(payloads):
             self._strict = None  # most objects have other names now
+
+    def _add_columns(self, columns: _Columns) -> None:
+        for name, kinds, values in columns:
+            self._add_values((name,), values, kinds)
 
     def _add_headers(self, record: Record) -> None:
         for header, text in {(name, _text(value)) for name, value in record.headers if value is not None}:
@@ -258,7 +305,7 @@ class FieldValueCounter:
         self, path: _Path, objects: Sequence[dict[str, Any]]
     ) -> Iterator[tuple[_Path, Sequence[Any], Set[Any]]]:
         """The fields of the objects at a path, each with its values in objects of one shape."""
-        if not self._is_open and path not in self._inner_paths:
+        if not self.counts_all_fields and path not in self._inner_paths:
             return
         shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for value in objects:
@@ -294,7 +341,7 @@ class FieldValueCounter:
     def _column_at(self, path: _Path) -> _Column | None:
         """The column of a field of the payload; None: it is not counted."""
         column = self._paths.get(path)
-        if column is None and self._is_open and path:
+        if column is None and self.counts_all_fields and path:
             column = self._column(format_path(path))
             if column is not None:
                 self._paths[path] = column
@@ -302,7 +349,7 @@ class FieldValueCounter:
 
     def _column(self, name: str) -> _Column | None:
         column = self._columns.get(name)
-        if column is None and self._is_open and len(self._columns) < FIELDS_MAX:
+        if column is None and self.counts_all_fields and len(self._columns) < FIELDS_MAX:
             column = self._columns[name] = _Column()
         return column
 

@@ -288,7 +288,7 @@ def _local_regex(pattern: str) -> EventCheck:
 
 def _field(path: tuple[str, ...], test: Test, reader: QueryFieldReader) -> EventCheck:
     attribute, rest = reader.attributes.get(path[0]), path[1:]
-    passes = _at_path(test)
+    passes = at_path(test)
     scalar_passes = None if rest or isinstance(test, Exists) else scalar_test(test)
 
     def check(view: EventView) -> bool:
@@ -309,7 +309,8 @@ def _field(path: tuple[str, ...], test: Test, reader: QueryFieldReader) -> Event
     return check
 
 
-def _at_path(test: Test) -> Callable[[Any, tuple[str, ...]], bool]:
+def at_path(test: Test) -> Callable[[Any, tuple[str, ...]], bool]:
+    """Whether some value at the end of a path into decoded JSON passes the test."""
     if isinstance(test, Exists):
         return path_exists
     scalar_passes = scalar_test(test)
