@@ -44,7 +44,7 @@ class DeletedFiles:
 
     def close(self, descriptor: int) -> None:
         """Close the descriptor: in the thread, if its file is deleted."""
-        if not os.fstat(descriptor).st_nlink and self._has_room():
+        if self._has_room() and _is_deleted(descriptor):
             self._waiting.add(self._thread.submit(os.close, descriptor))
         else:
             os.close(descriptor)
@@ -57,3 +57,11 @@ class DeletedFiles:
         """Wait until all are closed. Later calls need no thread."""
         self._waiting_max = 0
         self._thread.shutdown()
+
+
+def _is_deleted(descriptor: int) -> bool:
+    """Whether the file has no name any more. A disk that is gone cannot say it; to close must still work."""
+    try:
+        return not os.fstat(descriptor).st_nlink
+    except OSError:
+        return False
