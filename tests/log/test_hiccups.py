@@ -11,6 +11,7 @@ import pytest
 
 from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.commit import segment_repair
+from mainstem.log.disk.contract import Buffer
 from mainstem.log.errors import StorageError
 from mainstem.promise import Promise
 from tests.log.batches import batch
@@ -285,14 +286,23 @@ def test_a_repair_succeeds_when_the_last_committed_segment_was_deleted() -> None
 def count_calls(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
     """Bytes that were read of the journal, in each turn of the loop that read some."""
     turns: dict[int, int] = {}
-    turn = [0]
-    real_pread, real_soon = SimFile.pread, rig.clock.call_soon
+    turn = count_turns(rig, monkeypatch)
+    real_pread = SimFile.pread
 
     def pread(file: SimFile, length: int, position: int) -> bytes:
         data = real_pread(file, length, position)
         if file.path.startswith("journal/"):
             turns[turn[0]] = turns.get(turn[0], 0) + len(data)
         return data
+
+    monkeypatch.setattr(SimFile, "pread", pread)
+    return lambda: list(turns.values())
+
+
+def count_turns(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of the present turn of the loop, in a list that stays up to date."""
+    turn = [0]
+    real_soon = rig.clock.call_soon
 
     def call_soon(call: Callable[[], None]) -> None:
         def run() -> None:
@@ -301,9 +311,8 @@ def count_calls(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
 
         real_soon(run)
 
-    monkeypatch.setattr(SimFile, "pread", pread)
     monkeypatch.setattr(rig.clock, "call_soon", call_soon)
-    return lambda: list(turns.values())
+    return turn
 
 
 def journal_bytes_read(partitions: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -335,3 +344,27 @@ def test_a_repair_reads_one_group_of_the_journal_in_each_turn(monkeypatch: pytes
     turns = journal_bytes_read(1, monkeypatch)
     assert len(turns) >= 4
     assert max(turns) <= 20 * 300, "more than a group and the records that are written again"
+
+
+def test_a_checkpoint_writes_the_side_files_of_one_partition_in_each_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each file that is opened, written and closed can take tens of milliseconds on a busy disk."""
+    rig = LogRig().start()
+    for index in range(20):
+        rig.append(index)
+    rig.settle()
+    turn = count_turns(rig, monkeypatch)
+    folders: dict[int, set[str]] = {}
+    real_write = rig.disk.write_all
+
+    def write_all(path: str, data: Buffer) -> None:
+        if path.startswith("partitions/"):
+            folders.setdefault(turn[0], set()).add(path.rpartition("/")[0])
+        real_write(path, data)
+
+    monkeypatch.setattr(rig.disk, "write_all", write_all)
+    rig.log.checkpoint()
+    rig.settle(5)
+    assert len(set().union(*folders.values())) == 20
+    assert max(map(len, folders.values())) == 1
