@@ -19,6 +19,8 @@ FAULTS = {
     "many-topics": 1,
     "hostile-names": 1,
     "no-descriptors": 2,
+    "lost-segments": 2,
+    "start-on-full-disk": 1,
 }
 """Of the others three."""
 
