@@ -80,6 +80,10 @@ def test_a_search_is_limited_by_topic_and_time(mainstem: Mainstem) -> None:
     span = ("--since", "2013-05-31T11:33:30Z", "--until", "2013-05-31T11:33:35Z")
     assert mainstem("search", "*", *span, "--count").out == "5\n"
     assert mainstem("search", "*", "--topic", "orders", "--since", "1h", "--count").out == "0\n"
+    every = mainstem("search", "*", "--topic", "orders", "--count").out
+    for since in ("30000d", "1960-01-01"):  # before 1970
+        assert mainstem("search", "*", "--topic", "orders", "--since", since, "--count").out == every
+        assert mainstem("search", "*", "--topic", "orders", "--until", since, "--count").out == "0\n"
 
 
 def test_csv_and_facets(mainstem: Mainstem) -> None:

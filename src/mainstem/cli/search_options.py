@@ -51,7 +51,7 @@ def _time(ctx: click.Context, param: click.Parameter, text: str | None) -> int |
         except ValueError:
             continue
         if start_point.kind == "time":
-            return start_point.value
+            return max(0, start_point.value)  # before 1970 there are no events
     raise click.BadParameter("give an age (2d, 1h30m) or a time (2013-06-01T12:00Z)", ctx, param)
 
 
