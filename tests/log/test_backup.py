@@ -18,12 +18,13 @@ from typing import Protocol
 import pytest
 
 from mainstem.log import paths
+from mainstem.log.commit.checkpoint import NAMES
 from mainstem.log.errors import CorruptBatch, LogFolderError
 from mainstem.log.log import Log
 from mainstem.log.offline import backup
 from mainstem.log.offline.backup import Backup, Key
 from mainstem.log.storage import record_batch
-from tests.log.logs import LogRig
+from tests.log.logs import SMALL, LogRig
 from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, PartitionModel, RandomLogRun, body_of
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
@@ -232,6 +233,60 @@ def test_a_commit_that_fails_makes_the_backup_begin_again() -> None:
     copied.crash().start()
     assert copied.offsets() == [0, 1, 2]
     assert b"x" * 100 not in bytes(copied.partition().read_blocking(2, 1000).data)
+
+
+class CountingSource(LiveSource):
+    """Counts how often the journal and the checkpoint are read."""
+
+    def __init__(self, life: SimulatedMachine) -> None:
+        super().__init__(life)
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> object:
+        method = getattr(self._life.disk, name)
+
+        def counted(path: str) -> object:
+            self.reads += path.startswith(paths.JOURNAL) or path in NAMES
+            return method(path)
+
+        return counted if name in ("open", "read_all") else method
+
+
+def reads_of_a_backup_of(partitions: int) -> int:
+    """Of partitions whose first segments retention removes meanwhile. Judges the copy."""
+    machine = LogRig().start()
+    for index in range(partitions):
+        machine.partition(index, SMALL)
+        machine.write(12, index, size=1000)
+    checkpoint = machine.log.checkpoint()
+    machine.settle()
+    checkpoint.result()
+    source, target = CountingSource(machine), SimTarget(machine)
+    made = Backup(source, target, lambda: _any)  # type: ignore[arg-type]
+    going = made.run()
+    while not target.disk.list(backup.STATE_FOLDER) and not target.disk.list(paths.PARTITIONS):
+        next(going)
+    starts = []
+    for index in range(partitions):
+        deleted = machine.partition(index).delete_records(9)
+        machine.settle()
+        starts.append(deleted.result())
+        assert min(name for name in machine.disk.list(paths.partition_folder(TOPIC, index))) > f"{0:020}~"
+    for _ in going:
+        pass
+    assert made.summary.attempts == 1
+    copied = LogRig()
+    copied.disk = target.disk
+    copied.crash().start()
+    assert not copied.report.fenced
+    for index, start in enumerate(starts):
+        assert copied.offsets(index)[-1] == 11
+        assert 0 < copied.partition(index).log_start_offset <= start
+    return source.reads
+
+
+def test_a_backup_reads_the_journal_no_more_often_for_many_trimmed_partitions() -> None:
+    assert reads_of_a_backup_of(6) == reads_of_a_backup_of(1)
 
 
 def seed_run(seed: int) -> BackupRun:

@@ -144,6 +144,8 @@ class Backup:
         """Files in the target that cannot have changed since an earlier attempt copied them."""
         self._epochs: dict[Key, int] = {}
         """The largest leader epoch of each partition in the copy."""
+        self._trimmed: dict[Key, int] = {}
+        """Partitions whose first segments are missing: the offset at which the copy of each begins."""
         self._written_paths: set[str] = set()
         self._disk = cast(Disk, source)
         """The source, for functions that only read from a `Disk`."""
@@ -183,7 +185,7 @@ class Backup:
     def _attempt(self) -> Iterator[int]:
         for folder in ("", paths.JOURNAL, paths.PARTITIONS, STATE_FOLDER):
             self._target.make_folder(folder)
-        self._epochs = {}
+        self._epochs, self._trimmed = {}, {}
         yield from self._journal()
         checkpoint = checkpoints.load(self._disk)
         if checkpoint is None:
@@ -199,6 +201,7 @@ class Backup:
             if key != STATE and is_live(key):
                 yield from self._partition(key, rows)
                 copied.add(key)
+        self._raise_log_starts(rows)
         for key, row in list(rows.items()):
             if key not in copied:
                 if is_live(key) and row.end_offset > row.log_start:
@@ -266,6 +269,7 @@ class Backup:
         for name in snapshots:
             self._write(f"{STATE_FOLDER}/{name}", self._source.read_all(f"{STATE_FOLDER}/{name}"))
         yield from self._partition(STATE, rows)
+        self._raise_log_starts(rows)
         begins = rows[STATE].log_start if STATE in rows else 0
         if begins and not any(int(name[-20:]) >= begins for name in snapshots):
             raise SourceChanged
@@ -273,7 +277,8 @@ class Backup:
     # --- partitions ---------------------------------------------------------------------------------------
 
     def _partition(self, key: Key, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
-        """Copy the partition's segments, and change its row to what was copied."""
+        """Copy the partition's segments, and change its row to what was copied: now, or if its first segments
+        are missing, in `_raise_log_starts`."""
         folder = paths.partition_folder(*key)
         row = rows.get(key)
         names, bases = self._source.list(folder), self._segments(folder)
@@ -292,8 +297,10 @@ class Backup:
             raise SourceChanged
         if copied and (row is not None or copied[-1]):
             known = row.log_start if row is not None else 0
-            log_start = self._log_start_now(key) if copied[-1] > known else known
-            rows[key] = _row_from(copied[-1], row, key, log_start)
+            if copied[-1] > known:
+                self._trimmed[key] = copied[-1]
+            else:
+                rows[key] = _row_from(copied[-1], row, key, known)
         stems = {f"{base:020}" for base in copied}
         for name in names:
             stem, dot, kind = name.partition(".")
@@ -303,23 +310,35 @@ class Backup:
                 self._derived_file(f"{folder}/{name}")
                 yield 0
 
-    def _log_start_now(self, key: Key) -> int:
-        """The log start offset in the newest checkpoint or in the journal: segments are deleted only after it
-        is there (R11), so one that is missing and not below it is damage, which the copy must not hide. Reads
-        the journal before the checkpoint, as the copy does."""
-        starts = [0]
+    def _raise_log_starts(self, rows: dict[Key, CheckpointRow]) -> None:
+        """Change the rows of the trimmed partitions. Segments are deleted only after the log start offset is
+        in a checkpoint or in the journal (R11), so one that is missing and not below it is damage, which the
+        copy must not hide. Reads both once for all partitions: a retention pass may trim thousands."""
+        trimmed, self._trimmed = self._trimmed, {}
+        starts = self._log_starts_now() if trimmed else {}
+        for key, first in trimmed.items():
+            log_start = starts.get(key, 0)
+            if log_start < first and not self._source.exists(paths.partition_folder(*key)):
+                raise SourceChanged  # the topic was deleted
+            rows[key] = _row_from(first, rows.get(key), key, log_start)
+
+    def _log_starts_now(self) -> dict[Key, int]:
+        """The log start offsets in the journal and in the newest checkpoint. Reads the journal before the
+        checkpoint, as the copy does."""
+        starts: dict[Key, int] = {}
         for path in self._live_files(0):
             with contextlib.closing(self._source.open(path)) as file:
                 header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
                 for group in form.read_groups(cast(File, file), header) if header is not None else ():
-                    starts += [
-                        record.base_offset
-                        for record in group.records
-                        if record.kind == LOGSTART and (UUID(bytes=record.topic), record.partition) == key
-                    ]
+                    for record in group.records:
+                        if record.kind == LOGSTART:
+                            key = UUID(bytes=record.topic), record.partition
+                            starts[key] = max(starts.get(key, 0), record.base_offset)
         newest = checkpoints.load(self._disk)
-        rows = newest.rows if newest is not None else ()
-        return max(*starts, *(row.log_start for row in rows if (row.topic_id, row.index) == key), 0)
+        for row in newest.rows if newest is not None else ():
+            key = row.topic_id, row.index
+            starts[key] = max(starts.get(key, 0), row.log_start)
+        return starts
 
     def _segments(self, folder: str) -> list[int]:
         parsed = map(paths.parse_segment, self._source.list(folder))
