@@ -11,6 +11,7 @@ import pytest
 
 from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.commit import segment_repair
+from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.errors import StorageError
 from mainstem.promise import Promise
@@ -368,3 +369,27 @@ def test_a_checkpoint_writes_the_side_files_of_one_partition_in_each_turn(
     rig.settle(5)
     assert len(set().union(*folders.values())) == 20
     assert max(map(len, folders.values())) == 1
+
+
+@pytest.mark.parametrize("config", [CONFIG, OS], ids=["disk", "os"])
+def test_a_log_that_is_closed_while_it_waits_for_the_disk_accepts_nothing_later(config: LogConfig) -> None:
+    rig = LogRig(config=config).start()
+    rig.write(2)
+    partition = rig.partition()
+    if config is OS:
+        rig.disk.fail = dict.fromkeys(range(rig.disk.calls + 50), errno.EIO)
+        with pytest.raises(StorageError):
+            rig.append()
+    else:
+        rig.disk.sync_fails = 1.0
+        rig.append()
+        rig.settle(0.5)
+    assert partition.fence_reason is not None
+    rig.disk.fail = {}
+    rig.disk.sync_fails = 0.0
+    while config is CONFIG and rig.log._checkpointer._run is None:  # the one that ends the waiting
+        rig.settle(0.0002)
+    closed = rig.log.close()
+    rig.settle(60)
+    assert closed.done
+    assert partition.fence_reason is not None

@@ -439,6 +439,8 @@ class Journal:
         self._checkpointer.request(needed=True).then(self._resume_after)
 
     def _resume_after(self, checkpoint: Promise[None]) -> None:
+        if self._stopped:
+            return
         if checkpoint.error is not None or not self._file_pool.has_free:
             self._try_to_resume_later()
             return

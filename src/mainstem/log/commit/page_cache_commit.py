@@ -35,6 +35,7 @@ class PageCacheCommitter:
         self._next = (1, 1)
         """(seq, group) with which a journal would continue; checkpoints store them."""
         self._failed: set[PartitionKey] = set()
+        self._stopped = False
         checkpointer.barrier = self
 
     def start(self, next_seq: int, next_group: int) -> None:
@@ -43,7 +44,8 @@ class PageCacheCommitter:
         self._next = (next_seq, next_group)
 
     def stop(self) -> None:
-        """Does nothing: no commit is ever in flight."""
+        """Repair nothing any more. Called when the log closes."""
+        self._stopped = True
 
     # What partitions ask for (Committer).
 
@@ -59,7 +61,9 @@ class PageCacheCommitter:
 
     def repair(self, partition: CommittedPartition) -> None:
         def cut() -> None:
-            if not partition.deleted and partition_key(partition) not in self._failed:
+            if self._stopped or partition.deleted:
+                return
+            if partition_key(partition) not in self._failed:
                 partition.unfence()
                 if partition.fence_reason is not None:
                     self.repair(partition)
