@@ -6,13 +6,14 @@ import asyncio
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import mainstem
 from mainstem.clock import BlockingClock
-from mainstem.contract import InvalidArgument, NewEvent, NotReachable
-from mainstem.engines.kafka import headers
+from mainstem.contract import Headers, InvalidArgument, NewEvent, NotReachable, Position, StreamError
+from mainstem.engines.kafka import headers, read
 from mainstem.engines.kafka.engine import KafkaEngine
 from tests.support.server import Server
 
@@ -107,3 +108,45 @@ def test_headers_of_a_bounded_number_of_partitions_are_kept(
         assert reader.read("headers", partition, 0) == (("n", b"%d" % partition),)
         assert len(reader._fetched) <= 2
     reader.close()
+
+
+def test_headers_that_cannot_be_read_cost_no_other_event(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def headers_of(message: Any) -> list[tuple[str, bytes | None]]:
+        if message.offset() == 2:
+            raise SystemError
+        return []
+
+    failures = 2
+
+    def read_headers(_: headers.HeaderReader, topic: str, partition: int, offset: int) -> Headers:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StreamError(f"{topic} {partition}@{offset}: its headers cannot be read")
+        return (("late", b""),)
+
+    monkeypatch.setattr(read, "_headers_of", headers_of)
+    monkeypatch.setattr(headers.HeaderReader, "read", read_headers)
+
+    async def work() -> tuple[list[int], int]:
+        offsets: list[int] = []
+        errors = 0
+        async with mainstem.connect(server.address) as stream:
+            await stream.create_topic("unread-headers", partitions=1)
+            await stream.publish("unread-headers", [NewEvent(b"%d" % i) for i in range(5)])
+            reader = await stream.reader([Position("unread-headers", 0, 0)])
+            for _ in range(20):
+                try:
+                    offsets += [event.offset for event in (await reader.read(wait_ms=2_000)).events]
+                except StreamError:
+                    errors += 1
+                if offsets[-1:] == [4]:
+                    break
+            await reader.close()
+        return offsets, errors
+
+    offsets, errors = asyncio.run(work())
+    assert offsets == [0, 1, 2, 3, 4]
+    assert errors >= 1

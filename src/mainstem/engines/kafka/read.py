@@ -7,6 +7,7 @@ that cannot be decoded. Refuses: polling in the event loop, and two polls of one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from operator import methodcaller
@@ -15,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from mainstem.clock import BlockingClock
-from mainstem.contract import Event, Headers, Position, ReadResult
+from mainstem.contract import Event, Headers, Position, ReadResult, StreamError
 from mainstem.engines.kafka.errors import UNREADABLE, translate
 from mainstem.engines.kafka.headers import HeaderReader
 
@@ -103,10 +104,16 @@ class _PollingConsumer:
         events: list[Event] = []
         unreadable: list[Position] = []
         positions = self._positions
-        for message in messages:
+        for number, message in enumerate(messages):
             error = message.error()
             if error is None:
-                event = event_of(message, self._header_reader)
+                try:
+                    event = event_of(message, self._header_reader)
+                except StreamError:
+                    self._read_again(messages[number:])
+                    if not events and not unreadable:
+                        raise
+                    break
                 positions[event.topic, event.partition] = event.offset + 1
                 events.append(event)
             elif error.code() in UNREADABLE:
@@ -114,6 +121,16 @@ class _PollingConsumer:
             elif not error.retriable():
                 raise translate(error, self._subject)
         return ReadResult(events, unreadable)
+
+    def _read_again(self, messages: Sequence[Message]) -> None:
+        """Have the next poll return these messages, of which the headers of the first cannot be read now."""
+        first: dict[tuple[str, int], int] = {}
+        for message in messages:
+            if message.error() is None:
+                first.setdefault((message.topic(), message.partition()), message.offset())
+        for key, offset in first.items():
+            with contextlib.suppress(KafkaException):  # a partition that was revoked meanwhile
+                self._consumer.seek(TopicPartition(*key, offset))
 
     def _skip(self, message: Message) -> list[Position]:
         """Skip one offset of a batch that cannot be decoded. Returns the start of the batch the first time.
