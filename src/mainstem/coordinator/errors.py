@@ -28,13 +28,6 @@ class InvalidRequest(CoordinatorError):
     code = "INVALID_REQUEST"
 
 
-class UnsupportedVersion(CoordinatorError):
-    """The error for a request that needs something that this server does not support in this version of the
-    protocol."""
-
-    code = "UNSUPPORTED_VERSION"
-
-
 # --- topics -----------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,6 @@ _KNOWN_ATTRIBUTES = 0x3F
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _BASE_OFFSET = struct.Struct(">q")
 _LEADER_EPOCH = struct.Struct(">i")
-_OFFSET_AND_LENGTH = struct.Struct(">qi")
 _CRC_AND_ATTRIBUTES = struct.Struct(">IH")
 _MAX_TIMESTAMP = struct.Struct(">q")
 _LEADER_EPOCH_AT, _MAGIC_AT, _CRC_AT, _MAX_TIMESTAMP_AT = 12, 16, 17, 35
