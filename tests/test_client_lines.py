@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from mainstem.doors.net.warning_log import WarningLog
 from mainstem.printable import EXCERPT_CHARACTERS, escape_controls, excerpt
 from mainstem.serve import logs
 from mainstem.serve.log_limit import INTERVAL_S, LINES, TEXT_CHARACTERS_MAX
+from tests.support.clock import SimClock
 from tests.support.hostile import (
     FORGED,
     HOSTILE,
@@ -154,6 +156,15 @@ def test_lines_that_clients_cause_are_limited_by_kind_and_counted() -> None:
     assert log.messages()[-1] == "member again left"
     logs.report_left_out(at_end=True)
     assert log.messages()[-1] == "member again left"
+
+
+@pytest.mark.usefixtures("restored")
+def test_many_kinds_of_warnings_of_a_door_hide_none() -> None:
+    log = CapturedLog(False)
+    warnings = WarningLog(SimClock(), logging.getLogger("mainstem.http"))
+    for n in range(2 * LINES):
+        warnings.warn(f"kind {n}", f"limit {n} is reached")
+    assert log.messages() == [f"limit {n} is reached" for n in range(2 * LINES)]
 
 
 @pytest.mark.usefixtures("restored")

@@ -1,7 +1,8 @@
 """Limits the log lines that clients can cause: a flood of requests must not fill the disk with lines.
 
 Owns: how many lines of each kind were written in this interval, and how many were left out. A kind is a place
-in the code. Refuses: to leave out what the server reports about itself (disk, recovery, start and stop), and
+in the code, and the kind of a door's warning, so that many of these cannot hide one. Refuses: to leave out
+what the server reports about itself (disk, recovery, start and stop), and
 audit lines, of which there is one for each action.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+
+from mainstem.doors.net.warning_log import KIND
 
 LINES = 20
 """Most lines of a kind in one interval."""
@@ -46,16 +49,17 @@ class ClientLineLimit(logging.Filter):
         super().__init__()
         self._text_of = text_of
         self._monotonic = monotonic
-        self._kinds: dict[tuple[str, int], _Kind] = {}
+        self._kinds: dict[tuple[str, int, str], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written."""
         if MORE in record.__dict__ or not is_of_client(record):
             return True
         place, now = (record.pathname, record.lineno), self._monotonic()
-        kind = self._kinds.get(place)
+        key = (*place, record.__dict__.get(KIND, ""))
+        kind = self._kinds.get(key)
         if kind is None or (now - kind.begin >= INTERVAL_S and not kind.left_out):
-            kind = self._kinds[place] = _Kind(now)
+            kind = self._kinds[key] = _Kind(now)
         if kind.written < LINES:
             kind.written += 1
             return True
@@ -70,9 +74,9 @@ class ClientLineLimit(logging.Filter):
         in its attribute `MORE`. Of the intervals that are over; `at_end`, of all. To be called every few
         seconds."""
         now, records = self._monotonic(), []
-        for place, kind in list(self._kinds.items()):
+        for key, kind in list(self._kinds.items()):
             if at_end or now - kind.begin >= INTERVAL_S:
-                del self._kinds[place]
+                del self._kinds[key]
                 if kind.example is not None:
                     kind.example.__dict__[MORE] = kind.left_out - 1
                     records.append(kind.example)

@@ -11,6 +11,8 @@ from mainstem.clock import Clock
 
 WARNING_INTERVAL_SECONDS = 10.0
 """At most one line of each kind in this time."""
+KIND = "warning_kind"
+"""Attribute of a record: the kind of the warning."""
 
 
 class WarningLog:
@@ -36,7 +38,7 @@ class WarningLog:
             self._last[kind] = (last, suppressed + 1, text)
             return
         self._last[kind] = (now, 0, "")
-        self._write(text, suppressed)
+        self._write(kind, text, suppressed)
 
     def log_suppressed(self) -> None:
         """Log the warnings that were suppressed more than 10 s ago and that no later line has counted. To be
@@ -47,8 +49,9 @@ class WarningLog:
                 del self._last[kind]
                 if suppressed:
                     self._last[kind] = (now, 0, "")
-                    self._write(text, suppressed - 1)
+                    self._write(kind, text, suppressed - 1)
 
-    def _write(self, text: str, more: int) -> None:
+    def _write(self, kind: str, text: str, more: int) -> None:
         """Log `text`, which is a sentence of ours: unlike an argument it is not cut as a client's value."""
-        self._logger.warning(text + f" ({more} more like it)" if more else text)
+        line = text + f" ({more} more like it)" if more else text
+        self._logger.warning(line, extra={KIND: kind})
