@@ -13,12 +13,17 @@ import contextlib
 import errno
 import hashlib
 import random
+import re
 from collections.abc import Callable, Sequence
 
 from mainstem.log.disk.contract import Buffer, File, SyncResults
 from mainstem.promise import Promise
 from tests.support.clock import SimClock
 from tests.support.siminode import NameChange, SimFolder, SimInode
+
+TORN_HEADER = re.compile(r"its header is damaged; groups (\d+) to \1 of the journal")
+"""Note of a start after a power cut that tore the header of the journal file that was being begun, but not
+its first group. It tears even the first bytes of a block, which a real disk writes together."""
 
 
 class PowerCut(BaseException):
