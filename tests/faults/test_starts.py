@@ -56,7 +56,9 @@ def test_ten_thousand_topics_are_served_again_after_a_stop_and_after_kill_9(tmp_
                 await topic
         await topic
         for number in range(0, TOPICS, 100):
-            partition = node.partition(await node.topics.create(f"topic-{number:05}"), 0)
+            metadata = node.topics.get(f"topic-{number:05}")
+            assert metadata is not None
+            partition = node.partition(metadata, 0)
             await partition.when_committed(partition.append(an_event()).next_offset)
 
     filled(tmp_path / "data", work)

@@ -110,6 +110,11 @@ def test_a_hiccup_of_the_disk_loses_nothing_and_ends_without_a_restart(first: in
     assert min(hiccups, deaths) > 10, "nothing was tested"
 
 
+def test_a_repair_writes_no_rolled_back_record_over_events_that_were_synced_directly() -> None:
+    """The journal still has the record: it is of the epoch before the durable row's."""
+    run_seed(1126)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_hiccups_lose_nothing_and_end_without_a_restart() -> None:

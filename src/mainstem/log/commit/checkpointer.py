@@ -220,6 +220,10 @@ class Checkpointer:
         self.schedule()
         return promise
 
+    def durable_row(self, key: PartitionKey) -> CheckpointRow | None:
+        """The partition's row in the last durable checkpoint."""
+        return self.rows.get(key)
+
     def when_past(self, partition: CommittedPartition, offset: int) -> Promise[None]:
         """Done when no start will look for what is below `offset`: the durable row is at it or after it, or
         points into the segment with it, which is kept (R11). StorageError: the row cannot get there."""

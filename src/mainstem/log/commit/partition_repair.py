@@ -43,7 +43,7 @@ class PartitionRepair:
         self._read_only = read_only
         self.states = FencedPartitions()
         self._repairs = SegmentRepairs(
-            disk, clock, file_pool, checkpointer.rows.get, self._repaired, checkpointer.resume_deferred
+            disk, clock, file_pool, checkpointer.durable_row, self._repaired, checkpointer.resume_deferred
         )
 
     def stop(self) -> None:
