@@ -127,7 +127,7 @@ def options() -> str:
     """What each command says of itself with --help."""
     lines = []
     for words, command in commands():
-        context = click.Context(command, info_name=words, max_content_width=100, terminal_width=100)
+        context = click.Context(command, info_name=words, terminal_width=100, **mainstem.context_settings)
         lines += [f"### `{words}`", "", "```text", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(lines)
 

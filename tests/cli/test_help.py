@@ -63,8 +63,9 @@ def test_help_describes_each_command_and_option(path: tuple[str, ...]) -> None:
     for option in subcommand.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
-    text = subcommand.get_help(click.Context(subcommand, info_name="mainstem " + " ".join(path)))
-    assert text.startswith(f"Usage: mainstem {' '.join(path)}")
+    # With the settings of the command line: click keeps the first help option of a command.
+    context = click.Context(subcommand, info_name=f"mainstem {' '.join(path)}", **mainstem.context_settings)
+    assert subcommand.get_help(context).startswith(f"Usage: mainstem {' '.join(path)}")
 
 
 def test_the_list_of_commands_cuts_no_sentence_off() -> None:
