@@ -15,7 +15,6 @@ from mainstem.clock import Clock, Timer
 from mainstem.coordinator.errors import CreationDeferred, InvalidTopicName, UnknownTopicOrPartition
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.state_machines import StateMachines
-from mainstem.coordinator.topics.creation_rate import CREATED_PER_SECOND, CreationRate
 from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata, check_name
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
@@ -26,12 +25,15 @@ from mainstem.log.log import Log
 from mainstem.log.partition.partition import Partition
 from mainstem.log.recovery.report import RecoveryReport
 from mainstem.promise import Promise, gather
+from mainstem.rate_limit import RateLimit
 from mainstem.settings import Settings
 
 STATE_LOG_CONFIG = PartitionConfig(
     segment_bytes=32 << 20, max_message_bytes=32 << 20, retention_ms=-1, retention_bytes=-1
 )
 """Of the state log. Its segments are small, because whole segments are deleted after a snapshot."""
+CREATED_PER_SECOND = 50
+"""Topics that are created in a second for clients that only ask for them, over all connections and doors."""
 DELETION_RETRY_S = 60.0
 RETENTION_SLICE_PARTITIONS = 50
 """Partitions that retention checks in one turn of the loop."""
@@ -61,7 +63,7 @@ class Node:
         self.recovery_report: RecoveryReport | None = None
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
-        self._creation_rate = CreationRate(clock)
+        self._auto_creations = RateLimit(clock, CREATED_PER_SECOND)
         self._retention_timer: Timer | None = None
         self._closing: Promise[None] | None = None
         self.space_guard = SpaceGuard(
@@ -192,13 +194,15 @@ class Node:
             check_name(name)
         except InvalidTopicName as error:
             return Promise.failed(error)
-        if not validate_only and not self._creation_rate.take():
-            return Promise.failed(
-                CreationDeferred(
-                    f"The topic '{name}' is not created yet: {CREATED_PER_SECOND} a second are created"
-                    " automatically. Try again, or create it yourself."
+        if not validate_only:
+            if self._auto_creations.delay_s():
+                return Promise.failed(
+                    CreationDeferred(
+                        f"The topic '{name}' is not created yet: {CREATED_PER_SECOND} a second are created"
+                        " automatically. Try again, or create it yourself."
+                    )
                 )
-            )
+            self._auto_creations.take()
         return self.topics.create(name, validate_only=validate_only)
 
     # --- changes of topics --------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mainstem.coordinator.topics.creation_rate import CREATED_AT_ONCE, CREATED_PER_SECOND
 from mainstem.doors.kafka import connection as connections
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handlers import k03_metadata, k19_create_topics
 from mainstem.kafka_protocol.message import Message
+from mainstem.node import CREATED_PER_SECOND
 from tests.doors.kafka.admin_kit import AdminClient, new_topic
 from tests.doors.kafka.kit import ADVERTISED, DoorClient, FakeTransport, MemoryNode
 from tests.test_node import NodeRig
@@ -44,12 +44,12 @@ def test_some_tens_of_missing_topics_are_created_and_the_others_have_to_be_asked
     names = [f"t{number}" for number in range(3_000)]
     codes = ask(client, *names)
     assert list(codes) == names
-    assert [name for name, code in codes.items() if code == OK] == names[:CREATED_AT_ONCE]
+    assert [name for name, code in codes.items() if code == OK] == names[:CREATED_PER_SECOND]
     assert set(codes.values()) == {OK, LATER}
-    assert len(rig.node.topics.all()) == CREATED_AT_ONCE
+    assert len(rig.node.topics.all()) == CREATED_PER_SECOND
     rig.clock.advance(0.9)
     codes = ask(client, *names)
-    assert list(codes.values()).count(OK) == CREATED_AT_ONCE + CREATED_PER_SECOND
+    assert list(codes.values()).count(OK) == 2 * CREATED_PER_SECOND
     rig.clock.advance(0.9)
     assert ask(client, "a/b", names[200]) == {"a/b": ErrorCode.INVALID_TOPIC_EXCEPTION, names[200]: OK}
 
@@ -59,7 +59,7 @@ def test_the_rate_of_automatic_creation_is_one_for_all_connections() -> None:
     node: Any = rig.node
     first = DoorClient(node)
     second = second_client(first)
-    ask(first, *(f"t{number}" for number in range(CREATED_AT_ONCE)))
+    ask(first, *(f"t{number}" for number in range(CREATED_PER_SECOND)))
     codes = list(ask(second, *(f"s{number}" for number in range(20))).values())
     assert codes.count(OK) == CREATED_PER_SECOND // 10
     assert codes.count(LATER) == 20 - CREATED_PER_SECOND // 10

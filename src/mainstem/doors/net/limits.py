@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mainstem.clock import Clock
+from mainstem.rate_limit import RateLimit
 
 WAKE_BYTES = 1 << 20
 """Connections that wait for memory are woken when this much is free, or an eighth of the budget."""
@@ -128,26 +129,20 @@ class ConnectionLimits:
     """How many connections there are, in all and from each address, and how fast new ones are accepted."""
 
     __slots__ = (
-        "_allowance",
         "_by_address",
-        "_clock",
-        "_last",
         "_on_release",
+        "_rate",
         "count",
         "max_connections",
         "max_per_address",
-        "per_second",
     )
 
     def __init__(self, clock: Clock, max_connections: int, max_per_address: int, per_second: int) -> None:
-        self._clock = clock
         self.max_connections = max_connections
         self.max_per_address = max_per_address
-        self.per_second = per_second
         self.count = 0
         self._by_address: dict[str, int] = {}
-        self._allowance = float(per_second)
-        self._last = clock.monotonic()
+        self._rate = RateLimit(clock, per_second)
         self._on_release: list[Callable[[], None]] = []
 
     @property
@@ -158,17 +153,12 @@ class ConnectionLimits:
     def delay_s(self) -> float:
         """Seconds that the next connection has to wait so that no more than `per_second` are accepted in a
         second; after a second without any, that many at once. 0: none."""
-        now = self._clock.monotonic()
-        self._allowance = min(self.per_second, self._allowance + (now - self._last) * self.per_second)
-        self._last = now
-        if self._allowance < 1:
-            return (1 - self._allowance) / self.per_second
-        return 0.0
+        return self._rate.delay_s()
 
     def admit(self, address: str) -> bool:
         """Count one more connection from this address, which must be released later. False: the address has
         too many, and it is not counted."""
-        self._allowance -= 1
+        self._rate.take()
         count = self._by_address.get(address, 0)
         if count >= self.max_per_address:
             return False
