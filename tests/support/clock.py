@@ -53,10 +53,13 @@ class SimClock:
         for call in ready:
             call()
 
-    def run(self) -> None:
-        """Run all calls that are ready, and those that they make ready."""
+    def run(self) -> int:
+        """Run all calls that are ready, and those that they make ready. Returns how many turns that took."""
+        turns = 0
         while self._ready:
             self.turn()
+            turns += 1
+        return turns
 
     def advance(self, seconds: float) -> None:
         """Move time forward and fire the timers that become due, in order."""

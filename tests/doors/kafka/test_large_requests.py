@@ -76,10 +76,7 @@ def test_many_groups_are_described_in_many_turns() -> None:
     client = clients.client()
     names = [f"g{number}" for number in range(5_000)]
     client.feed(client.frame(15, 5, Message(groups=names)), run=False)
-    turns = 0
-    while client.clock.ready:
-        client.clock.turn()
-        turns += 1
+    turns = client.clock.run()
     (reply,) = client.replies()
     assert [group.group_id for group in reply.groups] == names
     assert [group.group_state for group in reply.groups[:4]] == ["Empty", "Empty", "Empty", "Dead"]
