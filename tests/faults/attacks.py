@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
-from mainstem.kafka_protocol.message import Message, decode_reply, encode_request
-from tests.doors.kafka.kit import batch, produce_request, request_frame
+from mainstem.kafka_protocol.message import Message
+from tests.doors.kafka.kit import batch, produce_request, receive_reply, request_frame
 from tests.support.server import Server
 
 MB = 1 << 20
@@ -29,25 +29,16 @@ LEADER_NOT_AVAILABLE = 5
 class SocketClient:
     """A client on a plain socket, which may come from an address of its own."""
 
+    client_id = "test"
+
     def __init__(self, server: Server, host: str = "127.0.0.1") -> None:
         self.sock = socket.create_connection((server.host, server.port), WAIT_S, source_address=(host, 0))
         self.sock.settimeout(WAIT_S)
 
     def call(self, key: int, version: int, message: Message) -> Message:
         """One request and its reply."""
-        self.sock.sendall(request_frame(key, version, 1, message))
-        size = int.from_bytes(self.exactly(4), "big")
-        return decode_reply(key, version, memoryview(self.exactly(size)))
-
-    def exactly(self, count: int) -> bytes:
-        """Read `count` bytes; ConnectionError if the server closes the connection."""
-        data = b""
-        while len(data) < count:
-            piece = self.sock.recv(count - len(data))
-            if not piece:
-                raise ConnectionError("closed")
-            data += piece
-        return data
+        self.sock.sendall(request_frame(key, version, 1, message, client_id=self.client_id))
+        return receive_reply(self.sock, key, version)
 
     def produce(self, topic: str = "t") -> int:
         """The offset of an event that is durable."""
@@ -119,10 +110,7 @@ def limit_descriptors(server: Server, soft: int) -> None:
 class LongNamedClient(SocketClient):
     """A client whose client id has as many bytes as the protocol permits."""
 
-    def call(self, key: int, version: int, message: Message) -> Message:
-        self.sock.sendall(encode_request(key, version, 1, "c" * 32_000, message))
-        size = int.from_bytes(self.exactly(4), "big")
-        return decode_reply(key, version, memoryview(self.exactly(size)))
+    client_id = "c" * 32_000
 
 
 def join(group_id: str, metadata: bytes = b"x", *, session_timeout: int = 600_000) -> Message:

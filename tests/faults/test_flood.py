@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mainstem.kafka_protocol.message import Message
-from tests.doors.kafka.kit import fetch_request, request_frame
+from tests.doors.kafka.kit import fetch_request, receive_exactly, request_frame
 from tests.faults.attacks import (
     MB,
     WAIT_S,
@@ -45,7 +45,7 @@ def test_without_descriptors_new_clients_wait_and_connected_ones_continue(tmp_pa
             with pytest.raises(TimeoutError):
                 late.call(18, 0, Message())
         late.sock.settimeout(WAIT_S)
-        assert late.exactly(4), "its turn has come, by itself"
+        assert receive_exactly(late.sock, 4), "its turn has come, by itself"
         assert "connections have to wait: Too many open files" in server.logs()
         assert "Traceback" not in server.logs(), server.logs()
         late.close()

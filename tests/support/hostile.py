@@ -11,7 +11,7 @@ from types import TracebackType
 
 from mainstem.kafka_protocol.message import Message
 from mainstem.serve.log_limit import TEXT_CHARACTERS_MAX
-from tests.doors.kafka.kit import decode_reply, request_frame
+from tests.doors.kafka.kit import receive_reply, request_frame
 
 MARK = "EVIL"
 FORGED = "2026-11-23T12:41:03.120Z error   kafka: forged"
@@ -47,8 +47,7 @@ class RawClient:
     def call(self, key: int, version: int, message: Message) -> Message:
         """Send a request and read its reply."""
         self.send(key, version, message)
-        size = int.from_bytes(self._read(4), "big")
-        return decode_reply(key, version, memoryview(self._read(size)))
+        return receive_reply(self._socket, key, version)
 
     def send_bytes(self, data: bytes) -> bytes:
         """Send these bytes and read until the server closes the connection."""
@@ -57,14 +56,6 @@ class RawClient:
         while more := self._socket.recv(65536):
             answer += more
         return answer
-
-    def _read(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = self._socket.recv(count - len(data))
-            assert more, "the server closed the connection"
-            data += more
-        return data
 
     def __enter__(self) -> RawClient:
         return self

@@ -3,6 +3,7 @@ is sent."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -345,6 +346,23 @@ def request_frame(
     tags = b"\0" if version >= api(key).request.flexible else b""
     body = head + name + tags + bytes(write_request(key, version, message))
     return len(body).to_bytes(4, "big") + body
+
+
+def receive_exactly(sock: socket.socket, count: int) -> bytes:
+    """Read `count` bytes; ConnectionError if the server closes the connection."""
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise ConnectionError("the server closed the connection")
+        data += more
+    return data
+
+
+def receive_reply(sock: socket.socket, key: int, version: int) -> Message:
+    """Read a reply to such a request."""
+    size = int.from_bytes(receive_exactly(sock, 4), "big")
+    return decode_reply(key, version, memoryview(receive_exactly(sock, size)))
 
 
 def decode_reply(key: int, version: int, frame: memoryview) -> Message:

@@ -19,7 +19,7 @@ import pytest
 from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.kafka_protocol.schema import api
 from tests.coordinator.group_rig import subscription
-from tests.doors.kafka.kit import decode_reply, request_frame
+from tests.doors.kafka.kit import receive_reply, request_frame
 from tests.support.server import Server
 
 COMMIT, FETCH, FIND, JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE, DELETE_OFFSETS = (
@@ -45,16 +45,7 @@ class KafkaWire:
         self.socket.sendall(request_frame(key, version, 1, message, client_id="c"))
 
     def receive(self) -> Message:
-        size = int.from_bytes(self._take(4), "big")
-        return decode_reply(*self.requested.pop(0), memoryview(self._take(size)))
-
-    def _take(self, count: int) -> bytes:
-        out = b""
-        while len(out) < count:
-            more = self.socket.recv(count - len(out))
-            assert more, "the server closed the connection"
-            out += more
-        return out
+        return receive_reply(self.socket, *self.requested.pop(0))
 
 
 class Conversation:
