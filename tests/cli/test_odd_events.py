@@ -80,6 +80,17 @@ def assert_all_five(printed: list[Any]) -> None:
     assert headers[: len(HEADERS)] == HEADERS
 
 
+by_http = pytest.mark.parametrize("server", ["http"], indirect=True)
+"""For tests that only the server with an HTTP door can have."""
+
+
+def page_of(server: Server, topic: str) -> Any:
+    """The page of events at the beginning of a topic, by HTTP."""
+    url = f"http://{server.http}/api/v1/topics/{topic}/partitions/0/events?offset=0"
+    with urllib.request.urlopen(url, timeout=20) as reply:
+        return json.load(reply)
+
+
 def test_a_header_name_that_is_not_utf8_hides_no_event(mainstem: Run) -> None:
     assert_all_five(events(mainstem("tail", NAMES, "--from", "earliest", "--until", "latest", "--json")))
     assert_all_five(events(mainstem("tail", NAMES, "-n", "5", "--json")))
@@ -106,12 +117,9 @@ def test_a_replay_that_leaves_something_out_says_so_with_its_exit_code(mainstem:
         assert "skipped 1 range that could not be read" in done.err
 
 
+@by_http
 def test_a_page_of_events_by_http_has_all_of_them(server: Server) -> None:
-    if not server.http:
-        pytest.skip("this server serves no HTTP")
-    url = f"http://{server.http}/api/v1/topics/{NAMES}/partitions/0/events?offset=0"
-    with urllib.request.urlopen(url, timeout=20) as reply:
-        page = json.load(reply)
+    page = page_of(server, NAMES)
     assert page["unreadable"] == []
     assert_all_five(page["events"])
 
@@ -141,10 +149,6 @@ def test_a_filter_reads_deeply_nested_values_as_text(mainstem: Run) -> None:
     assert (done.code, done.rows[0][2]) == (ExitCode.DONE, str(len(DEEP_VALUES)))
 
 
+@by_http
 def test_deeply_nested_values_are_text_by_http(server: Server) -> None:
-    if not server.http:
-        pytest.skip("this server serves no HTTP")
-    url = f"http://{server.http}/api/v1/topics/{DEEP}/partitions/0/events?offset=0"
-    with urllib.request.urlopen(url, timeout=20) as reply:
-        page = json.load(reply)
-    assert [event["value"] for event in page["events"]] == DEEP_VALUES
+    assert [event["value"] for event in page_of(server, DEEP)["events"]] == DEEP_VALUES
