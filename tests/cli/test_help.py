@@ -95,12 +95,6 @@ def test_a_wrong_command_is_reported_with_advice() -> None:
     assert command("--version").out.startswith("mainstem 0.")
 
 
-if __name__ == "__main__":
-    before, rest = PAGE.read_text().split("<!-- exit codes -->")
-    after = rest.split("<!-- /exit codes -->")[1]
-    PAGE.write_text(f"{before}<!-- exit codes -->\n{exit_codes_table()}\n<!-- /exit codes -->{after}")
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -126,3 +120,9 @@ def test_a_time_that_no_calendar_has_is_read_as_it_is_written() -> None:
     assert format_iso(parse_iso("20130601")) == "2013-06-01T00:00:00.000Z"
     with pytest.raises(ValueError, match="month"):
         parse_iso(str(2**63))
+
+
+if __name__ == "__main__":
+    before, rest = PAGE.read_text().split("<!-- exit codes -->")
+    after = rest.split("<!-- /exit codes -->")[1]
+    PAGE.write_text(f"{before}<!-- exit codes -->\n{exit_codes_table()}\n<!-- /exit codes -->{after}")
