@@ -22,7 +22,7 @@ from mainstem.engines.group_members import member_info
 from mainstem.engines.kafka.errors import translate
 from mainstem.kafka_protocol.message import Message, ProtocolError
 from mainstem.search.cluster.broker_client import BrokerClient, BrokerConnection, ClusterError
-from mainstem.search.cluster.client_protocol import BrokerRequest
+from mainstem.search.cluster.client_protocol import BrokerAddress, BrokerRequest
 
 FIND_COORDINATOR, DESCRIBE_GROUPS, LIST_GROUPS, CONSUMER_GROUP_DESCRIBE = 10, 15, 16, 69
 NEWEST = {FIND_COORDINATOR: 3, DESCRIBE_GROUPS: 5, LIST_GROUPS: 5, CONSUMER_GROUP_DESCRIBE: 0}
@@ -63,10 +63,7 @@ class GroupReader:
         groups: list[GroupSummary] = []
         problems: list[StreamError] = []
         with self._lock:
-            try:
-                brokers = self._cluster.fetch_metadata([]).brokers
-            except ClusterError as error:
-                raise NotReachable(str(error)) from None
+            brokers = self._brokers()
             request = Message(types_filter=LISTED_TYPES)
             for broker in brokers:
                 try:
@@ -97,8 +94,11 @@ class GroupReader:
 
     def _try_to_describe(self, name: str, subject: str) -> DescribedGroup | StreamError:
         """The group, or the error of its coordinator if a later attempt may succeed."""
-        host, port = self._any_broker()
-        coordinator = self._call(host, port, FIND_COORDINATOR, Message(key=name, key_type=0))
+        brokers = self._brokers()
+        if not brokers:
+            raise NotReachable("the cluster has no broker")
+        request = Message(key=name, key_type=0)
+        coordinator = self._call(brokers[0].host, brokers[0].port, FIND_COORDINATOR, request)
         if coordinator.error_code in RETRIABLE:
             return translate(KafkaError(coordinator.error_code), subject)
         _check(coordinator.error_code, subject)
@@ -118,14 +118,11 @@ class GroupReader:
         _check(group.error_code, subject)
         return _consumer_group(group)
 
-    def _any_broker(self) -> tuple[str, int]:
+    def _brokers(self) -> Sequence[BrokerAddress]:
         try:
-            broker = self._cluster.fetch_metadata([]).brokers[0]
+            return self._cluster.fetch_metadata([]).brokers
         except ClusterError as error:
             raise NotReachable(str(error)) from None
-        except IndexError:
-            raise NotReachable("the cluster has no broker") from None
-        return broker.host, broker.port
 
     def _connection(self, host: str, port: int) -> BrokerConnection:
         try:
