@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
-from mainstem.contract import Bounds, Event, Position, PositionOutOfRange, Reader, StreamError, UnknownTopic
+from mainstem.contract import (
+    Bounds,
+    Event,
+    Position,
+    PositionOutOfRange,
+    Reader,
+    StreamError,
+    UnknownTopic,
+    no_partition,
+)
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Endpoint, StreamedResponse, json_line
 from mainstem.doors.http.events_json import event_to_json_in_slices, parse_time
@@ -43,28 +52,29 @@ async def tail(call: Call) -> Response:
     query: TailQuery = call.query
     topic = call.path_parameter("topic")
     matches = _filter(query.q, call.context.clock.wall_ms())
-    topic_id = (await call.engine.topic(topic)).id
-    count = await call.engine.partitions(topic)
+    info = await call.engine.topic(topic)
+    count = len(info.partitions)
     if query.partition is not None and query.partition >= count:
-        raise Problem("unknown-topic", f"topic {topic}: there is no partition {query.partition}")
-    partitions = list(range(count)) if query.partition is None else [query.partition]
+        raise Problem("unknown-topic", no_partition(topic, query.partition, count))
+    partitions = [row for row in info.partitions if query.partition in (None, row.partition)]
     if len(partitions) > PARTITIONS_MAX:
         raise Problem("unfit", f"topic {topic} has {count} partitions", fix="Choose one with partition=.")
-    bounds = {partition: await call.engine.bounds(topic, partition) for partition in partitions}
     last = _EventId.parse(call.request.headers.get("last-event-id") or query.last_event_id)
     start, resumed = [], _Resumed()
-    for partition, partition_bounds in bounds.items():
-        offset = last.offsets.get(partition)
+    for partition in partitions:
+        bounds = Bounds(partition.begin, partition.end)
+        offset = last.offsets.get(partition.partition)
         if offset is None:
-            offset = await _start_offset(call, topic, partition, partition_bounds, query.start)
+            offset = await _start_offset(call, topic, partition.partition, bounds, query.start)
         else:
-            is_same = not last.topic_id or last.topic_id == topic_id
-            offset = resumed.offset(Position(topic, partition, offset), partition_bounds, is_same=is_same)
-        start.append(Position(topic, partition, offset))
+            is_same = not last.topic_id or last.topic_id == info.id
+            position = Position(topic, partition.partition, offset)
+            offset = resumed.offset(position, bounds, is_same=is_same)
+        start.append(Position(topic, partition.partition, offset))
     reader = await call.engine.reader(start)
     default_rate = TAIL_RATE if query.start == "end" else 0
     rate = default_rate if query.rate is None else query.rate
-    stream = _TailStream(call, topic, topic_id, reader, rate, matches)
+    stream = _TailStream(call, topic, info.id, reader, rate, matches)
     return StreamedResponse(stream.parts(resumed), MEDIA, reader.close)
 
 
