@@ -78,12 +78,12 @@ def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> 
     names = [name for name, _ in headers if name in (b"content-length", b"transfer-encoding")]
     if b"transfer-encoding" not in names:
         return
-    if len(names) > 1 or http_version != "1.1":
-        detail = (
-            "it has Content-Length beside Transfer-Encoding"
-            if b"content-length" in names
-            else "its Transfer-Encoding is given twice"
-            if len(names) > 1
-            else f"HTTP/{http_version} has no Transfer-Encoding"
-        )
-        raise Problem("bad-request", detail, headers={"connection": "close"})
+    if b"content-length" in names:
+        detail = "it has Content-Length beside Transfer-Encoding"
+    elif len(names) > 1:
+        detail = "its Transfer-Encoding is given twice"
+    elif http_version != "1.1":
+        detail = f"HTTP/{http_version} has no Transfer-Encoding"
+    else:
+        return
+    raise Problem("bad-request", detail, headers={"connection": "close"})
