@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mainstem.serve.errors import Reason
 
 
 class ExitCode(IntEnum):
@@ -38,3 +42,14 @@ class ExitCode(IntEnum):
     LOCKED = 8, "`serve`, `doctor`, `restore`: another server is using the data folder."
     INTERRUPTED = 130, "Ctrl-C."
     PIPE_CLOSED = 141, "The reader of standard output closed the pipe."
+
+
+CANNOT_SERVE: dict[Reason, ExitCode] = {
+    "usage": ExitCode.USAGE,
+    "refused": ExitCode.REFUSED,
+    "limit": ExitCode.REFUSED,
+    "address": ExitCode.ADDRESS,
+    "folder": ExitCode.FOLDER,
+    "locked": ExitCode.LOCKED,
+}
+"""The exit code for each reason why `serve` or `console` does not start."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mainstem.cli.common import at_option, print_error
-from mainstem.cli.exit_codes import ExitCode
+from mainstem.cli.exit_codes import CANNOT_SERVE, ExitCode
 
 
 @click.command("console")
@@ -56,11 +56,5 @@ def command(
         console.run(settings, ready=click.echo)
     except CannotServe as error:
         print_error(str(error))
-        codes = {
-            "usage": ExitCode.USAGE,
-            "refused": ExitCode.REFUSED,
-            "limit": ExitCode.REFUSED,
-            "folder": ExitCode.FOLDER,
-        }
-        return codes.get(error.reason, ExitCode.ADDRESS)
+        return CANNOT_SERVE[error.reason]
     return ExitCode.DONE

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mainstem.cli.exit_codes import ExitCode
+from mainstem.cli.exit_codes import CANNOT_SERVE, ExitCode
 from mainstem.serve import options
 from mainstem.settings import REPLACED, SettingDefinition, SettingsError, replaced_message
 
@@ -78,13 +78,5 @@ def command(config: str | None, **flags: object) -> int:
         server.run(settings, ready=ready)
     except CannotServe as error:
         print_error(str(error))
-        codes = {
-            "usage": ExitCode.USAGE,
-            "refused": ExitCode.REFUSED,
-            "address": ExitCode.ADDRESS,
-            "folder": ExitCode.FOLDER,
-            "locked": ExitCode.LOCKED,
-            "limit": ExitCode.REFUSED,
-        }
-        return codes[error.reason]
+        return CANNOT_SERVE[error.reason]
     return ExitCode.DONE
