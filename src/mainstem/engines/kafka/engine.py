@@ -248,9 +248,8 @@ class KafkaEngine:
         described = await self._admin.describe(names, missing_ok=True) if names else []
         described = [topic for topic in described if internal or not topic.is_internal]
         keys = [(topic.name, partition.id) for topic in described for partition in topic.partitions]
-        bounds_by_key = await self._admin.bounds(
-            keys, missing_ok=True
-        )  # a topic may be deleted in the meantime
+        # A topic may be deleted in the meantime.
+        bounds_by_key = await self._admin.bounds(keys, missing_ok=True)
         summaries = []
         for topic in described:
             keys = [(topic.name, partition.id) for partition in topic.partitions]

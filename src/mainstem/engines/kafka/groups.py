@@ -62,7 +62,7 @@ class KafkaGroups:
         times: dict[tuple[str, int], int] = {}
         if behind:
             times = await self._admin.in_thread(
-                event_times_at, dict(self._admin.common), self._admin.clock, behind, self._admin.timeout_s
+                event_times_at, self._admin.common, self._admin.clock, behind, self._admin.timeout_s
             )
         now_ms = self._admin.clock.wall_ms()
         positions = []

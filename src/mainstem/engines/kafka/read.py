@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from operator import methodcaller
 from typing import Any, Literal, TypeVar
@@ -235,7 +235,7 @@ class KafkaMember(_PollingConsumer):
 
 
 def event_times_at(
-    common: dict[str, Any], clock: BlockingClock, positions: Sequence[Position], timeout_s: float
+    common: Mapping[str, Any], clock: BlockingClock, positions: Sequence[Position], timeout_s: float
 ) -> dict[tuple[str, int], int]:
     """The time (ms) of the event at each position, for those that can be read within the timeout. Blocks."""
     settings = {
