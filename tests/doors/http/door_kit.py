@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +141,14 @@ def running_door(folder: Path, *, changes: bool = True, **options: Any) -> Itera
         yield door
     finally:
         door.close()
+
+
+def until(condition: Callable[[], bool], *, limit_s: float = 10.0) -> None:
+    """Wait until it is true."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition is not met"
+        time.sleep(0.01)
 
 
 def problem(reply: httpx.Response, status: int, kind: str) -> dict[str, Any]:

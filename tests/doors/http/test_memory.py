@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,20 +16,12 @@ from mainstem.contract import NewEvent, Position
 from mainstem.doors.http import bodies, body_memory, connection
 from mainstem.doors.http.routes import tail
 from mainstem.engines.embedded import read
-from tests.doors.http.door_kit import RunningHttpDoor, problem
+from tests.doors.http.door_kit import RunningHttpDoor, problem, until
 from tests.doors.http.test_connection import open_socket
 
 KB = 1 << 10
 BUDGET_BYTES = 512 * KB
 BODY_BYTES = 300 * KB
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until it is true, at most 10 s."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.doors.http.door_kit import RunningHttpDoor, create_orders, problem, running_door
+from tests.doors.http.door_kit import RunningHttpDoor, create_orders, problem, running_door, until
 
 SHOP = ["orders", "payments"]
 
@@ -76,10 +76,10 @@ def test_a_client_that_leaves_ends_its_search_whatever_it_asked_for(door: Runnin
         connections = [socket.create_connection(("127.0.0.1", door.port)) for _ in requests]
         for connection, request in zip(connections, requests, strict=True):
             connection.sendall(request)
-        _wait_for(lambda: context.search_stats.running == len(requests))
+        until(lambda: context.search_stats.running == len(requests), limit_s=20)
         for connection in connections:
             connection.close()
-        _wait_for(lambda: context.search_stats.running == 0)
+        until(lambda: context.search_stats.running == 0, limit_s=20)
     finally:
         for pid in door.search.pool.pids:
             os.kill(pid, signal.SIGCONT)
@@ -90,13 +90,6 @@ def _post(path: str, body: object) -> bytes:
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "the condition is not met"
-        time.sleep(0.01)
 
 
 def test_a_search_is_limited_to_times_and_topics(door: RunningHttpDoor) -> None:
