@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from mainstem.doors.kafka import connection as connections
 from mainstem.doors.kafka import server as doors
 from mainstem.doors.kafka.frame import POOLED_BYTES, REMAINDER_BYTES, BufferPool
 from mainstem.doors.net.limits import ConnectionLimits, MemoryBudget
@@ -140,12 +139,9 @@ def test_unfinished_first_requests_use_no_more_than_the_budget() -> None:
 def test_requests_behind_a_waiting_one_cost_their_length() -> None:
     node = MemoryNode()
     node.create("t")
-    clients = [DoorClient(node) for _ in range(50)]
+    first = DoorClient(node)
+    clients = [first, *(first.another() for _ in range(49))]
     for client in clients:
-        client.dispatcher = clients[0].dispatcher
-        client.connection = connections.KafkaConnection(
-            client.dispatcher, client.transport, client.connection.advertised, "198.51.100.1:5"
-        )
         client.send(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
         client.send(18, 0, Message())
     assert clients[0].dispatcher.receiving.used_bytes == 0
@@ -169,26 +165,18 @@ def test_bytes_waiting_for_the_disk_are_bounded_and_small_requests_continue() ->
     node = MemoryNode(settings=Settings(queued_max_request_bytes=2 * MB, socket_request_max_bytes=MB))
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
-    clients = [DoorClient(node) for _ in range(8)]
-    door = clients[0].dispatcher
+    first = DoorClient(node)
+    clients = [first, *(first.another() for _ in range(7))]
     for client in clients:
-        client.dispatcher = door
-        client.connection = connections.KafkaConnection(
-            door, client.transport, client.connection.advertised, "x:5"
-        )
         client.send(0, 9, produce_request("t", batch(b"x" * 500_000)))
     assert len(partition.batches) == 5, "as many as make it more than 2 MB"
-    assert door.in_flight.is_full
-    heartbeat = DoorClient(node)
-    heartbeat.connection = connections.KafkaConnection(
-        door, heartbeat.transport, client.connection.advertised, "x:6"
-    )
-    assert heartbeat.call(3, 9, Message(topics=[Message(name="t")])).topics
+    assert first.dispatcher.in_flight.is_full
+    assert first.another().call(3, 9, Message(topics=[Message(name="t")])).topics
     for _ in range(3):
         partition.commit()
         node.clock.run()
     assert [len(client.replies()) for client in clients] == [1] * 8
-    assert door.in_flight.used_bytes == 0
+    assert first.dispatcher.in_flight.used_bytes == 0
 
 
 def test_a_connection_that_ends_releases_all_its_memory() -> None:
@@ -432,12 +420,8 @@ def test_unread_replies_of_all_clients_are_bounded(monkeypatch: pytest.MonkeyPat
 
 def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) -> None:
     first = DoorClient()
-    door = first.dispatcher
     for data in (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"POST / HTTP/1.1\r\n"):
-        client = DoorClient(first.node)
-        client.connection = connections.KafkaConnection(
-            door, client.transport, client.connection.advertised, "x:5"
-        )
+        client = first.another()
         client.feed(data)
         assert client.transport.closed
     messages = [record.getMessage() for record in caplog.records]

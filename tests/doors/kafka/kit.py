@@ -278,17 +278,28 @@ ADVERTISED = HostPort("example.test", 1234)
 
 
 class DoorClient:
-    """One connection to a door in memory. `handlers` replaces the real handlers."""
+    """One connection to a door in memory. `handlers` replaces the real handlers; `dispatcher` is that of a
+    door that has other connections."""
 
-    def __init__(self, node: MemoryNode | None = None, handlers: dict[int, Handler] | None = None) -> None:
+    def __init__(
+        self,
+        node: MemoryNode | None = None,
+        handlers: dict[int, Handler] | None = None,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
         self.node = node or MemoryNode()
         self.clock: SimClock = self.node.clock
-        self.dispatcher = Dispatcher(HandlerContext(node=self.node), handlers or discover())  # type: ignore[arg-type]
+        context: Any = HandlerContext(node=self.node)  # type: ignore[arg-type]
+        self.dispatcher = dispatcher or Dispatcher(context, handlers or discover())
         self.transport = FakeTransport()
         self.connection = KafkaConnection(self.dispatcher, self.transport, ADVERTISED, "198.51.100.1:5")
         self._correlation = 0
         self._read = 0
         self._expected: list[tuple[int, int]] = []
+
+    def another(self) -> DoorClient:
+        """Another connection to the same door."""
+        return DoorClient(self.node, dispatcher=self.dispatcher)
 
     def feed(self, data: bytes, run: bool = True) -> None:
         """Pass on bytes as a socket would: in pieces that fit, while reading is not paused. BlockingIOError

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from mainstem.doors.kafka import connection as connections
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handlers import k03_metadata, k19_create_topics
 from mainstem.kafka_protocol.message import Message
 from mainstem.node import CREATED_PER_SECOND
 from tests.doors.kafka.admin_kit import AdminClient, new_topic
-from tests.doors.kafka.kit import ADVERTISED, DoorClient, FakeTransport, MemoryNode
+from tests.doors.kafka.kit import DoorClient, MemoryNode
 from tests.test_node import NodeRig
 
 OK, LATER = 0, ErrorCode.LEADER_NOT_AVAILABLE
@@ -27,14 +26,6 @@ def ask(client: DoorClient, *names: str) -> dict[str, int]:
     client.clock.advance(0.1)
     (reply,) = client.replies()
     return {topic.name: topic.error_code for topic in reply.topics}
-
-
-def second_client(client: DoorClient) -> DoorClient:
-    """Another connection of the same door."""
-    other = DoorClient(client.node)
-    other.dispatcher, other.transport = client.dispatcher, FakeTransport()
-    other.connection = connections.KafkaConnection(client.dispatcher, other.transport, ADVERTISED, "x:5")
-    return other
 
 
 def test_some_tens_of_missing_topics_are_created_and_the_others_have_to_be_asked_for_again() -> None:
@@ -58,7 +49,7 @@ def test_the_rate_of_automatic_creation_is_one_for_all_connections() -> None:
     rig = NodeRig()
     node: Any = rig.node
     first = DoorClient(node)
-    second = second_client(first)
+    second = first.another()
     ask(first, *(f"t{number}" for number in range(CREATED_PER_SECOND)))
     codes = list(ask(second, *(f"s{number}" for number in range(20))).values())
     assert codes.count(OK) == CREATED_PER_SECOND // 10
@@ -83,7 +74,7 @@ def test_many_topics_are_described_in_many_turns() -> None:
 @pytest.mark.parametrize("version", [2, 5, 7])
 def test_others_are_served_while_many_topics_are_created(version: int) -> None:
     client = AdminClient()
-    other = second_client(client)
+    other = client.another()
     count = 500
     topics = [new_topic(f"t{number}") for number in range(count)]
     request = Message(topics=topics, timeout=1000, validate_only=False)
