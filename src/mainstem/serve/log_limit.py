@@ -2,8 +2,8 @@
 
 Owns: how many lines of each kind were written in this interval, and how many were left out. A kind is a place
 in the code, and the kind of a door's warning, so that many of these cannot hide one. Refuses: to leave out
-what the server reports about itself (disk, recovery, start and stop), and
-audit lines, of which there is one for each action.
+what the server reports about itself (disk, recovery, start and stop), and audit lines, of which there is
+one for each action.
 """
 
 from __future__ import annotations

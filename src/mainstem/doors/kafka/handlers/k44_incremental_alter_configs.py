@@ -16,14 +16,14 @@ from typing import Literal
 
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
-from mainstem.doors.kafka.configs import alter_resources
+from mainstem.doors.kafka.configs import DELETE, SET, alter_resources
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 
 OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
-    0: "set",
-    1: "delete",
+    SET: "set",
+    DELETE: "delete",
     2: "append",
     3: "subtract",
 }

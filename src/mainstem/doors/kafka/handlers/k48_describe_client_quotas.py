@@ -27,19 +27,14 @@ def _refusal(components: Sequence[Message]) -> tuple[ErrorCode, str] | None:
         if not kind:
             return ErrorCode.INVALID_REQUEST, "Invalid empty entity type."
         if kind in seen:
-            return (
-                ErrorCode.INVALID_REQUEST,
-                f"Entity type {kind} appears more than once.",
-            )
+            return ErrorCode.INVALID_REQUEST, f"Entity type {kind} appears more than once."
         if kind not in (USER, CLIENT_ID, IP):
             return ErrorCode.UNSUPPORTED_VERSION, f"Unsupported entity type {kind[:100]}"
         if match_type not in (EXACT, DEFAULT, SPECIFIED):
             return ErrorCode.INVALID_REQUEST, f"Unknown match type {match_type}"
         if (match_type == EXACT) != (component.match is not None):
-            return (
-                ErrorCode.INVALID_REQUEST,
-                "A match by name (0) needs a name, and no other match has it.",
-            )
+            text = "A match by name (0) needs a name, and no other match has it."
+            return ErrorCode.INVALID_REQUEST, text
         seen.add(kind)
     if IP in seen and len(seen) > 1:
         return ErrorCode.INVALID_REQUEST, "A filter by ip cannot be combined with user or client-id."
