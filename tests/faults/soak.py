@@ -32,7 +32,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.faults import disks, kill9, soak_attacks, soak_damage
+from tests.faults import attacks, disks, kill9, soak_attacks, soak_damage
 from tests.faults.sync_faults import SyncFaults, sync_process_of
 from tests.support import lazyfs
 from tests.support.server import Server
@@ -242,25 +242,21 @@ def missing_requirement(name: str) -> str | None:
 class ProcessCost:
     """Memory and descriptors of one server's process after each fault."""
 
-    resident_kb: list[int] = field(default_factory=list)
+    resident_bytes: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     deaths: int = 0
     """By kill -9, of its processes in turn."""
 
     def look(self, server: Server) -> None:
         """Measure once more."""
-        assert server.process is not None
-        proc = Path(f"/proc/{server.process.pid}")
-        lines = (proc / "status").read_text().splitlines()
-        (resident,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
-        self.resident_kb.append(int(resident))
-        self.descriptors.append(len(list((proc / "fd").iterdir())))
+        self.resident_bytes.append(attacks.status(server, "VmRSS"))
+        self.descriptors.append(attacks.descriptors(server))
         self.deaths = server.deaths
 
     def __str__(self) -> str:
         """First and last."""
-        memory, files = self.resident_kb, self.descriptors
-        return f"{memory[0] / 1024:.0f} -> {memory[-1] / 1024:.0f} MB, {files[0]} -> {files[-1]} open files"
+        first, last = (self.resident_bytes[place] / attacks.MB for place in (0, -1))
+        return f"{first:.0f} -> {last:.0f} MB, {self.descriptors[0]} -> {self.descriptors[-1]} open files"
 
 
 def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, str]:

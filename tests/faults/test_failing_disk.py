@@ -19,23 +19,13 @@ import pytest
 
 from tests.faults import disks
 from tests.faults.client import AcknowledgedClient, wait_for
+from tests.faults.sync_faults import sync_process_of
 from tests.support.server import Server
 
 
 def ready_journal(data: Path) -> None:
     """Wait until all its files are made: no sync of theirs shall be the one that fails."""
     wait_for(lambda: len(list((data / "journal").glob("*.jnl"))) >= 4, "the journal's files are not made")
-
-
-def sync_process_of(server: Server) -> int:
-    """The process that waits for the disk: one beside those of the search."""
-    assert server.process is not None
-    pid = server.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (sync_process,) = [
-        child for child in children if "/log/disk/sync_process" in Path(f"/proc/{child}/cmdline").read_text()
-    ]
-    return int(sync_process)
 
 
 @contextlib.contextmanager
@@ -48,6 +38,7 @@ def injected(
     if shutil.which("strace") is None:
         pytest.skip("NOT SHOWN HERE: there is no strace")
     sync_process = sync_process_of(server)
+    assert sync_process is not None
     target = ["-f", "-p", str(sync_process)]
     if one_thread:
         threads = sorted(int(thread.name) for thread in Path(f"/proc/{sync_process}/task").iterdir())

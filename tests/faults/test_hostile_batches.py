@@ -18,6 +18,7 @@ from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import HEADER_BYTES
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
 from tests.doors.kafka.test_real_node import RawCaller
+from tests.faults.attacks import status
 from tests.support.server import Server
 
 T = 1_356_998_400_000
@@ -114,14 +115,6 @@ async def fetched(caller: RawCaller, offset: int) -> bytes:
     return bytes(partition.records or b"")
 
 
-def peak_bytes(server: Server) -> int:
-    """The most memory that the server ever had."""
-    assert server.process is not None
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) << 10
-
-
 @pytest.mark.slow
 def test_batches_with_false_fields_are_refused_and_the_next_one_is_accepted(tmp_path: Path) -> None:
     async def work(server: Server, caller: RawCaller) -> None:
@@ -153,6 +146,6 @@ def test_a_decompression_bomb_costs_no_memory_and_hides_no_other_event(tmp_path:
             assert response.error_code in (0, ErrorCode.CORRUPT_MESSAGE)
         assert b"before" in await fetched(caller, 0)
         assert b"behind" in await fetched(caller, 2)
-        assert peak_bytes(server) < 300 << 20
+        assert status(server, "VmHWM") < 300 << 20
 
     with_server(tmp_path, work)

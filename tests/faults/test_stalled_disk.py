@@ -18,19 +18,15 @@ from mainstem.kafka_protocol.message import Message
 from mainstem.log.disk.disk_stall import PENDING_BYTES_MAX
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
 from tests.doors.kafka.test_real_node import RawCaller
+from tests.faults.attacks import status
 from tests.faults.client import AcknowledgedClient, wait_for
-from tests.faults.test_failing_disk import ready_journal, sync_process_of
+from tests.faults.sync_faults import sync_process_of
+from tests.faults.test_failing_disk import ready_journal
 from tests.support.server import Server
 
 BATCH_BYTES = 900_000
 ALLOWED_BYTES = 2 * PENDING_BYTES_MAX
 """What waits is in memory once as it came and once in the group that gathers."""
-
-
-def memory_bytes(pid: int) -> int:
-    """Resident, not counting what is shared with files."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(text.partition("RssAnon:")[2].split()[0]) << 10
 
 
 def problems(server: Server) -> list[str]:
@@ -77,13 +73,13 @@ def test_a_disk_that_does_not_respond_costs_bounded_memory_and_delays_only_event
         client.create("orders", "bulk")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
-        assert server.process is not None
-        before = memory_bytes(server.process.pid)
+        before = status(server, "RssAnon")
         helper = sync_process_of(server)
+        assert helper is not None
         os.kill(helper, signal.SIGSTOP)
         try:
             asyncio.run(asyncio.wait_for(stalled(server), 60))
-            assert memory_bytes(server.process.pid) - before < ALLOWED_BYTES
+            assert status(server, "RssAnon") - before < ALLOWED_BYTES
             wait_for(lambda: "the disk has not responded for" in server.logs(), "the stall is not logged")
             assert [text for text in problems(server) if text.startswith("the disk has not responded for")]
         finally:
