@@ -368,7 +368,7 @@ def facet_values(topic: str, partition: int, record: Record) -> set[tuple[str, A
         with contextlib.suppress(NotJson):
             values += [
                 (format_target(TermTarget("field", path)), facet_value(scalar))
-                for path, scalar in scalars_in_fields(as_json(record.value), ())
+                for path, scalar in scalars_in_fields(as_json(record.value))
             ]
     return set(values)
 
@@ -378,7 +378,8 @@ def facet_value(scalar: Any) -> Any:
     return text_of_scalar(scalar) if number is None else number
 
 
-def scalars_in_fields(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def scalars_in_fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of every scalar in a field."""
     if isinstance(value, dict):
         for name, child in value.items():
             yield from scalars_in_fields(child, (*path, name))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
 
 import re2
 from hypothesis import example, given, settings
@@ -106,25 +105,14 @@ def test_they_agree_on_queries_for_a_scalar_of_the_event(data: st.DataObject, re
     except reference.NotJson:
         tree = None
     targets += [
-        (TermTarget("field", path), reference.text_of_scalar(scalar)) for path, scalar in leaves(tree)
+        (TermTarget("field", path), reference.text_of_scalar(scalar))
+        for path, scalar in reference.scalars_in_fields(tree)
     ]
     if not targets:
         return
     target, text = data.draw(st.sampled_from(targets))
     term = data.draw(st.sampled_from([Term(target, test) for test in possible_tests(target, text)]))
     check(Not(term) if data.draw(st.booleans()) else term, "flights", 0, record)
-
-
-def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path and value of every scalar in a field."""
-    if isinstance(value, dict):
-        for name, child in value.items():
-            yield from leaves(child, (*path, name))
-    elif isinstance(value, list):
-        for child in value:
-            yield from leaves(child, path)
-    elif path:
-        yield path, value
 
 
 def possible_tests(target: TermTarget, text: str) -> Iterator[Test]:
