@@ -130,18 +130,21 @@ def either(query: str, other: str | None) -> Node:
     return parse(query) if other is None else joined(Or, (parse(query), parse(other)))
 
 
-def field_names(node: Node) -> Iterator[str]:
-    """The outermost names of the fields that a query tests."""
+def terms(node: Node) -> Iterator[Term]:
+    """All terms of a query, also those that must not match."""
     match node:
-        case Term(TermTarget("field", path)):
-            yield path[0]
+        case Term():
+            yield node
         case Not(child):
-            yield from field_names(child)
+            yield from terms(child)
         case And(children) | Or(children):
             for child in children:
-                yield from field_names(child)
-        case _:
-            pass
+                yield from terms(child)
+
+
+def field_names(node: Node) -> Iterator[str]:
+    """The outermost names of the fields that a query tests."""
+    return (term.target.path[0] for term in terms(node) if term.target.kind == "field")
 
 
 def cost(node: Node) -> int:
@@ -192,17 +195,18 @@ class _Compiler:
             case "topic":
                 return _topic(test)
             case "partition":
-                within = _between(number_bounds(test))
+                within = between(number_bounds(test))
                 return lambda view: within(view.partition)
             case "offset":
-                within = _between(number_bounds(test))
+                within = between(number_bounds(test))
                 return lambda view: within(view.record.offset)
             case "time":
-                within = _between(times.time_bounds(test, self.now_ms))
+                within = between(times.time_bounds(test, self.now_ms))
                 return lambda view: view.record.timestamp_ms >= 0 and within(view.record.timestamp_ms)
 
 
-def _between(bounds: Interval) -> Callable[[int], bool]:
+def between(bounds: Interval) -> Callable[[int], bool]:
+    """Returns a function that tests whether a number is within bounds of which the end is exclusive."""
     begin, end = bounds
     return lambda number: (begin is None or number >= begin) and (end is None or number < end)
 
@@ -229,17 +233,9 @@ def _any_of(checks: Sequence[EventCheck]) -> EventCheck:
 
 def _free(term: Term) -> EventCheck:
     """The check of a free-text term. It tests the raw bytes first, because parsing them is expensive."""
-    match term.test:
-        case Text(text):
-            passes = _any_text(words_test(tokens(text)))
-        case Glob(pattern):
-            passes = _any_text(patterns_test(pattern))
-        case Regex(pattern):
-            passes = _any_text(finder(pattern))
-            if is_local(pattern):
-                return _all_of([_local_regex(pattern), passes])
-        case _:
-            raise AssertionError("a test of free text is a Text, Glob or Regex")
+    passes = _any_text(free_text_test(term.test))
+    if isinstance(term.test, Regex) and is_local(term.test.pattern):
+        return _all_of([_local_regex(term.test.pattern), passes])
     prefilters = [
         BytePrefilter(clause).record_may_match for clause in required_clauses(term) if clause.needles
     ]
@@ -249,6 +245,19 @@ def _free(term: Term) -> EventCheck:
         prefilters[0] if len(prefilters) == 1 else lambda record: all(check(record) for check in prefilters)
     )
     return lambda view: may_match(view.record) and passes(view)
+
+
+def free_text_test(test: Test) -> Callable[[str], bool]:
+    """Returns a function that tests one of the texts of an event, as free text does."""
+    match test:
+        case Text(text):
+            return words_test(tokens(text))
+        case Glob(pattern):
+            return patterns_test(pattern)
+        case Regex(pattern):
+            return finder(pattern)
+        case _:
+            raise AssertionError("a test of free text is a Text, Glob or Regex")
 
 
 def _any_text(test: Callable[[str], bool]) -> EventCheck:

@@ -6,17 +6,15 @@ Refuses: to test events (`matcher.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
+from mainstem.search.match.matcher import between, free_text_test, terms
 from mainstem.search.match.values import is_null_test, scalar_test, text_test
-from mainstem.search.query.ast import And, Glob, Node, Not, Or, Regex, Term, Test, Text
+from mainstem.search.query.ast import Term, Test, Text
 from mainstem.search.query.format import format_target
 from mainstem.search.query.necessary_terms import number_bounds
 from mainstem.search.query.parser import parse
-from mainstem.search.text.freetext import patterns_test, words_test
 from mainstem.search.text.numbers import SpelledNumber, number_of
-from mainstem.search.text.regex import finder
-from mainstem.search.text.tokens import tokens
 
 ValueTest = Callable[[str], bool]
 
@@ -30,7 +28,7 @@ class OwnTerms:
         """The names of the fields that the queries test."""
         self._named: dict[str, list[ValueTest]] = {}
         self._tested: dict[str, list[ValueTest]] = {}
-        for term in (term for query in queries for term in _terms(parse(query))):
+        for term in (term for query in queries for term in terms(parse(query))):
             name = format_target(term.target) if term.target.kind != "text" else ""
             test = _value_test(term)
             self._tested.setdefault(name, []).append(test)
@@ -55,43 +53,20 @@ def _any_passes(tests: dict[str, list[ValueTest]], field: str, value: str) -> bo
     return any(test(value) for test in (*tests.get(field, ()), *tests.get("", ())))
 
 
-def _terms(node: Node) -> Iterator[Term]:
-    match node:
-        case Term():
-            yield node
-        case Not(child):
-            yield from _terms(child)
-        case And(children) | Or(children):
-            for child in children:
-                yield from _terms(child)
-
-
 def _value_test(term: Term) -> ValueTest:
     test = term.test
     match term.target.kind:
         case "text":
-            return _free_test(test)
+            return free_text_test(test)
         case "field":
             return _field_test(test)
         case "partition" | "offset":
-            begin, end = number_bounds(test)
-            return lambda value: (begin is None or int(value) >= begin) and (end is None or int(value) < end)
+            within = between(number_bounds(test))
+            return lambda value: within(int(value))
         case "time":
             return lambda value: False
         case _:
             return text_test(test)
-
-
-def _free_test(test: Test) -> ValueTest:
-    match test:
-        case Text(text):
-            return words_test(tokens(text))
-        case Glob(pattern):
-            return patterns_test(pattern)
-        case Regex(pattern):
-            return finder(pattern)
-        case _:
-            raise AssertionError("a test of free text is a Text, Glob or Regex")
 
 
 def _field_test(test: Test) -> ValueTest:
