@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from mainstem.contract import Position
 from mainstem.search import compare, execution
+from mainstem.search.compare import ComparedSearches
 from mainstem.search.contract import Comparison, Done, Facets, Progress, SearchRequest, Unreadable
+from mainstem.search.execution import SearchExecution
 from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.query.errors import QueryError
 from tests.scenarios import flights
@@ -124,6 +127,22 @@ def test_results_so_far_come_while_values_are_counted(
         assert partial[-1].selected + partial[-1].baseline == FLIGHTS
 
     run_on_search_rig(tmp_path, work, workers=1, block_bytes=4096)
+
+
+def test_what_both_searches_of_a_comparison_leave_out_is_reported_and_counted_once(tmp_path: Path) -> None:
+    async def work(rig: SearchRig) -> None:
+        problem = Unreadable(Position("flights", 0, 0), "no broker answers")
+        executions = [
+            SearchExecution(rig.local.pool, rig.local._clock, request, NOW_MS, [], [], problems=[problem])
+            for request in (UNITED, SearchRequest(query="carrier:B6", limit=None))
+        ]
+        async with aclosing(ComparedSearches(executions, None, 9).updates(rig.local._clock)) as updates:
+            unreadable, _, done = [update async for update in updates]
+        assert unreadable == problem
+        assert isinstance(done, Done)
+        assert done.totals.undecodable == 1
+
+    run_on_search_rig(tmp_path, work)
 
 
 def test_two_searches_of_the_same_events_read_each_of_them_once(tmp_path: Path) -> None:

@@ -113,15 +113,15 @@ class SearchExecution:
         fields: Sequence[str] = (),
         baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
-        lost: Sequence[Position] = (),
+        problems: Sequence[Unreadable] = (),
         is_removed: Callable[[Unit], bool] = lambda _: True,
     ) -> None:
         """`baseline`: a query whose matches are counted apart. `group`: the account of the search with the
-        workers; several executions may be one search. `lost`: where ranges of offsets begin that no file
-        has. `is_removed(unit)`: whether the log itself deleted the file of a unit that is not there; else it
-        is damage."""
+        workers; several executions may be one search. `problems`: what the units leave out, because it
+        cannot be read. `is_removed(unit)`: whether the log itself deleted the file of a unit that is not
+        there; else it is damage."""
         self._group: JobGroup[WorkerJob] = JobGroup() if group is None else group
-        self._lost, self._is_removed = lost, is_removed
+        self._problems, self._is_removed = problems, is_removed
         self._pool, self._clock, self._request, self._now_ms = pool, clock, request, now_ms
         self._pending = deque(items)
         self._active: deque[WorkItem] = deque()
@@ -141,9 +141,9 @@ class SearchExecution:
         returned = 0
         try:
             reason: Reason = "complete"
-            for position in self._lost:
+            for problem in self._problems:
                 self.totals.undecodable += 1
-                yield Unreadable(position, NO_BATCH)
+                yield problem
             while self._dispatch():
                 reply = await self._next_reply()
                 if isinstance(reply, ValueCounts):

@@ -15,8 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,11 +42,8 @@ from mainstem.search.cluster.messages import (
     LookUpOffsetsReply,
     LookUpOffsetsRequest,
 )
-from mainstem.search.compare import ComparedSearches, searches_of
 from mainstem.search.contract import (
     Bucket,
-    Comparison,
-    Facets,
     Remaining,
     SearchRequest,
     Totals,
@@ -60,7 +56,7 @@ from mainstem.search.ipc import Reply, RequestFailed, ScanMatches, ScanReply, Sc
 from mainstem.search.local.search import order_items
 from mainstem.search.local.token_filter_store import prune
 from mainstem.search.match.matcher import Matcher, either
-from mainstem.search.match.own_terms import OwnTerms
+from mainstem.search.planned import PlannedSearch
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import JobGroup
@@ -80,7 +76,7 @@ NO_TOPIC = "\0"
 log = logging.getLogger(__name__)
 
 
-class ClusterSearch:
+class ClusterSearch(PlannedSearch):
     """Implements `contract.Search` for the cluster of an engine. Closing it does not close the engine."""
 
     def __init__(
@@ -103,44 +99,6 @@ class ClusterSearch:
         self._background_task: asyncio.Task[None] | None = None
 
     # --- the contract -------------------------------------------------------------------------------------
-
-    async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
-        """Implements `Search.search`."""
-        execution, problems = await self._start(request, output="count" if request.only_count else "events")
-        for problem in problems:
-            yield problem
-        async with aclosing(execution.updates()) as updates:
-            async for update in updates:
-                yield update
-
-    async def facets(
-        self, request: SearchRequest, fields: Sequence[str], top: int
-    ) -> AsyncGenerator[Update | Facets, None]:
-        """Implements `Search.facets`."""
-        execution, problems = await self._start(request, output="fields", fields=fields)
-        for problem in problems:
-            yield problem
-        async with aclosing(execution.facets(top)) as updates:
-            async for update in updates:
-                yield update
-
-    async def compare(
-        self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
-    ) -> AsyncGenerator[Update | Comparison, None]:
-        """Implements `Search.compare`."""
-        own_terms = None if fields else OwnTerms(selection.query, baseline.query)
-        group: JobGroup[WorkerJob] = JobGroup()
-        started = [
-            await self._start(request, output="fields", fields=fields, baseline=other, group=group)
-            for request, other in searches_of(selection, baseline)
-        ]
-        for problem in dict.fromkeys(problem for _, problems in started for problem in problems):
-            yield problem
-        executions = [execution for execution, _ in started]
-        compared = ComparedSearches(executions, own_terms, top)
-        async with aclosing(compared.updates(self._clock)) as updates:
-            async for update in updates:
-                yield update
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
@@ -283,9 +241,8 @@ class ClusterSearch:
         fields: Sequence[str] = (),
         baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
-    ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
-        """Plan a search, which is part of `group`. Returns the search, ready to run, and an Unreadable for
-        each partition that it leaves out, because its offsets are unknown."""
+    ) -> SearchExecution:
+        """Implements `PlannedSearch._start`. Partitions with unknown offsets are left out."""
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
         if request.resume is not None:
@@ -310,7 +267,7 @@ class ClusterSearch:
         pool = await self._ready_pool()
         group = JobGroup() if group is None else group
         await prune(pool, items, matcher, max(from_ms, default=None), min(to_ms, default=None), group)
-        execution = ClusterSearchExecution(
+        return ClusterSearchExecution(
             pool,
             self._clock,
             request,
@@ -321,9 +278,8 @@ class ClusterSearch:
             fields=fields,
             baseline=baseline,
             group=group,
+            problems=problems,
         )
-        execution.totals.undecodable += len(problems)
-        return execution, problems
 
     async def _first_offsets(
         self, partitions: Sequence[ClusterPartition], time_ms: int

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
 from mainstem.clock import Clock
-from mainstem.contract import Position, SearchableLog, StreamError, TopicSummary
+from mainstem.contract import SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
 from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, to_buckets
-from mainstem.search.compare import ComparedSearches, searches_of
-from mainstem.search.contract import Bucket, Comparison, Facets, Remaining, SearchRequest, Update
-from mainstem.search.execution import SearchExecution, WorkItem
+from mainstem.search.contract import Bucket, Remaining, SearchRequest, Unreadable
+from mainstem.search.execution import NO_BATCH, SearchExecution, WorkItem
 from mainstem.search.index.manager import PART_BLOCKS, IndexManager
 from mainstem.search.ipc import (
     BlockRange,
@@ -42,7 +40,7 @@ from mainstem.search.ipc import (
 from mainstem.search.local.lost_offsets import is_removed, lost_positions
 from mainstem.search.local.token_filter_store import TokenFilterStore
 from mainstem.search.match.matcher import Matcher, either
-from mainstem.search.match.own_terms import OwnTerms
+from mainstem.search.planned import PlannedSearch
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import JobGroup
 
@@ -84,7 +82,7 @@ class _FilteredTopic:
 log = logging.getLogger(__name__)
 
 
-class LogSearch:
+class LogSearch(PlannedSearch):
     """Implements `contract.Search` over `engine`, whose files lie below `data`."""
 
     def __init__(
@@ -120,37 +118,6 @@ class LogSearch:
         self._filters_made = 0
 
     # --- the contract -------------------------------------------------------------------------------------
-
-    async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
-        """Implements `Search.search`."""
-        execution = await self._start(request, output="count" if request.only_count else "events")
-        async with aclosing(execution.updates()) as updates:
-            async for update in updates:
-                yield update
-
-    async def facets(
-        self, request: SearchRequest, fields: Sequence[str], top: int
-    ) -> AsyncGenerator[Update | Facets, None]:
-        """Implements `Search.facets`."""
-        execution = await self._start(request, output="fields", fields=fields)
-        async with aclosing(execution.facets(top)) as updates:
-            async for update in updates:
-                yield update
-
-    async def compare(
-        self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
-    ) -> AsyncGenerator[Update | Comparison, None]:
-        """Implements `Search.compare`."""
-        own_terms = None if fields else OwnTerms(selection.query, baseline.query)
-        group: JobGroup[WorkerJob] = JobGroup()
-        executions = [
-            await self._start(request, output="fields", fields=fields, baseline=other, group=group)
-            for request, other in searches_of(selection, baseline)
-        ]
-        compared = ComparedSearches(executions, own_terms, top)
-        async with aclosing(compared.updates(self._clock)) as updates:
-            async for update in updates:
-                yield update
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
@@ -297,15 +264,16 @@ class LogSearch:
         baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
     ) -> SearchExecution:
-        """Plan a search. `group`: the search that it is part of; None: it is one of its own."""
+        """Implements `PlannedSearch._start`."""
         group = JobGroup() if group is None else group
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
         request, remaining = await targets.resolve(self._engine, request, matcher)
         keyed: list[SortableItem] = []
-        lost: list[Position] = []
+        problems: list[Unreadable] = []
         async for target, blocks in targets.in_turns(await self._blocks(remaining)):
-            lost += lost_positions(self._engine, target, blocks)
+            lost = lost_positions(self._engine, target, blocks)
+            problems += [Unreadable(position, NO_BATCH) for position in lost]
             keyed += _with_sort_keys(
                 [
                     WorkItem(self._unit(target, block), block.time_ms, block)
@@ -325,7 +293,7 @@ class LogSearch:
         await targets.yield_to_loop()
         execution = SearchExecution(
             self.pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields,
-            baseline=baseline, group=group, lost=lost,
+            baseline=baseline, group=group, problems=problems,
             is_removed=partial(is_removed, self._engine, self._data),
         )  # fmt: skip
         execution.totals.index_note = self._index_manager.incomplete_reason(items) if clauses else None
