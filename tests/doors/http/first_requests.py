@@ -46,7 +46,7 @@ OTHERS = (("GET", "/"), ("GET", "/static/app.js"), ("GET", "/nothing"), ("BREW",
 def requests() -> Iterator[tuple[str, str, bytes | None]]:
     """Method, path and body of each request; the topic and the group exist until the end."""
     for endpoint in sorted(ENDPOINTS, key=lambda endpoint: ("", *LAST).index(_name_if_last(endpoint))):
-        yield from _requests_of(endpoint)
+        yield _request_of(endpoint)
     for method, path in OTHERS:
         yield method, path, None
 
@@ -56,11 +56,11 @@ def _name_if_last(endpoint: Endpoint) -> str:
     return name if name in LAST else ""
 
 
-def _requests_of(endpoint: Endpoint) -> Iterator[tuple[str, str, bytes | None]]:
+def _request_of(endpoint: Endpoint) -> tuple[str, str, bytes | None]:
     name = endpoint.handle.__name__
     path = endpoint.path.replace("{topic}", TOPIC).replace("{group:text}", GROUP).replace("{partition}", "0")
     body = BODIES.get(name)
-    yield (
+    return (
         endpoint.method,
         f"{path}?{QUERIES[name]}" if name in QUERIES else path,
         None if body is None else json.dumps(body).encode(),
