@@ -149,6 +149,12 @@ async def _traced(updates: Updates) -> list[UpdateJson]:
     return [_update_to_json(update) async for update in updates if not isinstance(update, Progress)]
 
 
+def _by_time(event: EventJson) -> tuple[int, str, int, int]:
+    """Events without a time come first."""
+    time_ms = -1 if event.timestamp_ms is None else event.timestamp_ms
+    return time_ms, event.topic, event.partition, event.offset
+
+
 async def trace(call: Call) -> Response:
     """Follow a value through all topics: the events that contain it, sorted by time."""
     query: TraceQuery = call.query
@@ -175,13 +181,6 @@ async def trace(call: Call) -> Response:
 
 
 _PROBLEMS = ("query", "busy")
-
-
-def _by_time(event: EventJson) -> tuple[int, str, int, int]:
-    """Events without a time come first."""
-    time_ms = -1 if event.timestamp_ms is None else event.timestamp_ms
-    return time_ms, event.topic, event.partition, event.offset
-
 
 ENDPOINTS = (
     Endpoint(
