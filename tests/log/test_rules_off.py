@@ -131,9 +131,10 @@ def without_annulment() -> AbstractContextManager[Any]:
     return stack
 
 
-def ignore_following(read_file: Any, contents: Any, header: Any, file: Any, following: Any) -> None:
+def ignore_following(read_file: Any, contents: Any, header: Any, file: Any, following: Any) -> int:
     """`journal_reader._read_file` that reads a file as if it were the last one."""
-    read_file(contents, header, file, None)
+    end: int = read_file(contents, header, file, None)
+    return end
 
 
 def apply_any_epoch(replay: PartitionReplay, record: Any) -> str | None:
@@ -206,6 +207,8 @@ def runs_until_found(rule: SwitchedOff, seeds: int) -> int | None:
         for seed in range(seeds):
             try:
                 rule.run(seed)
+            except (TypeError, AttributeError):  # the switch does not fit the code any more
+                raise
             except Exception:  # whatever is found first
                 return seed + 1
     return None
