@@ -32,6 +32,20 @@ def test_a_live_journal_file_with_a_damaged_header_is_reported(how: Literal["kil
     assert machine.report.journal_damage == 0
 
 
+def test_a_journal_file_that_is_cut_within_its_header_does_not_keep_a_start_from_its_work() -> None:
+    machine = LogRig().start()
+    machine.write(3)
+    machine.crash("kill")
+    file = machine.disk.open(JOURNAL_FILE)
+    file.truncate(20)
+    machine.disk.sync_now([file])
+    machine.start()
+    assert machine.offsets() == [0, 1, 2]
+    machine.write(1)
+    machine.crash().start()
+    assert machine.offsets() == [0, 1, 2, 3]
+
+
 def test_a_damaged_header_of_a_file_that_is_not_needed_any_more_is_not_reported() -> None:
     machine = LogRig().start()
     machine.write(3)

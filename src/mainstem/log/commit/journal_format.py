@@ -88,16 +88,16 @@ def encode_header(header: JournalFileHeader) -> bytes:
 
 def decode_header(block: bytes, folder_id: UUID) -> JournalFileHeader | None:
     """The header; None if the file was never used, the block is torn, or it is of another data folder."""
+    if not is_whole_header(block):
+        return None
+    _, _, folder, seq, salt, base_group = _HEADER.unpack_from(block)
+    return JournalFileHeader(folder_id, seq, salt, base_group) if folder == folder_id.bytes else None
+
+
+def is_whole_header(block: bytes) -> bool:
+    """Whether the block is a header, of whichever data folder, without damage."""
     if len(block) < BLOCK:
-        return None
-    magic, crc, folder, seq, salt, base_group = _HEADER.unpack_from(block)
-    if magic != HEADER_MAGIC or crc32c(block[12 : _HEADER.size]) != crc or folder != folder_id.bytes:
-        return None
-    return JournalFileHeader(folder_id, seq, salt, base_group)
-
-
-def is_of_another_folder(block: bytes) -> bool:
-    """Whether the block is a header that is whole, of whichever data folder."""
+        return False
     magic, crc, *_ = _HEADER.unpack_from(block)
     return bool(magic == HEADER_MAGIC and crc32c(block[12 : _HEADER.size]) == crc)
 

@@ -93,8 +93,8 @@ def read_journal(
 def _note_damaged_header(contents: JournalContents, file: File, block: bytes, first_seq: int) -> None:
     """Note a file whose header cannot be read, if it has groups that no checkpoint covers. Their CRCs begin
     with a number of the header, so that they cannot be checked any more, nor replayed."""
-    if journal_format.is_of_another_folder(block):
-        return
+    if journal_format.is_whole_header(block):
+        return  # of another data folder
     seq, numbers = journal_format.unchecked_groups(file)
     if not numbers or seq < first_seq:
         return
