@@ -251,8 +251,8 @@ def test_a_direct_sync_that_fails_while_writes_are_stopped_is_not_forgotten() ->
 
 
 @pytest.mark.parametrize("config", [CONFIG, OS])
-def test_a_write_that_cannot_be_undone_ends_without_a_restart(config: object) -> None:
-    rig = LogRig(config=config).start()  # type: ignore[arg-type]
+def test_a_write_that_cannot_be_undone_ends_without_a_restart(config: LogConfig) -> None:
+    rig = LogRig(config=config).start()
     rig.write(1)
     calls = rig.disk.calls
     rig.disk.fail = {calls + 1: errno.EIO, calls + 2: errno.EIO, calls + 3: errno.EIO}
@@ -284,7 +284,7 @@ def test_a_repair_succeeds_when_the_last_committed_segment_was_deleted() -> None
     assert_all_accept(rig, 1)
 
 
-def count_calls(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+def count_journal_bytes(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
     """Bytes that were read of the journal, in each turn of the loop that read some."""
     turns: dict[int, int] = {}
     turn = count_turns(rig, monkeypatch)
@@ -303,16 +303,13 @@ def count_calls(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
 def count_turns(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of the present turn of the loop, in a list that stays up to date."""
     turn = [0]
-    real_soon = rig.clock.call_soon
+    real_turn = rig.clock.turn
 
-    def call_soon(call: Callable[[], None]) -> None:
-        def run() -> None:
-            turn[0] += 1
-            call()
+    def counted() -> None:
+        turn[0] += 1
+        real_turn()
 
-        real_soon(run)
-
-    monkeypatch.setattr(rig.clock, "call_soon", call_soon)
+    monkeypatch.setattr(rig.clock, "turn", counted)
     return turn
 
 
@@ -328,7 +325,7 @@ def journal_bytes_read(partitions: int, monkeypatch: pytest.MonkeyPatch) -> list
         rig.log.checkpoint()
         rig.settle(0.5)
         end_hiccup(rig)
-        turns = count_calls(rig, patched)
+        turns = count_journal_bytes(rig, patched)
         rig.settle(5)
         assert_all_accept(rig, 20)
         return turns()

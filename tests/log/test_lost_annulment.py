@@ -3,12 +3,11 @@ was lost."""
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 
 from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.commit import journal_format
+from mainstem.log.recovery import meta
 from tests.log.logs import LogRig
 
 
@@ -43,7 +42,7 @@ def test_a_failed_group_whose_annulment_is_gone_is_not_replayed(old_count: int) 
     machine.settle(1)  # a checkpoint follows the failure, and removes the file
     assert not machine.disk.exists(path)
     machine.crash("kill")
-    header = journal_format.decode_header(stored[: journal_format.BLOCK], folder_id(machine))
+    header = journal_format.decode_header(stored[: journal_format.BLOCK], meta.read(machine.disk).folder_id)
     assert header is not None
     (annulling,) = [
         name
@@ -61,12 +60,6 @@ def test_a_failed_group_whose_annulment_is_gone_is_not_replayed(old_count: int) 
     assert b"new" * 5000 in bytes(machine.partition().read_blocking(done.base_offset, 1 << 20).data)
 
 
-def folder_id(machine: LogRig) -> UUID:
-    properties = machine.disk.read_all("meta.properties").decode()
-    (line,) = [line for line in properties.splitlines() if line.startswith("folder.id=")]
-    return UUID(line.partition("=")[2])
-
-
 def journal_header(machine: LogRig, name: str) -> journal_format.JournalFileHeader | None:
     block = machine.disk.read_all(f"journal/{name}")[: journal_format.BLOCK]
-    return journal_format.decode_header(block, folder_id(machine))
+    return journal_format.decode_header(block, meta.read(machine.disk).folder_id)

@@ -17,6 +17,7 @@ import pytest
 from mainstem.contract import Position
 from mainstem.log import paths
 from mainstem.log.commit import checkpoint as checkpoints
+from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import File
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.offline.doctor import FolderExamination
@@ -25,7 +26,7 @@ from mainstem.log.recovery import meta
 from mainstem.log.storage.record_batch import decode, iter_batches, read_header
 from mainstem.promise import Promise
 from mainstem.search.contract import SearchRequest
-from tests.log.logs import OS, SMALL, TOPIC, LogRig
+from tests.log.logs import CONFIG, OS, SMALL, TOPIC, LogRig
 from tests.search.search_rig import NOW_MS, Row, SearchRig, open_search_rig, run
 
 FOLDER = paths.partition_folder(TOPIC, 0)
@@ -33,10 +34,9 @@ Damage = Callable[[LogRig, list[int]], tuple[int, int]]
 """Damages segments (their base offsets are given); the first offset lost, and the next one that is not."""
 
 
-def filled(*, config: Any = None) -> LogRig:
+def filled(*, config: LogConfig = CONFIG) -> LogRig:
     """A log with seven segments or more, that was stopped cleanly."""
-    rig = LogRig(config=config) if config is not None else LogRig()
-    rig.start()
+    rig = LogRig(config=config).start()
     rig.partition(config=SMALL)
     rig.write(60, size=500)
     assert len(rig.partition().segments) >= 7

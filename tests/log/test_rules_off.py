@@ -30,7 +30,7 @@ from mainstem.log.recovery import partition_replay
 from mainstem.log.recovery.partition_replay import PartitionReplay
 from mainstem.log.recovery.startup import Startup
 from mainstem.promise import Promise
-from tests.log.test_hiccup_model import HiccupLogRun
+from tests.log.test_hiccup_model import run_seed as hiccup_run
 from tests.log.test_log_model import KINDS, RandomLogRun, seed_run
 
 Patch = Callable[[], AbstractContextManager[Any]]
@@ -39,13 +39,6 @@ Patch = Callable[[], AbstractContextManager[Any]]
 def model_run(seed: int) -> RandomLogRun:
     """A run of the log's model with durability disk."""
     return seed_run(seed * len(KINDS) // (len(KINDS) - 1))
-
-
-def hiccup_run(seed: int) -> RandomLogRun:
-    """A run with hiccups."""
-    run = HiccupLogRun(seed)
-    run.run(steps=80)
-    return run
 
 
 class SwitchedOff(NamedTuple):
