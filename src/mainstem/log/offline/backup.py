@@ -46,7 +46,7 @@ from mainstem.log import paths
 from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.commit import journal_format as form
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
-from mainstem.log.commit.journal_format import EPOCH, LOGSTART
+from mainstem.log.commit.journal_format import EPOCH, LOGSTART, JournalGroup
 from mainstem.log.disk.contract import Disk, File
 from mainstem.log.errors import LogFolderError
 from mainstem.log.recovery import meta
@@ -251,16 +251,21 @@ class Backup:
         """The end of the groups in a journal file; the bytes after it are of earlier uses. Epochs that begin
         in the file are added to `epochs`."""
         end = form.BLOCK
+        for group in self._groups(path):
+            last = group.records[-1].payload_position + group.records[-1].length
+            end = -(-last // form.BLOCK) * form.BLOCK
+            for record in group.records:
+                if record.kind == EPOCH:
+                    key = UUID(bytes=record.topic), record.partition
+                    epochs[key] = max(epochs.get(key, 0), record.epoch)
+        return end
+
+    def _groups(self, path: str) -> Iterator[JournalGroup]:
+        """The groups in a journal file; none if its header cannot be read."""
         with contextlib.closing(self._source.open(path)) as file:
             header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
-            for group in form.read_groups(cast(File, file), header) if header is not None else ():
-                last = group.records[-1].payload_position + group.records[-1].length
-                end = -(-last // form.BLOCK) * form.BLOCK
-                for record in group.records:
-                    if record.kind == EPOCH:
-                        key = UUID(bytes=record.topic), record.partition
-                        epochs[key] = max(epochs.get(key, 0), record.epoch)
-        return end
+            if header is not None:
+                yield from form.read_groups(cast(File, file), header)
 
     def _state(self, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
         """Copy the state: snapshots before the state log, because a snapshot may be newer than the log's end,
@@ -327,13 +332,11 @@ class Backup:
         checkpoint, as the copy does."""
         starts: dict[Key, int] = {}
         for path in self._live_files(0):
-            with contextlib.closing(self._source.open(path)) as file:
-                header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
-                for group in form.read_groups(cast(File, file), header) if header is not None else ():
-                    for record in group.records:
-                        if record.kind == LOGSTART:
-                            key = UUID(bytes=record.topic), record.partition
-                            starts[key] = max(starts.get(key, 0), record.base_offset)
+            for group in self._groups(path):
+                for record in group.records:
+                    if record.kind == LOGSTART:
+                        key = UUID(bytes=record.topic), record.partition
+                        starts[key] = max(starts.get(key, 0), record.base_offset)
         newest = checkpoints.load(self._disk)
         for row in newest.rows if newest is not None else ():
             key = row.topic_id, row.index
