@@ -227,12 +227,12 @@ class Checkpointer:
     def when_past(self, partition: CommittedPartition, offset: int) -> Promise[None]:
         """Done when no start will look for what is below `offset`: the durable row is at it or after it, or
         points into the segment with it, which is kept (R11). StorageError: the row cannot get there."""
-        row = self.rows.get(partition_key(partition))
+        row = self.durable_row(partition_key(partition))
         if row is not None and offset < row.end_offset:
             return Promise.resolved(None)
 
         def check(_: None) -> None:
-            row = self.rows.get(partition_key(partition))
+            row = self.durable_row(partition_key(partition))
             if row is None or row.end_offset < offset:
                 raise StorageError(partition.fence_reason or f"the checkpoint does not reach offset {offset}")
 

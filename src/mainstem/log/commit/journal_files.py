@@ -56,6 +56,11 @@ class JournalFile:
         assert self.header is not None, "a free file has no seq"
         return self.header.seq
 
+    @property
+    def is_in_ring(self) -> bool:
+        """Whether the file, if it is live, is free again after a checkpoint."""
+        return not (self.failed or self.pinned)
+
 
 class JournalFilePool:
     """All journal files. `on_changed` is called when a file has become free, and when none can be created."""
@@ -96,7 +101,7 @@ class JournalFilePool:
 
     def _usable_count(self) -> int:
         """How many files are in the ring: free, or free again after a checkpoint."""
-        return len(self._free) + sum(not (file.failed or file.pinned) for file in self.live)
+        return len(self._free) + sum(file.is_in_ring for file in self.live)
 
     def _is_at_limit(self) -> bool:
         count = len(self._free) + sum(not file.failed for file in self.live)
@@ -154,7 +159,7 @@ class JournalFilePool:
     def why_exhausted(self) -> str | None:
         """Why no file is free, none can be created now and no checkpoint would free one; None while a file
         can be had."""
-        if self._free or any(not (file.failed or file.pinned) for file in self.live):
+        if self._free or any(file.is_in_ring for file in self.live):
             return None
         if self._creation_error is not None:
             return f"no journal file can be created: {self._creation_error}"
@@ -164,7 +169,7 @@ class JournalFilePool:
 
     def is_half_used(self) -> bool:
         """Whether more than half of the ring is live."""
-        return 2 * sum(not (file.failed or file.pinned) for file in self.live) > self._config.journal_files
+        return 2 * sum(file.is_in_ring for file in self.live) > self._config.journal_files
 
     def needed(self, fenced: set[PartitionKey], below: int) -> list[JournalFile]:
         """Live files with a seq less than `below` that have records of a fenced partition (R10)."""

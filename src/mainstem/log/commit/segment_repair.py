@@ -186,14 +186,15 @@ class SegmentRepairs:
                 run.errors[key] = error
         keys = [key for key in run.partitions if key not in run.errors]
         files = [(key, file) for key in keys for file in run.files.get(key, {}).values()]
-        folders = [paths.partition_folder(*key) for key in keys if run.files.get(key)]
+        written = [key for key in keys if run.files.get(key)]
+        folders = [paths.partition_folder(*key) for key in written]
 
         def synced(promise: Promise[SyncResults]) -> None:
             *results, parent_error = promise.result()
-            owners = [key for key, _ in files] + [key for key in keys if run.files.get(key)]
+            owners = [*(key for key, _ in files), *written]
             for key, error in zip(owners, results, strict=True):
-                if error is not None or parent_error is not None:
-                    run.errors.setdefault(key, error or parent_error or OSError())
+                if failure := error or parent_error:
+                    run.errors.setdefault(key, failure)
             self._end_pass(run)
 
         self._disk.sync_each([file for _, file in files], [*folders, paths.PARTITIONS]).then(synced)

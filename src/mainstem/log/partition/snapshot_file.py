@@ -100,8 +100,6 @@ class SnapshotFile:
         items = iter(snapshot.windows.items())
         crc, position = crc32c(place), len(producer_snapshot.encode_prefix(0)) + len(place)
         writing = self._writing
-        if writing is None:
-            return
         with contextlib.closing(disk.open(temporary, create=True)) as file:
             while piece := b"".join(starmap(producer_snapshot.encode_window, islice(items, PIECE_PRODUCERS))):
                 file.pwrite(piece, position)
