@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.server import Server
 
 from bench.clients import wire
-from bench.clients.kafka import accepted, check_reply
+from bench.clients.kafka import accepted, now_ms, produce_when_due
 from bench.events import NEEDLE, TOPIC, Batches, lines, templates
 from mainstem.log.storage.record_batch import build
 
@@ -68,7 +68,7 @@ def _publish_flights(server: Server) -> None:
         values = [sample[number % len(sample)] for number in numbers]
         if first == FLIGHT_COUNT // 2 // FLIGHTS_A_BATCH * FLIGHTS_A_BATCH:
             values[0] = f'{{"note":"{NEEDLE}"}}'.encode()
-        rows = [(None, value, (), _now_ms()) for value in values]
+        rows = [(None, value, (), now_ms()) for value in values]
         accepted(connection, wire.produce(FLIGHTS, [(0, bytes(build(rows)))]))
     connection.close()
 
@@ -121,13 +121,8 @@ def _produce(address: str, pipe: Connection) -> None:
     batches = Batches(templates())
     due = time.perf_counter()
     while True:
-        pause = due - time.perf_counter()
-        if pause > 0:
-            time.sleep(pause)
-        buffer, template = batches.next(_now_ms())
-        connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
-        check_reply(connection)
-        pipe.send((time.perf_counter() - due) * 1000)
+        latency_ms, template = produce_when_due(connection, batches, due)
+        pipe.send(latency_ms)
         due += template.payload / (PRODUCED_MB_S * 1e6)
 
 
@@ -185,13 +180,11 @@ def measure(count: int, say: Say) -> None:
             _wait(PRODUCED_ALONE_S, latencies_ms)
             p99_ms = _p(latencies_ms(), 99)
             say("producer without searches", f"{PRODUCED_MB_S:.0f} MB/s, p99 {p99_ms:.2f} ms")
-            with (
-                client(_compare_again_and_again, server.http) as compares,
-                client(_export_again_and_again, server.http) as exports,
-            ):
-                tails = [client(_tail, server.http) for _ in range(TAILS)]
-                for each_tail in tails:
-                    each_tail.__enter__()
+            with ExitStack() as company:
+                compares = company.enter_context(client(_compare_again_and_again, server.http))
+                exports = company.enter_context(client(_export_again_and_again, server.http))
+                for _ in range(TAILS):
+                    company.enter_context(client(_tail, server.http))
                 _wait(2.0, latencies_ms)
                 latencies_ms().clear()
                 together = []
@@ -201,8 +194,6 @@ def measure(count: int, say: Say) -> None:
                 searched_p99_ms = _p(latencies_ms(), 99)
                 while not compares() or not exports():
                     _wait(0.5, latencies_ms)
-                for each_tail in tails:
-                    each_tail.__exit__(None, None, None)
                 say("needle in company", f"p50 {_p(together, 50):.3f} s, p95 {_p(together, 95):.3f} s")
                 say(
                     "producer beside searches",
@@ -210,10 +201,6 @@ def measure(count: int, say: Say) -> None:
                 )
                 compare_s = statistics.median(compares())
                 say("compare in company", f"{compare_s:.1f} s, {compare_s / compare_alone_s:.1f} times")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def main() -> None:

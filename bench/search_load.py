@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.server import Server
 
 from bench.clients import wire
-from bench.clients.kafka import accepted, check_reply
+from bench.clients.kafka import accepted, check_reply, now_ms, produce_when_due
 from bench.events import TOPIC, Batches, templates
 from mainstem.log.storage.record_batch import build
 
@@ -62,7 +62,7 @@ def serving(mode: str) -> Iterator[Server]:
 def top_rate(server: Server, batches: Batches) -> TopRate:
     """Produce as fast as possible, and measure after WARM_S, when all processes have started."""
     connection = wire.RawConnection(server.address)
-    accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
+    accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(now_ms())[0]))]))
     in_flight: deque[int] = deque()
     size = 0
     used: tuple[float, float] | None = None
@@ -71,7 +71,7 @@ def top_rate(server: Server, batches: Batches) -> TopRate:
         if used is None and now - began >= WARM_S:
             used = _processor(server)
         if len(in_flight) < IN_FLIGHT:
-            buffer, template = batches.next(_now_ms())
+            buffer, template = batches.next(now_ms())
             connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
             in_flight.append(template.payload)
             continue
@@ -96,19 +96,14 @@ def steady(server: Server, batches: Batches, *, search: bool) -> tuple[float, li
     counted from the moment at which a batch was due; and with `search`, the seconds from an acknowledgement
     until a search finds the event."""
     connection = wire.RawConnection(server.address)
-    accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
+    accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(now_ms())[0]))]))
     latencies_ms: list[float] = []
     search_s: list[float] = []
     began = due = time.perf_counter()
     next_search = began + 2.0
     while due - began < STEADY_S:
-        pause = due - time.perf_counter()
-        if pause > 0:
-            time.sleep(pause)
-        buffer, template = batches.next(_now_ms())
-        connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
-        check_reply(connection)
-        latencies_ms.append((time.perf_counter() - due) * 1000)
+        latency_ms, template = produce_when_due(connection, batches, due)
+        latencies_ms.append(latency_ms)
         due += len(template.ids) / INCOMING
         if search and due > next_search:
             # No events are sent during the search, and those after it are not counted as late.
@@ -121,7 +116,7 @@ def steady(server: Server, batches: Batches, *, search: bool) -> tuple[float, li
 
 
 def _seconds_until_found(server: Server, connection: wire.RawConnection, mark: str) -> float:
-    row = (None, f'{{"mark":"{mark}"}}'.encode(), (), _now_ms())
+    row = (None, f'{{"mark":"{mark}"}}'.encode(), (), now_ms())
     connection.send(wire.produce(TOPIC, [(0, bytes(build([row])))]))
     check_reply(connection)
     acknowledged = time.perf_counter()
@@ -165,7 +160,3 @@ def measure(repeats: int, say: Say) -> None:
         "found after acknowledged",
         f"{statistics.median(search_s):.3f} s, at most {max(search_s):.3f} s, {len(search_s)} searches",
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

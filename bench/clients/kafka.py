@@ -19,7 +19,7 @@ from bench.clients.program import (
     percentiles,
     wait_for_line,
 )
-from bench.events import lines
+from bench.events import TOPIC, Batches, Template, lines
 from mainstem.log.storage import record_batch
 
 IN_FLIGHT = 5
@@ -55,8 +55,13 @@ def batch_of_real(kind: str, least_bytes: int, codec: str) -> tuple[bytes, int]:
 
 
 def _batch(values: Sequence[bytes], codec: str) -> bytes:
-    now_ms = time.time_ns() // 1_000_000
-    return bytes(record_batch.build([(None, value, (), now_ms) for value in values], codec=codec))
+    time_ms = now_ms()
+    return bytes(record_batch.build([(None, value, (), time_ms) for value in values], codec=codec))
+
+
+def now_ms() -> int:
+    """The time, for events that are made now."""
+    return time.time_ns() // 1_000_000
 
 
 def accepted(connection: wire.RawConnection, request: bytes) -> None:
@@ -77,6 +82,18 @@ def check_reply(connection: wire.RawConnection) -> None:
     for answer in wire.produced(connection.reply()):
         if answer.error:
             raise RuntimeError(f"produce was refused: {answer}")
+
+
+def produce_when_due(connection: wire.RawConnection, batches: Batches, due: float) -> tuple[float, Template]:
+    """Produce the next batch at the time `due` of the performance counter, or now if that has passed. Returns
+    how many ms after `due` it was acknowledged, and its template."""
+    pause = due - time.perf_counter()
+    if pause > 0:
+        time.sleep(pause)
+    buffer, template = batches.next(now_ms())
+    connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
+    check_reply(connection)
+    return (time.perf_counter() - due) * 1000, template
 
 
 class ReadyFrames:
