@@ -192,12 +192,14 @@ class FaultKind:
     """A kind of fault, and what its runs need."""
 
     blow: Blow | None
-    """None: the fault needs a disk or an environment of its own."""
+    """None: it is made for each life, by `of_syncs` or for a disk of its own (power-cut)."""
     ends_the_process: bool = False
     small_disk: bool = False
     durability: tuple[str, ...] = ("disk",)
     settings: Mapping[str, object] = field(default_factory=dict)
     """Of the server, beside those of kill9's loop."""
+    of_syncs: Callable[[SyncFaults], Blow] | None = None
+    """Makes the blow for a server whose syncs fail on request."""
 
 
 KINDS = {
@@ -210,7 +212,7 @@ KINDS = {
     "failed-sync": FaultKind(fail_a_sync, True),
     "crash-point": FaultKind(die_at_a_call, True, durability=("disk", "os")),
     "power-cut": FaultKind(None, True),
-    "segment-hiccup": FaultKind(None),
+    "segment-hiccup": FaultKind(None, of_syncs=segment_hiccups),
     "helper-under-deletions": FaultKind(kill_under_deletions),
     "joins": FaultKind(
         soak_attacks.join_without_end,
@@ -220,13 +222,10 @@ KINDS = {
     "many-topics": FaultKind(soak_attacks.ask_for_many_topics),
     "hostile-names": FaultKind(soak_attacks.forge_lines, settings={**soak_attacks.HTTP, "log_level": "info"}),
     "lost-segments": FaultKind(soak_damage.lose_segments, ends_the_process=True, settings=soak_attacks.HTTP),
-    "damaged-checkpoint": FaultKind(None, ends_the_process=True),
+    "damaged-checkpoint": FaultKind(None, ends_the_process=True, of_syncs=soak_damage.damage_checkpoint),
     "start-on-full-disk": FaultKind(soak_damage.start_on_a_full_disk, ends_the_process=True, small_disk=True),
     "no-descriptors": FaultKind(soak_attacks.take_descriptors, settings=soak_attacks.HTTP),
 }
-
-WITH_FAILING_SYNCS = {"segment-hiccup": segment_hiccups, "damaged-checkpoint": soak_damage.damage_checkpoint}
-"""Kinds whose server has syncs that fail on request."""
 
 
 def missing_requirement(name: str) -> str | None:
@@ -269,9 +268,9 @@ def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, s
         if kind.small_disk:
             folder = stack.enter_context(disks.tmpfs(folder / "disk", DISK_MEGABYTES))
         strike, environ = kind.blow, {}
-        if name in WITH_FAILING_SYNCS:
+        if kind.of_syncs is not None:
             sync_faults = SyncFaults(folder / "rules")
-            strike, environ = WITH_FAILING_SYNCS[name](sync_faults), sync_faults.environ
+            strike, environ = kind.of_syncs(sync_faults), sync_faults.environ
         elif strike is None:
             folder /= "disk"
             strike = power_cut(stack.enter_context(lazyfs.mounted(folder, seed)))
