@@ -8,6 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.errors import CorruptBatch
 from mainstem.log.log import Log
 from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.recovery.report import RecoveryReport
@@ -91,3 +92,25 @@ class LogRig:
                 offsets.append(header.base_offset)
                 offset = header.next_offset
         return offsets
+
+
+def read_around_damage(partition: Partition, max_bytes: int = 2000) -> tuple[set[int], set[int]]:
+    """The offsets that can be read, and those that are refused as damaged."""
+    readable: set[int] = set()
+    refused: set[int] = set()
+    offset = partition.log_start_offset
+    while offset < partition.high_watermark:
+        try:
+            read = partition.read_blocking(offset, max_bytes)
+        except CorruptBatch as error:
+            following, message = error.next_offset or offset, str(error)
+            refused |= set(range(offset, following))
+        else:
+            following, message = read.next_offset, str(read.next_offset)
+            for position, header in batches.iter_batches(read.data):
+                whole = bytes(read.data[position : position + header.total_bytes])
+                readable |= {record.offset for record in batches.decode(whole)}
+        assert message.endswith(str(following)), "the message of an error ends with the offset to go on at"
+        assert following > offset, "a reader always moves on"
+        offset = following
+    return readable, refused

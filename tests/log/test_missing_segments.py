@@ -19,14 +19,12 @@ from mainstem.log import paths
 from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import File
-from mainstem.log.errors import CorruptBatch
 from mainstem.log.offline.doctor import FolderExamination
-from mainstem.log.partition.partition import Partition
 from mainstem.log.recovery import meta
-from mainstem.log.storage.record_batch import decode, iter_batches, read_header
+from mainstem.log.storage.record_batch import read_header
 from mainstem.promise import Promise
 from mainstem.search.contract import SearchRequest
-from tests.log.logs import CONFIG, OS, SMALL, TOPIC, LogRig
+from tests.log.logs import CONFIG, OS, SMALL, TOPIC, LogRig, read_around_damage
 from tests.search.search_rig import NOW_MS, Row, SearchRig, open_search_rig, run
 
 FOLDER = paths.partition_folder(TOPIC, 0)
@@ -139,27 +137,6 @@ def lost(rig: LogRig) -> list[tuple[int, int]]:
     return ranges
 
 
-def read_all(partition: Partition) -> tuple[set[int], set[int]]:
-    """The offsets that can be read, and those that are refused as damaged."""
-    readable: set[int] = set()
-    refused: set[int] = set()
-    offset = partition.log_start_offset
-    while offset < partition.high_watermark:
-        try:
-            data = partition.read_blocking(offset, 2000)
-        except CorruptBatch as error:
-            following = error.next_offset or offset
-            refused |= set(range(offset, following))
-            offset = following
-            continue
-        for position, header in iter_batches(data.data):
-            batch = bytes(data.data[position : position + header.total_bytes])
-            readable |= {record.offset for record in decode(batch)}
-        assert data.next_offset > offset, "a reader always moves on"
-        offset = data.next_offset
-    return readable, refused
-
-
 @pytest.mark.parametrize("stop", ["clean", "kill"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_start_names_the_offsets_that_are_lost_and_serves_all_others(
@@ -182,7 +159,7 @@ def test_every_start_names_the_offsets_that_are_lost_and_serves_all_others(
         assert lost(rig) == [gap]
         assert "run `mainstem doctor`" in caplog.text
         assert str(gap[0]) in caplog.text
-        readable, refused = read_all(rig.partition())
+        readable, refused = read_around_damage(rig.partition())
         assert refused == set(range(*gap))
         assert readable == set(range(rig.partition().high_watermark)) - refused
         assert rig.partition().fence_reason is None
@@ -300,7 +277,7 @@ def test_without_a_checkpoint_durability_os_keeps_what_follows_a_gap() -> None:
         rig.disk.unlink(name)
     rig.start()
     assert lost(rig) == [(segments[2], segments[3])]
-    readable, refused = read_all(rig.partition())
+    readable, refused = read_around_damage(rig.partition())
     assert readable | refused == set(range(end))
     assert not [name for name in rig.disk.list(FOLDER) if "quarantine" in name]
 
@@ -356,7 +333,7 @@ def test_a_file_removed_under_a_running_server_is_damage_on_every_reading_path(
                 assert [item.position for item in result.unreadable] == [Position("orders", 0, gap[0])]
                 assert offsets == set(range(end)) - set(range(*gap))
             assert result.end.totals.removed_bytes == 0
-        readable, refused = read_all(partition)
+        readable, refused = read_around_damage(partition)
         assert refused == set(range(*gap))
         assert readable == set(range(end)) - refused
         reader = await rig.engine.reader([Position("orders", 0, 0)])

@@ -21,13 +21,13 @@ from mainstem.log import paths
 from mainstem.log.commit.checkpoint import NAMES
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.real_disk import RealDisk
-from mainstem.log.errors import CorruptBatch
 from mainstem.log.log import Log
 from mainstem.log.offline.doctor import FolderExamination
 from mainstem.log.offline.doctor_scan import Finding
 from mainstem.log.offline.inspect import InspectedBatch, inspect
 from mainstem.log.storage.record_batch import build_empty, decode, iter_batches
 from mainstem.search.contract import SearchRequest
+from tests.log.logs import read_around_damage
 from tests.search.compacted import keeping
 from tests.search.search_rig import NOW_MS, SearchRig, open_search_rig, run
 
@@ -290,24 +290,7 @@ def test_reading_reports_a_gap_and_serves_what_is_around(folder: Path, gap: tupl
     async def work(rig: SearchRig) -> None:
         partition = rig.partition(TOPIC, 0)
         for _ in range(2):  # the second time from what is remembered
-            readable: set[int] = set()
-            damaged: set[int] = set()
-            offset = partition.log_start_offset
-            while offset < partition.high_watermark:
-                try:
-                    read = partition.read_blocking(offset, 20_000)
-                except CorruptBatch as error:
-                    after = int(str(error).rsplit(" ", 1)[1])
-                    damaged |= set(range(offset, after))
-                    offset = after
-                    continue
-                readable |= {
-                    record.offset
-                    for position, header in iter_batches(read.data)
-                    for record in decode(bytes(read.data[position : position + header.total_bytes]))
-                }
-                assert read.next_offset > offset
-                offset = read.next_offset
+            readable, damaged = read_around_damage(partition, 20_000)
             lost = set(range(gap[0], gap[1] + 1))
             assert lost <= damaged
             assert readable | damaged == set(range(BATCHES * RECORDS))
