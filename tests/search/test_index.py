@@ -110,6 +110,8 @@ def test_a_part_names_every_batch_of_a_token(batches: list[list[Record]], long: 
         )
         assert nothing.candidates == [[]]
         reader.close()
+        # Moved away first: tantivy still looks at the folder, and may make a lock file in it at any time.
+        layout.remove_parts([part.folder])
 
 
 def build_numbered_part(folder: Path) -> tuple[list[Unit], IndexPart]:
