@@ -187,7 +187,9 @@ def test_an_item_with_a_candidate_before_damage_is_searched_whole() -> None:
     candidates = [ipc.CandidateBatch(10, 20, 51, 52), ipc.CandidateBatch(90, 100, 58, 0)]
     assert cut_to_candidates(item, candidates, newest_first=True) == [item]
     (cut,) = cut_to_candidates(item, candidates[:1], newest_first=True)
-    assert (cut.unit.start, cut.unit.end, cut.unit.low, cut.unit.high, cut.size) == (10, 20, 50, 60, 100)
+    assert cut.unit == Unit("t", 0, "x", 10, 20, 51, 52)
+    assert cut.covered == unit
+    assert cut.size == 100
 
 
 def test_a_part_of_another_version_is_not_used(tmp_path: Path) -> None:
@@ -275,6 +277,21 @@ def test_a_search_with_an_index_finds_what_brute_force_finds(tmp_path: Path) -> 
             await check(rig, query, newest_first=False, since_ms=NOW_MS + 50_000, until_ms=NOW_MS + 250_000)
 
     run_on_search_rig(tmp_path, work, **SMALL)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_batches_that_the_index_excluded_are_not_reported_as_lost(tmp_path: Path, newest_first: bool) -> None:
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1)
+        for number in range(2000):
+            await rig.append("orders", 0, [(None, f"word number{number % 500}".encode(), (), NOW_MS)] * 3)
+        await set_indexed(rig, "orders")
+        await rig.local.build_missing_parts()
+        result = await check(rig, "number7", newest_first=newest_first)
+        assert len(result.places) == 12
+        assert result.end.totals.indexed_bytes > 0
+
+    run_on_search_rig(tmp_path, work, block_bytes=32 << 10, part_blocks=2, workers=1)
 
 
 async def fill_with_needle(rig: SearchRig) -> None:

@@ -85,14 +85,15 @@ class WorkItem:
     """Matches of the baseline that are counted."""
     indexed: bool = False
     """Whether the full-text index was applied: the unit has only batches that may match, or is excluded."""
-    covered_bytes: int | None = None
-    """Bytes of the unit and of the range beside it that the index excluded. None: the index excluded no
-    range, and only the bytes of the unit count."""
+    covered: Unit | None = None
+    """The unit and the range beside it that the index excluded: all of it is searched once the unit is. None:
+    the index excluded no range."""
 
     @property
     def size(self) -> int:
         """Bytes of the log by which the search's progress advances when this unit is finished."""
-        return self.unit.end - self.unit.start if self.covered_bytes is None else self.covered_bytes
+        covered = self.covered or self.unit
+        return covered.end - covered.start
 
 
 class SearchExecution:
@@ -337,8 +338,8 @@ class SearchExecution:
     def _finish(self, item: WorkItem) -> None:
         self._active.popleft()
         self._finished_bytes += item.size
-        unit = item.unit
-        self._advance(unit, unit.low if self._request.newest_first else unit.high - 1)
+        covered = item.covered or item.unit
+        self._advance(covered, covered.low if self._request.newest_first else covered.high - 1)
         if item.time_ms >= 0:
             self.totals.reached_ms = item.time_ms
 

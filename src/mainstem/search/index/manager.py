@@ -472,8 +472,16 @@ def cut_to_candidates(
     for number, candidate in enumerate(ranges):
         is_last = number == len(ranges) - 1
         end, high = (unit.end, unit.high) if is_last else (candidate.end, candidate.next_offset)
-        part = msgspec.structs.replace(unit, start=candidate.start, end=candidate.end, low=low, high=high)
-        cut_items.append(WorkItem(part, item.time_ms, item.block, indexed=True, covered_bytes=end - start))
+        covered = msgspec.structs.replace(unit, start=start, end=end, low=low, high=high)
+        # Not a higher end: the scan would report the offsets behind the batches as lost.
+        part = msgspec.structs.replace(
+            unit,
+            start=candidate.start,
+            end=candidate.end,
+            low=max(unit.low, candidate.first_offset),
+            high=min(unit.high, candidate.next_offset),
+        )
+        cut_items.append(WorkItem(part, item.time_ms, item.block, indexed=True, covered=covered))
         start, low = end, high
     assert sum(cut.size for cut in cut_items) == item.size, "the cut items cover the whole item"
     return cut_items[::-1] if newest_first else cut_items
