@@ -2,7 +2,8 @@
 
 `python -m bench.search_company` prints the 95th percentile of the needle, the 99th of the producer's
 acknowledgements at PRODUCED_MB_S, and the time of the compare: each alone, and all together. The clients run
-in processes of their own, on the same cores as the server.
+in processes of their own, on the same cores as the server. How the system shares the cores is part of the
+producer's figure, so it is measured beside a loop of the lowest priority on each core, too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ FLIGHT_COUNT = 336_776
 FLIGHTS_A_BATCH = 2_000
 NEEDLES = 200
 TAILS = 10
+TAIL_EVENTS_PER_S = 200
+"""As the console asks for."""
 PRODUCED_MB_S = 20.0
 PRODUCED_ALONE_S = 15.0
 FIELDS = ("origin", "dest", "carrier", "dep_delay", "distance", "tailnum")
@@ -109,7 +112,7 @@ def _export_again_and_again(address: str, pipe: Connection) -> None:
 
 
 def _tail(address: str, pipe: Connection) -> None:
-    answer = _request(address, f"/api/v1/topics/{TOPIC}/tail", None)
+    answer = _request(address, f"/api/v1/topics/{TOPIC}/tail?rate={TAIL_EVENTS_PER_S}", None)
     while answer.read1(1 << 16):
         pass
     pipe.send(0)
@@ -124,6 +127,14 @@ def _produce(address: str, pipe: Connection) -> None:
         latency_ms, template = produce_when_due(connection, batches, due)
         pipe.send(latency_ms)
         due += template.payload / (PRODUCED_MB_S * 1e6)
+
+
+def _compute(_: str, pipe: Connection) -> None:
+    """Compute without end at the lowest priority: what any process costs the producer that keeps a core
+    busy."""
+    os.nice(19)
+    while not pipe.closed:
+        pass
 
 
 @contextmanager
@@ -180,6 +191,14 @@ def measure(count: int, say: Say) -> None:
             _wait(PRODUCED_ALONE_S, latencies_ms)
             p99_ms = _p(latencies_ms(), 99)
             say("producer without searches", f"{PRODUCED_MB_S:.0f} MB/s, p99 {p99_ms:.2f} ms")
+            with ExitStack() as busy:
+                for _ in range(os.cpu_count() or 1):
+                    busy.enter_context(client(_compute, server.http))
+                _wait(1.0, latencies_ms)
+                latencies_ms().clear()
+                _wait(PRODUCED_ALONE_S, latencies_ms)
+                busy_p99_ms = _p(latencies_ms(), 99)
+            say("producer beside busy loops", f"p99 {busy_p99_ms:.2f} ms, {busy_p99_ms / p99_ms:.1f} times")
             with ExitStack() as company:
                 compares = company.enter_context(client(_compare_again_and_again, server.http))
                 exports = company.enter_context(client(_export_again_and_again, server.http))

@@ -8,8 +8,11 @@ and `loop.call_later` in the rest of the engine.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     import asyncio  # search workers import this module and start in a third less time without it
@@ -38,8 +41,19 @@ class Clock(Protocol):
     def call_soon(self, call: Callable[[], None]) -> None:
         """Run `call` in the next turn of the event loop."""
 
+    def call_in_turn(self, call: Callable[[], None]) -> None:
+        """Run `call` in a later turn of the event loop, after those passed earlier, and only one of them in a
+        turn: so slices of work, however many do some, never add up to a turn in which nothing else runs."""
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Run `call` after `seconds`, unless the returned timer is cancelled."""
+
+
+async def next_turn(clock: Clock) -> None:
+    """Wait for a turn of the event loop: see `Clock.call_in_turn`."""
+    resumed: Promise[None] = Promise()
+    clock.call_in_turn(lambda: resumed.resolve(None))
+    await resumed
 
 
 class LoopClock:
@@ -47,6 +61,7 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._in_turn: deque[Callable[[], None]] = deque()
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -59,6 +74,20 @@ class LoopClock:
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._loop.call_soon(call)
+
+    def call_in_turn(self, call: Callable[[], None]) -> None:
+        self._in_turn.append(call)
+        if len(self._in_turn) == 1:
+            self._loop.call_soon(self._run_next_in_turn)
+
+    def _run_next_in_turn(self) -> None:
+        call = self._in_turn[0]
+        try:
+            call()
+        finally:
+            self._in_turn.popleft()
+            if self._in_turn:
+                self._loop.call_soon(self._run_next_in_turn)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return self._loop.call_later(seconds, call)

@@ -19,11 +19,8 @@ from hypothesis import strategies as st
 
 from mainstem.log.storage.record_batch import Record, assign_offsets, build
 from mainstem.search import ipc
-from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import SearchRequest
-from mainstem.search.execution import WorkItem
 from mainstem.search.index import builder, layout
-from mainstem.search.index.manager import cut_to_candidates
 from mainstem.search.index.reader import IndexReader
 from mainstem.search.ipc import BuildPartRequest, IndexPart, QueryPartsRequest, Unit
 from mainstem.search.text.tokens import filter_tokens
@@ -179,17 +176,6 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
             layout.check_part(folder, Path(part.path).parent, version)
         (folder / name).write_bytes(before[name])
     reader.close()
-
-
-def test_an_item_with_a_candidate_before_damage_is_searched_whole() -> None:
-    unit = Unit("t", 0, "x", 0, 100, 50, 60)
-    item = WorkItem(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
-    candidates = [ipc.CandidateBatch(10, 20, 51, 52), ipc.CandidateBatch(90, 100, 58, 0)]
-    assert cut_to_candidates(item, candidates, newest_first=True) == [item]
-    (cut,) = cut_to_candidates(item, candidates[:1], newest_first=True)
-    assert cut.unit == Unit("t", 0, "x", 10, 20, 51, 52)
-    assert cut.covered == unit
-    assert cut.size == 100
 
 
 def test_a_part_of_another_version_is_not_used(tmp_path: Path) -> None:

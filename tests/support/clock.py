@@ -37,6 +37,9 @@ class SimClock:
     def call_soon(self, call: Callable[[], None]) -> None:
         self._ready.append(call)
 
+    def call_in_turn(self, call: Callable[[], None]) -> None:
+        self._ready.append(call)
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> SimTimer:
         timer = SimTimer(call)
         heapq.heappush(self._timers, (self.now + seconds, next(self._order), timer))

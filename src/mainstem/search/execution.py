@@ -19,7 +19,7 @@ from functools import partial
 
 import msgspec
 
-from mainstem.clock import Clock
+from mainstem.clock import Clock, next_turn
 from mainstem.contract import Event, Position
 from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import (
@@ -52,7 +52,7 @@ from mainstem.search.ipc import (
     ValueCounts,
 )
 from mainstem.search.match.own_terms import OwnTerms
-from mainstem.search.targets import in_turns, yield_to_loop
+from mainstem.search.targets import in_turns
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import JobGroup
 
@@ -62,7 +62,7 @@ TOKEN_INTERVAL_S = 1e-4
 NO_LIMIT = 1 << 31
 NO_BATCH = "no batch has these offsets"
 """The reason of a range of offsets that no file has, or whose file is gone."""
-UPDATES_A_TURN = 50
+UPDATES_A_TURN = 20
 """Maximum number of matches that are returned without letting other tasks of the event loop run: the caller
 encodes each of them, and neither its client nor the workers may ever keep it waiting."""
 
@@ -150,13 +150,13 @@ class SearchExecution:
                 if isinstance(reply, ValueCounts):
                     counts = self.baseline_counts if reply.of_baseline else self.facet_counts
                     counts.merge({reply.field: reply.counts})
-                    await yield_to_loop()
+                    await next_turn(self._clock)
                     continue  # the matches that were counted follow with Paused or ScanReply
                 for update in self._handle_reply(reply):
                     yield update
                     returned += 1
                     if returned % UPDATES_A_TURN == 0:
-                        await yield_to_loop()
+                        await next_turn(self._clock)
                 if self.totals.matches >= self._limit:
                     reason = "limit"
                     break
@@ -202,7 +202,7 @@ class SearchExecution:
             counted = self.facet_counts.top(name, top, is_named)
             if counted or is_named is None:
                 values[name] = counted
-            await yield_to_loop()
+            await next_turn(self._clock)
         return Facets(events, values)
 
     def totals_so_far(self) -> Totals:

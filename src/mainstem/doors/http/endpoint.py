@@ -17,10 +17,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from mainstem.clock import next_turn
 from mainstem.doors.http import bodies
 from mainstem.doors.http.body_memory import BodyMemory
 from mainstem.doors.http.problem import Problem
-from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -80,10 +80,9 @@ class HttpContext:
     """Set when the server stops: streaming responses then end."""
 
     async def yield_to_loop(self) -> None:
-        """Let all other tasks of the event loop run before this one continues."""
-        resumed: Promise[None] = Promise()
-        self.clock.call_soon(lambda: resumed.resolve(None))
-        await resumed
+        """Let all other tasks of the event loop run, slices of other responses too, before this one
+        continues."""
+        await next_turn(self.clock)
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not longer than until the server stops."""

@@ -30,6 +30,7 @@ from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import Remaining, SearchRequest
 from mainstem.search.execution import WorkItem
 from mainstem.search.index import layout, unavailable_reason
+from mainstem.search.index.candidates import cut_to_candidates
 from mainstem.search.ipc import (
     BuildPartRequest,
     CandidateBatch,
@@ -55,8 +56,6 @@ PART_BLOCKS_MIN = 2
 PARTS_AT_ONCE = 64
 """Parts in one request to a worker."""
 PARTITIONS_AT_ONCE = 100
-RANGES_MAX = 32
-"""A block with more candidate ranges is read whole, which is faster."""
 REFRESH_S = 2.0
 RETRY_DELAY_S = 60.0
 """Seconds before the next build after one failed because the disk was full."""
@@ -440,51 +439,6 @@ def _near(parts: dict[str, list[IndexPart]], block: Block) -> Sequence[IndexPart
     segment_parts = parts.get(block.path, ())
     index = bisect_right(segment_parts, block.start, key=lambda part: part.start)
     return segment_parts[max(0, index - 1) : index + 1]
-
-
-def cut_to_candidates(
-    item: WorkItem, candidates: Sequence[CandidateBatch], newest_first: bool
-) -> list[WorkItem]:
-    """Cut an item down to its candidate batches, in the order of the search. Neighbouring batches form one
-    new item. A new item counts the unread bytes before it as covered; the last one also those after it."""
-    unit = item.unit
-    ranges: list[CandidateBatch] = []
-    for i in range(bisect_left(candidates, unit.start, key=lambda batch: batch.start), len(candidates)):
-        batch = candidates[i]
-        if batch.start >= unit.end:
-            break
-        if batch.next_offset <= batch.first_offset:
-            return [item]  # Damage follows, so the last offset of this batch is unknown.
-        if batch.next_offset <= unit.low or batch.first_offset >= unit.high:
-            continue
-        if ranges and ranges[-1].end == batch.start:
-            ranges[-1] = CandidateBatch(
-                ranges[-1].start, batch.end, ranges[-1].first_offset, batch.next_offset
-            )
-        else:
-            ranges.append(batch)
-    if len(ranges) > RANGES_MAX:
-        return [item]
-    if not ranges:
-        item.excluded = item.indexed = True
-        return [item]
-    cut_items, start, low = [], unit.start, unit.low
-    for number, candidate in enumerate(ranges):
-        is_last = number == len(ranges) - 1
-        end, high = (unit.end, unit.high) if is_last else (candidate.end, candidate.next_offset)
-        covered = msgspec.structs.replace(unit, start=start, end=end, low=low, high=high)
-        # Not a higher end: the scan would report the offsets behind the batches as lost.
-        part = msgspec.structs.replace(
-            unit,
-            start=candidate.start,
-            end=candidate.end,
-            low=max(unit.low, candidate.first_offset),
-            high=min(unit.high, candidate.next_offset),
-        )
-        cut_items.append(WorkItem(part, item.time_ms, item.block, indexed=True, covered=covered))
-        start, low = end, high
-    assert sum(cut.size for cut in cut_items) == item.size, "the cut items cover the whole item"
-    return cut_items[::-1] if newest_first else cut_items
 
 
 def _query_request(parts: Sequence[IndexPart], clauses: list[list[str]], job_id: int) -> QueryPartsRequest:

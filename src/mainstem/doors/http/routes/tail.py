@@ -226,6 +226,7 @@ class _TailStream:
             yield b": alive\n\n"
 
     async def _messages(self, events: Sequence[Event]) -> bytes:
+        await self._call.context.yield_to_loop()  # an event wakes all tails of its topic at once
         messages = []
         for event in events:
             event_json = await event_to_json_in_slices(event, self._call.context.yield_to_loop)
