@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from mainstem.clock import LoopClock, next_turn
+from mainstem.clock import LoopClock
+from mainstem.turns import next_turn
 
 
 def test_slices_of_many_take_turns_and_others_run_between_any_two() -> None:

@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from mainstem.promise import Promise
-
 if TYPE_CHECKING:
     import asyncio  # search workers import this module and start in a third less time without it
 
@@ -47,13 +45,6 @@ class Clock(Protocol):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Run `call` after `seconds`, unless the returned timer is cancelled."""
-
-
-async def next_turn(clock: Clock) -> None:
-    """Wait for a turn of the event loop: see `Clock.call_in_turn`."""
-    resumed: Promise[None] = Promise()
-    clock.call_in_turn(lambda: resumed.resolve(None))
-    await resumed
 
 
 class LoopClock:

@@ -1,8 +1,7 @@
 """Divides long work among turns of the event loop.
 
-Owns: `run_in_turns`. Refuses: to know what the work is: it is a generator that yields the cost of each step.
-Work over all groups, topics or offsets is done this way, so that no request of another client waits for the
-whole.
+Owns: `run_in_turns`, for work over all groups, topics or offsets, and `next_turn`, for what is streamed to
+many clients at once. No request of another client waits for the whole. Refuses: to know what the work is.
 """
 
 from __future__ import annotations
@@ -11,6 +10,13 @@ from collections.abc import Iterator
 
 from mainstem.clock import Clock
 from mainstem.promise import Promise
+
+
+async def next_turn(clock: Clock) -> None:
+    """Wait for a turn of the event loop that nothing else that waits here has: see `Clock.call_in_turn`."""
+    resumed: Promise[None] = Promise()
+    clock.call_in_turn(lambda: resumed.resolve(None))
+    await resumed
 
 
 def run_in_turns(clock: Clock, steps: Iterator[int], cost_per_turn: int) -> Promise[None]:

@@ -14,7 +14,6 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
@@ -30,6 +29,7 @@ from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.storage import record_batch
 from mainstem.promise import Promise
 from tests.log.logs import Status
+from tests.log.partition_model import PartitionModel, body_of
 from tests.support.clock import SimClock
 from tests.support.simdisk import TORN_HEADER, PowerCut, SimDisk
 
@@ -54,39 +54,6 @@ RATES: dict[Faults, tuple[float, ...]] = {
     "hiccups": (0.0, 0.3),
 }
 """Probability that a sync fails."""
-
-
-@dataclass
-class PartitionModel:
-    """What one partition must contain."""
-
-    batches: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-    """base offset -> (next offset, body) of each batch that was accepted and not rolled back."""
-    safe: int = 0
-    """Nothing below this offset may be lost: it was acknowledged or visible."""
-    log_start: int = 0
-    log_start_requested: int = 0
-    epoch: int = 0
-    tried: dict[int, set[bytes]] = field(default_factory=dict)
-    """base offset -> all bodies that were ever appended there: any may be above `safe` after a crash."""
-    holes: dict[int, int] = field(default_factory=dict)
-    """first offset -> offset after it, of damage that no promise covers."""
-    sequences: dict[int, int] = field(default_factory=dict)
-    """producer id -> next sequence."""
-    last_sent: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-
-    def appended(self, base: int, next_offset: int, body: bytes) -> None:
-        self.batches = {offset: batch for offset, batch in self.batches.items() if batch[0] <= base}
-        self.batches[base] = (next_offset, body)
-        self.tried.setdefault(base, set()).add(body)
-
-    def is_hole(self, offset: int) -> bool:
-        """Whether damage that no promise covers has this offset."""
-        return any(first <= offset < end for first, end in self.holes.items())
-
-
-def body_of(data: bytes | bytearray | memoryview) -> bytes:
-    return bytes(data[record_batch.CRC_FROM :])
 
 
 class RandomLogRun:

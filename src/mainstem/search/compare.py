@@ -13,7 +13,7 @@ from dataclasses import replace
 from heapq import nsmallest
 from itertools import islice
 
-from mainstem.clock import Clock, next_turn
+from mainstem.clock import Clock
 from mainstem.search.contract import (
     PARTIAL_INTERVAL_S,
     Comparison,
@@ -28,6 +28,7 @@ from mainstem.search.contract import (
 from mainstem.search.execution import SearchExecution
 from mainstem.search.facets import FieldCounts
 from mainstem.search.match.own_terms import OwnTerms
+from mainstem.turns import next_turn
 
 NO_COUNTS = FieldCounts({}, {}, {})
 VALUES_A_TURN = 500

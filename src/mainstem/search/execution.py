@@ -19,7 +19,7 @@ from functools import partial
 
 import msgspec
 
-from mainstem.clock import Clock, next_turn
+from mainstem.clock import Clock
 from mainstem.contract import Event, Position
 from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import (
@@ -55,6 +55,7 @@ from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.targets import in_turns
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import JobGroup
+from mainstem.turns import next_turn
 
 UNIT_MATCH_BYTES = 4 << 20
 TOKEN_INTERVAL_S = 1e-4

@@ -17,10 +17,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mainstem.clock import next_turn
 from mainstem.doors.http import bodies
 from mainstem.doors.http.body_memory import BodyMemory
 from mainstem.doors.http.problem import Problem
+from mainstem.turns import next_turn
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
