@@ -25,7 +25,8 @@ from mainstem.log.offline import backup
 from mainstem.log.offline.backup import Backup, Key
 from mainstem.log.storage import record_batch
 from tests.log.logs import SMALL, LogRig
-from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, PartitionModel, RandomLogRun, body_of
+from tests.log.partition_model import PartitionModel, body_of
+from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, RandomLogRun
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
 from tests.support.siminode import SimInode
