@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 import tarfile
@@ -17,11 +19,16 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
+from mainstem.clock import LoopClock
+from mainstem.coordinator.producer_ids import BLOCK_IDS, START_MIN
 from mainstem.kafka_protocol.message import Message as KafkaMessage
 from mainstem.log import paths
+from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.offline.inspect import InspectedBatch, inspect
+from mainstem.node import Node
 from mainstem.search.blocks.token_filter import read_filter_info
 from mainstem.search.index.layout import MANIFEST
+from mainstem.settings import Settings
 from tests.data.make_folder_0_1_0 import (
     ARCHIVE,
     DELETED_TOPIC,
@@ -31,7 +38,7 @@ from tests.data.make_folder_0_1_0 import (
     TOPICS,
     event_of,
 )
-from tests.doors.kafka.kit import produce_request
+from tests.doors.kafka.kit import init_producer_id, produce_request
 from tests.faults.attacks import SocketClient
 from tests.support.server import Server
 
@@ -196,6 +203,49 @@ def test_a_batch_that_its_producer_sends_again_is_known(opened: OpenedFolder) ->
         ((answer,),) = [topic.partition_responses for topic in reply.responses]
         assert (answer.error_code, answer.base_offset) == (0, last.header.base_offset)
     client.close()
+
+
+def test_it_keeps_its_producer_ids_and_gets_a_server_id_outside_of_them(tmp_path: Path) -> None:
+    data = extract(tmp_path)
+    mark_as_original(data)
+    used = {
+        item.header.producer_id
+        for segment in data.glob("partitions/*/*.log")
+        for item in inspect(str(segment))
+        if isinstance(item, InspectedBatch) and item.header.producer_id >= 0
+    }
+    assert used
+    ids: list[tuple[int, int]] = []
+    for _ in range(2):
+        with Server(data) as server:
+            client = SocketClient(server)
+            for producer_id in used:
+                bumped = client.call(22, 4, init_producer_id(producer_id, 3))
+                assert (bumped.producer_id, bumped.producer_epoch) == (producer_id, 4)
+            allocated = client.call(22, 4, init_producer_id()).producer_id
+            assert max(used) < allocated < START_MIN, "further ids follow those of 0.1.0"
+            client.close()
+        ids.append((allocated, recorded_server_id(data)))
+    assert ids[1][0] == ids[0][0] + BLOCK_IDS
+    assert ids[1][1] == ids[0][1]
+    assert ids[0][1] >= START_MIN
+
+
+def recorded_server_id(data: Path) -> int:
+    """The server's own producer id in the state of a stopped folder."""
+
+    async def opened() -> int | None:
+        loop = asyncio.get_running_loop()
+        settings = Settings(data=str(data))
+        node = await Node.open(settings, RealDisk(str(data), loop), LoopClock(loop), random.Random(1))
+        try:
+            return node.producer_ids.server_id
+        finally:
+            await node.close()
+
+    server_id = asyncio.run(opened())
+    assert server_id is not None
+    return server_id
 
 
 def test_a_copy_of_the_folder_begins_a_later_epoch(tmp_path: Path) -> None:

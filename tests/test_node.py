@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from crc32c import crc32c
 
+import mainstem.doors
 from mainstem.coordinator.errors import CoordinatorError
+from mainstem.coordinator.producer_ids import START_LIMIT, START_MIN, START_STEP
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.topics.topics import TopicMetadata
-from mainstem.log.errors import DiskFull, PartitionDeleted, StorageError
+from mainstem.log.errors import DiskFull, InvalidBatch, PartitionDeleted, StorageError
 from mainstem.log.storage import record_batch as batches
-from mainstem.node import Node
+from mainstem.node import RETRY_S, Node
 from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
@@ -348,6 +354,72 @@ def test_no_producer_id_is_allocated_again_after_any_kind_of_stop(machine: NodeR
         allocated += [machine.done(machine.node.producer_ids.allocate())[0] for _ in range(3)]
         (machine.restart if n % 2 else machine.start)()
     assert len(set(allocated)) == len(allocated)
+
+
+def test_the_first_start_records_the_servers_own_producer_id_and_every_later_start_has_it(
+    machine: NodeRig,
+) -> None:
+    machine.settle()
+    server_id = machine.node.producer_ids.server_id
+    assert server_id is not None
+    assert server_id % START_STEP == 0
+    assert START_MIN <= server_id < START_LIMIT
+    assert machine.node.log.state.high_watermark == 1, "it is durable before anything else happens"
+    for again in (machine.start, machine.restart, machine.start):
+        assert again().producer_ids.server_id == server_id
+        machine.node.runtime.take_snapshot()
+        machine.settle()
+    assert machine.node.log.state.log_end_offset == 1, "it is recorded once"
+    assert machine.done(machine.node.producer_ids.allocate()) == (server_id + 1, 0)
+
+
+def test_a_server_id_whose_commit_fails_is_drawn_again_later() -> None:
+    machine = NodeRig()
+    drawn = machine.node.producer_ids.server_id
+    failures = iter([True])
+    machine.disk.fail = lambda call, path: call == "sync" and next(failures, False)
+    machine.settle(5)
+    assert machine.node.producer_ids.server_id is None
+    machine.settle(RETRY_S)
+    server_id = machine.node.producer_ids.server_id
+    assert server_id is not None
+    assert server_id != drawn
+    assert machine.start().producer_ids.server_id == server_id
+
+
+def test_a_client_may_not_use_the_servers_own_producer_id(machine: NodeRig) -> None:
+    topic = machine.create("orders")
+    server_id = machine.node.producer_ids.server_id
+    assert server_id is not None
+
+    def from_client(producer_id: int, sequence: int) -> int:
+        data = batches.build([(None, b"x", (), 0)])
+        struct.pack_into(">qhi", data, 43, producer_id, 0 if producer_id >= 0 else -1, sequence)
+        struct.pack_into(">I", data, 17, crc32c(data[21:]))
+        partition, appended = machine.node.append_from_client(topic, 0, memoryview(data))
+        assert partition is machine.node.partition(topic, 0)
+        machine.done(partition.when_committed(appended.next_offset))
+        return appended.base_offset
+
+    starts: list[Callable[[], object]] = [machine.settle, machine.start, machine.restart]
+    for number, start in enumerate(starts):
+        start()
+        end = machine.node.partition(topic, 0).log_end_offset
+        with pytest.raises(InvalidBatch, match=f"{server_id} is the server's own"):
+            from_client(server_id, 0)
+        assert machine.node.partition(topic, 0).log_end_offset == end
+        assert from_client(server_id - 1, number) == end
+        assert from_client(server_id + 1, number) == end + 1
+        assert from_client(-1, -1) == end + 2
+    with pytest.raises(InvalidBatch):
+        machine.node.append_from_client(topic, 0, memoryview(b"short"))
+    with pytest.raises(CoordinatorError):
+        machine.node.append_from_client(topic, 1, memoryview(b""))
+
+
+def test_doors_append_what_clients_built_by_the_method_that_guards_the_servers_id() -> None:
+    doors = Path(mainstem.doors.__file__).parent
+    assert [path for path in doors.rglob("*.py") if "partition_to_append" in path.read_text()] == []
 
 
 def test_no_topic_ever_has_the_id_of_the_state_log(machine: NodeRig) -> None:

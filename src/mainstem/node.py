@@ -20,10 +20,11 @@ from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.disk.disk_stall import StallMonitor
 from mainstem.log.disk.space_guard import SpaceGuard
-from mainstem.log.errors import DiskFull, LogError, PartitionDeleted
+from mainstem.log.errors import DiskFull, InvalidBatch, LogError, PartitionDeleted
 from mainstem.log.log import Log
-from mainstem.log.partition.partition import Partition
+from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.recovery.report import RecoveryReport
+from mainstem.log.storage.record_batch import producer_id_of
 from mainstem.promise import Promise, gather
 from mainstem.rate_limit import RateLimit
 from mainstem.settings import Settings
@@ -34,7 +35,8 @@ STATE_LOG_CONFIG = PartitionConfig(
 """Of the state log. Its segments are small, because whole segments are deleted after a snapshot."""
 CREATED_PER_SECOND = 50
 """Topics that are created in a second for clients that only ask for them, over all connections and doors."""
-DELETION_RETRY_S = 60.0
+RETRY_S = 60.0
+"""Time after which a deletion or a record that the disk refused is tried again."""
 RETENTION_SLICE_PARTITIONS = 50
 """Partitions that retention checks in one turn of the loop."""
 
@@ -103,9 +105,26 @@ class Node:
         for topic_id in self.topics.tombstones():
             self._delete_from_log(topic_id)
         self.groups.start()
+        self._reserve_server_id()
         self._schedule_retention()
         self.space_guard.start()
         self.stall_monitor.start()
+
+    def _reserve_server_id(self) -> None:
+        """Record the server's own producer id, unless it is recorded. Retries until it succeeds."""
+        if self._closing is not None:
+            return
+
+        def on_reserved(reserved: Promise[None]) -> None:
+            if reserved.error is not None and self._closing is None:
+                log.warning(
+                    "the server's own producer id is not recorded yet; trying again in %.0f s: %s",
+                    RETRY_S,
+                    reserved.error,
+                )
+                self.clock.call_later(RETRY_S, self._reserve_server_id)
+
+        self.producer_ids.reserve_server_id().then(on_reserved)
 
     def _log_end_of(self, topic_id: UUID, index: int) -> int:
         topic = self.topics.by_id(topic_id)
@@ -152,8 +171,9 @@ class Node:
         return partition
 
     def partition_to_append(self, topic: TopicMetadata, index: int) -> Partition:
-        """See `partition`; for appending. Clients retry both errors: UnknownTopicOrPartition also while the
-        creation of the partition is not durable, DiskFull while the node rejects writes."""
+        """See `partition`; for appending a batch that this server builds. Clients retry both errors:
+        UnknownTopicOrPartition also while the creation of the partition is not durable, DiskFull while the
+        node rejects writes."""
         if self.rejection_reason is not None:
             raise DiskFull(self.rejection_reason)
         if index >= self.topics.durable_partitions(topic):
@@ -161,6 +181,23 @@ class Node:
                 f"Partition {index} of the topic '{topic.name}' is not durable yet."
             )
         return self.partition(topic, index)
+
+    def append_from_client(
+        self, topic: TopicMetadata, index: int, batch: memoryview
+    ) -> tuple[Partition, AppendedBatch]:
+        """Append a batch that a client built. Every door that takes whole batches appends them by this
+        method. Returns the partition, whose `when_committed` says when the batch is durable.
+
+        Errors: as `partition_to_append` and `Partition.append`. Also InvalidBatch, which no client retries,
+        if the batch has the producer id of the server's own batches.
+        """
+        partition = self.partition_to_append(topic, index)
+        if producer_id_of(batch) == self.producer_ids.server_id:
+            raise InvalidBatch(
+                f"producer id {self.producer_ids.server_id} is the server's own: only the server writes"
+                " batches with it"
+            )
+        return partition, partition.append(batch)
 
     @property
     def rejection_reason(self) -> str | None:
@@ -225,7 +262,7 @@ class Node:
                     topic_id,
                     deleted.error,
                 )
-                self.clock.call_later(DELETION_RETRY_S, lambda: self._delete_from_log(topic_id))
+                self.clock.call_later(RETRY_S, lambda: self._delete_from_log(topic_id))
             elif self._closing is None:
                 self.topics.purge(topic_id).then(self._log_deletion_error)
 

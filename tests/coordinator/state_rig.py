@@ -32,7 +32,7 @@ class StateRig:
 
     def open(self) -> None:
         self.topics = Topics(self.settings, random.Random(self.seed))
-        self.producer_ids = ProducerIds()
+        self.producer_ids = ProducerIds(random.Random(self.seed))
         self.runtime = Runtime(cast(Disk, self.disk), self.log, self.clock, (self.topics, self.producer_ids))
         self.topics.runtime = self.producer_ids.runtime = self.runtime
         self.runtime.load()

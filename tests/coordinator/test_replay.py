@@ -105,8 +105,14 @@ class StateReplay(RuleBasedStateMachine):
         for topic_id in self.live.topics.tombstones()[:1]:
             self.live.topics.purge(topic_id)
 
+    @rule()
+    def reserve_server_id(self) -> None:
+        self.live.producer_ids.reserve_server_id()
+
     @rule(times=st.integers(1, 700))
     def producers(self, times: int) -> None:
+        self.live.producer_ids.reserve_server_id()
+        self.remember()  # else the first allocation would write two batches in one step
         for _ in range(times):
             self.live.producer_ids.allocate()
 

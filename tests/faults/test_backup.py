@@ -6,6 +6,7 @@ import copy
 import hashlib
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -13,13 +14,19 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from crc32c import crc32c
 
 from mainstem.cli.exit_codes import ExitCode
+from mainstem.coordinator.producer_ids import BLOCK_IDS
+from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.log.commit import checkpoint
 from mainstem.log.disk.contract import Disk
 from mainstem.log.offline.doctor import ReadOnlyDisk
+from mainstem.log.storage.record_batch import build
+from tests.doors.kafka.kit import init_producer_id, produce_request
 from tests.faults import kill9
 from tests.faults.ack_checker import Ledger
+from tests.faults.attacks import SocketClient
 from tests.faults.client import AcknowledgedClient
 from tests.support.server import Server
 
@@ -104,6 +111,27 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
             AcknowledgedClient(restored.address).write(kill9.TOPIC, 3, 1000)
         assert content(backup) == as_made
         assert min(epochs(restored.data)) > max(epochs(server.data))
+
+
+def test_a_restored_folder_has_the_producer_ids_of_the_backup(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        client = SocketClient(server)
+        first = client.call(22, 4, init_producer_id()).producer_id
+        client.close()
+        assert run("backup", server.data, tmp_path / "backup").returncode == ExitCode.DONE
+    assert run("restore", tmp_path / "backup", tmp_path / "restored").returncode == ExitCode.DONE
+    with Server(tmp_path / "restored") as server:
+        client = SocketClient(server)
+        client.create("orders")
+        claim = build([(None, b"forged", (), 0)])
+        struct.pack_into(">qhi", claim, 43, first - 1, 0, 0)
+        struct.pack_into(">I", claim, 17, crc32c(claim[21:]))
+        refused = client.call(0, 9, produce_request("orders", claim))
+        ((partition,),) = [topic.partition_responses for topic in refused.responses]
+        assert partition.error_code == ErrorCode.INVALID_RECORD, "the server's own id is the same"
+        assert client.call(22, 4, init_producer_id(first, 0)).producer_id == first
+        assert client.call(22, 4, init_producer_id()).producer_id == first + BLOCK_IDS
+        client.close()
 
 
 def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:

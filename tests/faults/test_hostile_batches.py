@@ -16,7 +16,7 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import HEADER_BYTES
-from tests.doors.kafka.kit import batch, fetch_request, produce_request
+from tests.doors.kafka.kit import batch, fetch_request, init_producer_id, produce_request
 from tests.doors.kafka.test_real_node import RawCaller
 from tests.faults.attacks import status
 from tests.support.server import Server
@@ -126,6 +126,24 @@ def test_batches_with_false_fields_are_refused_and_the_next_one_is_accepted(tmp_
         flipped = batch(b"good", timestamp_ms=T)
         flipped[-1] ^= 1
         assert await produce(caller, flipped) == (ErrorCode.CORRUPT_MESSAGE, -1)
+
+    with_server(tmp_path, work)
+
+
+def test_a_batch_that_claims_to_be_the_servers_own_is_refused(tmp_path: Path) -> None:
+    async def work(server: Server, caller: RawCaller) -> None:
+        first = (await caller.call(22, 4, init_producer_id())).producer_id
+        claim = {"producer_id": first - 1, "producer_epoch": 0, "base_sequence": 0}
+        request = produce_request("orders", forged(**claim), timeout=20_000)
+        for version in (3, 8, 12):
+            answer = await caller.call(0, version, request)
+            ((partition,),) = [topic.partition_responses for topic in answer.responses]
+            assert (partition.error_code, partition.base_offset) == (ErrorCode.INVALID_RECORD, -1)
+        assert "only the server writes" in partition.error_message
+        bumped = await caller.call(22, 4, init_producer_id(first - 1, 0))
+        assert (bumped.producer_id, bumped.producer_epoch) == (first + 1, 0), "its id is never given out"
+        honest = forged(producer_id=first, producer_epoch=0, base_sequence=0)
+        assert await produce(caller, honest) == (0, 0)
 
     with_server(tmp_path, work)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 import struct
 from pathlib import Path
 from uuid import UUID
 
 import mainstem.log
-from mainstem.coordinator.producer_ids import ProducerIdBlock
+from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
 from mainstem.coordinator.topics.types import TopicCreated
@@ -101,6 +102,19 @@ def test_the_example_of_a_state_snapshot() -> None:
         ProducerIdBlock(1000),
     ]
     assert packed_snapshot(3, [codec.encode(record) for record in records]) == data
+
+
+def test_the_example_of_a_state_snapshot_with_the_start_of_the_producer_ids() -> None:
+    data = example("state-snapshot-producer-ids")
+    codec = RecordCodec([ProducerIdStart, ProducerIdBlock])
+    records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 2)]
+    server_id = 1_234_567 << 20
+    assert records == [ProducerIdStart(server_id, server_id + 1), ProducerIdBlock(server_id + 1001)]
+    assert packed_snapshot(2, [codec.encode(record) for record in records]) == data
+    producer_ids = ProducerIds(random.Random(1))
+    for record in records:
+        producer_ids.apply(record)
+    assert (producer_ids.server_id, producer_ids.snapshot()) == (server_id, records)
 
 
 def rulers(part: str) -> list[list[int]]:

@@ -30,7 +30,7 @@ class StateMachines(NamedTuple):
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
         """Create the machines without any state. Call `connect` before the first request."""
         topics = Topics(settings, rng)
-        return cls(topics, ProducerIds(), Groups(settings, clock, rng, topics))
+        return cls(topics, ProducerIds(rng), Groups(settings, clock, rng, topics))
 
     def connect(self, runtime: Runtime) -> None:
         """Set the runtime that writes the machines' records."""

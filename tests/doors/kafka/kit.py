@@ -198,7 +198,11 @@ class MemoryNode:
             raise UnknownTopicOrPartition(f"no partition {index}")
         return self.parts.setdefault((topic.id, index), MemoryPartition())
 
-    partition_to_append = partition
+    def append_from_client(
+        self, topic: TopicMetadata, index: int, batch: memoryview
+    ) -> tuple[MemoryPartition, MemoryAppended]:
+        partition = self.partition(topic, index)
+        return partition, partition.append(batch)
 
     def auto_create(self, name: str) -> Promise[TopicMetadata]:
         try:
@@ -390,6 +394,13 @@ def decode_reply(key: int, version: int, frame: memoryview) -> Message:
 def batch(*values: bytes, timestamp_ms: int = 1_000, **options: Any) -> bytearray:
     """A batch of records without keys."""
     return batches.build([(None, value, (), timestamp_ms + n) for n, value in enumerate(values)], **options)
+
+
+def init_producer_id(producer_id: int = -1, epoch: int = -1) -> Message:
+    """InitProducerId of an idempotent producer; with its id and epoch, for the next epoch."""
+    return Message(
+        transactional_id=None, transaction_timeout=1000, producer_id=producer_id, producer_epoch=epoch
+    )
 
 
 def produce_request(

@@ -24,18 +24,20 @@ def producer(
 @pytest.mark.parametrize("version", range(6))
 def test_producers_get_ids_in_every_version(version: int) -> None:
     admin = AdminClient()
-    assert producer(admin, version) == (OK, 0, 0)
-    assert producer(admin, version) == (OK, 1, 0)
+    code, first, epoch = producer(admin, version)
+    assert (code, epoch) == (OK, 0)
+    assert producer(admin, version) == (OK, first + 1, 0)
 
 
 @pytest.mark.parametrize("version", range(3, 6))
 def test_a_producer_that_sends_its_id_gets_the_next_epoch(version: int) -> None:
     admin = AdminClient()
-    producer(admin, version)
-    assert producer(admin, version, producer_id=0, producer_epoch=4) == (OK, 0, 5)
-    assert producer(admin, version, producer_id=0, producer_epoch=EPOCH_MAX) == (OK, 1, 0)
-    assert producer(admin, version, producer_id=BLOCK_IDS * 3, producer_epoch=0) == (OK, 2, 0)
-    assert producer(admin, version, producer_id=0, producer_epoch=-1) == (INVALID_REQUEST, -1, -1)
+    _, id_, _ = producer(admin, version)
+    assert producer(admin, version, producer_id=id_, producer_epoch=4) == (OK, id_, 5)
+    assert producer(admin, version, producer_id=id_, producer_epoch=EPOCH_MAX) == (OK, id_ + 1, 0)
+    assert producer(admin, version, producer_id=id_ + BLOCK_IDS * 3, producer_epoch=0) == (OK, id_ + 2, 0)
+    assert producer(admin, version, producer_id=0, producer_epoch=0) == (OK, id_ + 3, 0)
+    assert producer(admin, version, producer_id=id_, producer_epoch=-1) == (INVALID_REQUEST, -1, -1)
     assert producer(admin, version, producer_id=-1, producer_epoch=0) == (INVALID_REQUEST, -1, -1)
 
 

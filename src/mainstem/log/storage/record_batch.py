@@ -47,7 +47,9 @@ _BASE_OFFSET = struct.Struct(">q")
 _LEADER_EPOCH = struct.Struct(">i")
 _CRC_AND_ATTRIBUTES = struct.Struct(">IH")
 _MAX_TIMESTAMP = struct.Struct(">q")
+_PRODUCER_ID = struct.Struct(">q")
 _LEADER_EPOCH_AT, _MAGIC_AT, _CRC_AT, _MAX_TIMESTAMP_AT = 12, 16, 17, 35
+_PRODUCER_ID_AT = 43
 
 
 class BatchHeader(NamedTuple):
@@ -130,6 +132,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     """The header at `position`, not validated. struct.error if fewer than 61 bytes are there."""
     return BatchHeader._make(_HEADER.unpack_from(buffer, position))
+
+
+def producer_id_of(batch: Buffer) -> int:
+    """The producer id in the header of a batch that is not validated yet; -1 if no whole header is there."""
+    if len(batch) < HEADER_BYTES:
+        return -1
+    return int(_PRODUCER_ID.unpack_from(batch, _PRODUCER_ID_AT)[0])
 
 
 def crc_matches(batch: Buffer, header: BatchHeader) -> bool:

@@ -6,7 +6,8 @@ them closes the connection, as in Apache Kafka 4.
 Behaviour: appends one v2 batch to each partition, without re-encoding it. acks=-1 is answered after the
 commit, acks=1 after the write, acks=0 not at all; as in Kafka, an error with acks=0 closes the connection.
 Each partition has its own error code. If the commit takes longer than the request's timeout, the answer is
-REQUEST_TIMED_OUT, and the batch may still become durable.
+REQUEST_TIMED_OUT, and the batch may still become durable. A batch with the producer id of the server's own
+batches is refused with INVALID_RECORD, Kafka's answer to batches that only the server may write.
 Notes: v5 adds the log start offset, v8 the error message; v9 is flexible; v13 names topics by id (KIP-516).
 Left out: topic creation (Metadata does it); transactions: a transactional id is refused with
 TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which no client retries; record_errors, which is always empty, because
@@ -143,8 +144,7 @@ def _append(
     if partition_data.records is None:
         return ProduceResult(index, ErrorCode.INVALID_RECORD, message="the partition has no batch"), None
     try:
-        partition = context.node.partition_to_append(topic, index)
-        appended = partition.append(partition_data.records)
+        partition, appended = context.node.append_from_client(topic, index, partition_data.records)
         committed = partition.when_committed(appended.next_offset) if wait else None
     except Exception as error:
         if not is_refusal(error):

@@ -1,7 +1,8 @@
 """22 InitProducerId.
 
 Versions: 0-5.
-Behaviour: gives an idempotent producer an id that was never used before, and epoch 0.
+Behaviour: gives an idempotent producer an id that was never used before, and epoch 0. The ids of a data
+folder start above a random number, so that they differ from those of Kafka and of other folders.
 Notes: from v3 on (KIP-360) a producer that sends its id gets the same id with the next epoch, or a new id if
 the epochs are used up or this server has not assigned the id.
 Left out: transactions: a transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED and a line in
