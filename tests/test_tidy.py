@@ -150,6 +150,7 @@ SANS_IO = (
     "log/partition",
     "log/recovery",
     "log/storage",
+    "queues",
     "search/blocks",
     "search/cluster/client_protocol.py",
     "search/index/layout.py",

@@ -1,0 +1,152 @@
+"""Leases: what a consumer acquired with one call, and until when.
+
+Owns: the live leases by number, by consumer and by deadline. A lease is an object a call, not a position;
+pages name it by the low 32 bits of its number. Deadlines are in a first-in first-out list for each lock
+duration, so that opening, extending and closing cost the same however many leases there are.
+Refuses: to change positions; the view does that, and reports how many it took from a lease.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from mainstem.queues.runs import Run
+
+WORD_MASK = 0xFFFF_FFFF
+
+
+class DeliveryLease:
+    """An acquisition: these positions belong to a consumer until the deadline, or until they are settled."""
+
+    __slots__ = ("consumer", "deadline_ms", "id", "left", "lock_ms", "runs")
+
+    def __init__(self, lease_id: int, consumer: str, runs: tuple[Run, ...], lock_ms: int) -> None:
+        self.id = lease_id
+        """From 1, and never the same again in the life of a view."""
+        self.consumer = consumer
+        self.runs = runs
+        """What was acquired, ascending."""
+        self.lock_ms = lock_ms
+        """0: without a deadline."""
+        self.deadline_ms: int | None = None
+        self.left = sum(end - first for first, end in runs)
+        """How many of the positions are still leased."""
+
+    def __repr__(self) -> str:
+        return f"DeliveryLease({self.id}, {self.consumer!r}, {self.runs}, left={self.left})"
+
+
+class LeaseTable:
+    """The live leases of a view."""
+
+    __slots__ = ("_by_consumer", "_by_lock", "_last_id", "by_word")
+
+    def __init__(self, last_id: int = 0) -> None:
+        self.by_word: dict[int, DeliveryLease] = {}
+        """Live leases by the low 32 bits of their numbers, which pages have; none has the word 0."""
+        self._last_id = last_id
+        self._by_consumer: dict[str, dict[int, DeliveryLease]] = {}
+        self._by_lock: dict[int, OrderedDict[int, DeliveryLease]] = {}
+        """Lock duration -> its leases, in the order of their deadlines."""
+
+    def __len__(self) -> int:
+        return len(self.by_word)
+
+    @property
+    def last_id(self) -> int:
+        """The number of the newest lease, or 0."""
+        return self._last_id
+
+    def next_word(self) -> int:
+        """The word of the lease that is opened next."""
+        next_id = self._last_id + 1
+        while not next_id & WORD_MASK or next_id & WORD_MASK in self.by_word:
+            next_id += 1
+        self._last_id = next_id - 1
+        return next_id & WORD_MASK
+
+    def open(self, consumer: str, runs: tuple[Run, ...], now_ms: int, lock_ms: int) -> DeliveryLease:
+        """A new lease, with the word that `next_word` returned."""
+        self._last_id = lease_id = self._last_id + 1
+        lease = DeliveryLease(lease_id, consumer, runs, lock_ms)
+        self.by_word[lease_id & WORD_MASK] = lease
+        leases = self._by_consumer.get(consumer)
+        if leases is None:
+            leases = self._by_consumer[consumer] = {}
+        leases[lease_id] = lease
+        if lock_ms:
+            self._schedule(lease, now_ms)
+        return lease
+
+    def _schedule(self, lease: DeliveryLease, now_ms: int) -> None:
+        fifo = self._by_lock.get(lease.lock_ms)
+        if fifo is None:
+            fifo = self._by_lock[lease.lock_ms] = OrderedDict()
+        lease.deadline_ms = now_ms + lease.lock_ms
+        if fifo:
+            # A clock that was set back must not disorder the list: deadlines never fall in it.
+            newest = fifo[next(reversed(fifo))].deadline_ms
+            assert newest is not None
+            if newest > lease.deadline_ms:
+                lease.deadline_ms = newest
+        fifo[lease.id] = lease
+
+    def get(self, lease_id: int) -> DeliveryLease | None:
+        """A live lease by its number."""
+        lease = self.by_word.get(lease_id & WORD_MASK)
+        return lease if lease is not None and lease.id == lease_id else None
+
+    def take(self, word: int, positions: int) -> None:
+        """This number of positions of a live lease is leased no more; with the last one it is over."""
+        lease = self.by_word[word]
+        lease.left -= positions
+        assert lease.left >= 0
+        if not lease.left:
+            self._close(lease)
+
+    def _close(self, lease: DeliveryLease) -> None:
+        del self.by_word[lease.id & WORD_MASK]
+        leases = self._by_consumer[lease.consumer]
+        del leases[lease.id]
+        if not leases:
+            del self._by_consumer[lease.consumer]
+        self._unschedule(lease)
+
+    def _unschedule(self, lease: DeliveryLease) -> None:
+        fifo = self._by_lock.get(lease.lock_ms)
+        if fifo is not None and lease.deadline_ms is not None:
+            del fifo[lease.id]
+            if not fifo:
+                del self._by_lock[lease.lock_ms]
+
+    def extend(self, lease_id: int, now_ms: int, lock_ms: int) -> bool:
+        """Gives a live lease a new deadline, `lock_ms` from now (0: none). False: it is over."""
+        lease = self.get(lease_id)
+        if lease is None:
+            return False
+        self._unschedule(lease)
+        lease.lock_ms, lease.deadline_ms = lock_ms, None
+        if lock_ms:
+            self._schedule(lease, now_ms)
+        return True
+
+    def expired(self, now_ms: int) -> list[DeliveryLease]:
+        """The live leases whose deadline has passed, the oldest first."""
+        expired: list[DeliveryLease] = []
+        for fifo in self._by_lock.values():
+            for lease in fifo.values():
+                assert lease.deadline_ms is not None
+                if lease.deadline_ms > now_ms:
+                    break
+                expired.append(lease)
+        return sorted(expired, key=lambda lease: lease.id)
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline."""
+        heads: Iterable[DeliveryLease] = (next(iter(fifo.values())) for fifo in self._by_lock.values())
+        return min((lease.deadline_ms for lease in heads if lease.deadline_ms is not None), default=None)
+
+    def of_consumer(self, consumer: str) -> list[DeliveryLease]:
+        """The live leases of a consumer, the oldest first."""
+        return list(self._by_consumer.get(consumer, {}).values())

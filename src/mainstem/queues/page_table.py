@@ -1,0 +1,186 @@
+"""The positions of a view: which are in pages, which need none, and how many are in each state.
+
+A position without a page is ahead from `scanned` on; below that it is ready if `ready` has it, else done. So
+a backlog costs a run, and what is done costs nothing. Open pages are few: the one that was opened longest ago
+is frozen when there are more than `OPEN_PAGES_MAX`, whatever the states in it.
+
+Owns: opening, freezing and dropping pages, and the counters. Refuses: leases and transitions (`view.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from mainstem.queues.lowest_first import LowestFirst
+from mainstem.queues.pages import (
+    AHEAD,
+    DONE,
+    FILL,
+    PAGE_MASK,
+    PAGE_POSITIONS,
+    PAGE_SHIFT,
+    READY,
+    OpenPage,
+    freeze,
+    thaw,
+)
+from mainstem.queues.ready_runs import ReadyRuns
+from mainstem.queues.runs import Run
+
+OPEN_PAGES_MAX: Final = 256
+"""Open pages of a view: 5.4 MB at the most."""
+
+
+class PageTable:
+    """The pages of a view, and its positions without one. A caller with an open page must not ask for other
+    pages before it is done with it: that may freeze it."""
+
+    __slots__ = ("_lowest", "counts", "frozen", "open_pages", "ready", "ready_pages", "scanned", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        """Positions below are done and unknown."""
+        self.scanned = start
+        """Positions from here on are ahead, but for those in pages that say otherwise."""
+        self.ready = ReadyRuns()
+        """Ready positions without a page; they were never leased in this life of the server."""
+        self.open_pages: dict[int, OpenPage] = {}
+        self.frozen: dict[int, bytes] = {}
+        self.ready_pages = LowestFirst()
+        """The pages that may have ready positions."""
+        self.counts = [0] * (DONE + 1)
+        """Positions by state; ahead and done are not counted."""
+        self._lowest = LowestFirst()
+
+    @property
+    def oldest(self) -> int:
+        """The lowest position that is not done, or the end of the scan."""
+        oldest = self.scanned
+        if (lowest := self.ready.lowest) is not None:
+            oldest = min(oldest, lowest)
+        if (index := self._lowest.lowest) is not None and index << PAGE_SHIFT < oldest:
+            page = self.page(index)
+            assert page is not None
+            states = page.states
+            first = PAGE_POSITIONS - len(states.lstrip(FILL[DONE][:1]))
+            oldest = min(oldest, max(self.start, (index << PAGE_SHIFT) + first))
+        return oldest
+
+    def page(self, index: int) -> OpenPage | None:
+        """The page with this number, open, or None if its positions need none."""
+        page = self.open_pages.get(index)
+        if page is None and (data := self.frozen.pop(index, None)) is not None:
+            page = thaw(data)
+            self._insert(index, page)
+        return page
+
+    def open(self, index: int) -> OpenPage:
+        """The page with this number, open; made of what its positions are if it has none."""
+        page = self.page(index)
+        if page is not None:
+            return page
+        base = index << PAGE_SHIFT
+        end = base + PAGE_POSITIONS
+        ready = self.ready.within(base, end)
+        if ready == [(base, end)]:
+            states = bytearray(FILL[READY])
+        else:
+            states = bytearray(FILL[DONE])
+            for first, stop in ready:
+                states[first - base : stop - base] = FILL[READY][: stop - first]
+            ahead = max(self.scanned, base)
+            if ahead < end:
+                states[ahead - base :] = FILL[AHEAD][: end - ahead]
+        if ready:
+            self.ready.remove(base, end)
+            self.ready_pages.add(index)
+        page = OpenPage(states)
+        self._lowest.add(index)
+        self._insert(index, page)
+        return page
+
+    def _insert(self, index: int, page: OpenPage) -> None:
+        if len(self.open_pages) >= OPEN_PAGES_MAX:
+            oldest = next(iter(self.open_pages))
+            self.frozen[oldest] = freeze(self.open_pages.pop(oldest))
+        self.open_pages[index] = page
+
+    def add_frozen(self, index: int, data: bytes, may_be_ready: bool) -> None:
+        """A page of a snapshot. Pages come in ascending order, before anything else happens."""
+        self.frozen[index] = data
+        self._lowest.add(index)
+        if may_be_ready:
+            self.ready_pages.add(index)
+
+    def drop_if_done(self, index: int) -> None:
+        """Drops a page that is all done, unless the scan has to learn from it that it is."""
+        page = self.open_pages.get(index)
+        if page is not None and not page.undone and (index + 1) << PAGE_SHIFT <= self.scanned:
+            del self.open_pages[index]
+            self._forget(index)
+
+    def drop(self, index: int) -> None:
+        """Drops a page whose positions are done or ahead."""
+        self.open_pages.pop(index, None)
+        self.frozen.pop(index, None)
+        self._forget(index)
+
+    def _forget(self, index: int) -> None:
+        self._lowest.discard(index)
+        self.ready_pages.discard(index)
+
+    def indexes(self) -> list[int]:
+        """The numbers of all pages, ascending."""
+        return sorted([*self.open_pages, *self.frozen])
+
+    def state(self, position: int) -> int:
+        """The state of a position."""
+        if position < self.start:
+            return DONE
+        page = self.page(position >> PAGE_SHIFT)
+        if page is not None:
+            return page.states[position & PAGE_MASK]
+        if position >= self.scanned:
+            return AHEAD
+        return READY if position in self.ready else DONE
+
+    def runs_in(self, state: int, first: int, end: int) -> Iterator[Run]:
+        """The runs of positions below `scanned` or in pages that have a state, ascending; done positions are
+        those from `start` on. What changes while they are read may be missed. Frozen pages stay frozen."""
+        first, needle = max(first, self.start), bytes([state])
+        indexes = [i for i in self.indexes() if first >> PAGE_SHIFT <= i and i << PAGE_SHIFT < end]
+        previous = first
+        for index in [*indexes, None]:
+            base = min(end, max(self.scanned, previous)) if index is None else index << PAGE_SHIFT
+            if previous < base:
+                yield from self._runs_without_page(state, previous, base)
+            if index is None:
+                continue
+            page = self.open_pages.get(index)
+            data = self.frozen.get(index)
+            if page is None and data is None:
+                continue
+            states = bytes(page.states if page is not None else thaw(data or b"").states)
+            low, high = max(first - base, 0), min(end - base, PAGE_POSITIONS)
+            place = states.find(needle, low, high)
+            while place >= 0:
+                length = high - place - len(states[place:high].lstrip(needle))
+                yield base + place, base + place + length
+                place = states.find(needle, place + length, high)
+            previous = base + PAGE_POSITIONS
+
+    def _runs_without_page(self, state: int, first: int, end: int) -> Iterator[Run]:
+        end = min(end, self.scanned)
+        if first >= end or state not in (READY, DONE):
+            return
+        ready = self.ready.within(first, end)
+        if state == READY:
+            yield from ready
+            return
+        for low, high in ready:
+            if first < low:
+                yield first, low
+            first = high
+        if first < end:
+            yield first, end

@@ -1,0 +1,109 @@
+"""How often the positions of a page were acquired and failed, where that is not the usual count.
+
+Owns: two counters a position, sparse while few have them, an array of 4 bytes a position otherwise. Counters
+stop at 65,535. Refuses: to know which count is the usual one.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+
+SPARSE_MAX = 96
+"""With more entries a dict takes more memory than the array."""
+COUNT_MAX = 0xFFFF
+_POSITIONS = 4096
+_ENTRY = struct.Struct(">HHH")
+_COUNT = struct.Struct(">H")
+
+
+class TryCounts:
+    """Position in the page -> (acquisitions, failures), for those that have an entry: no entry is (0, 0)."""
+
+    __slots__ = ("_array", "_sparse")
+
+    def __init__(self) -> None:
+        self._sparse: dict[int, int] | None = None
+        self._array: array[int] | None = None
+
+    def __bool__(self) -> bool:
+        return self._sparse is not None or self._array is not None
+
+    def get(self, offset: int) -> tuple[int, int] | None:
+        """(acquisitions, failures), or None without an entry."""
+        entry = 0
+        if self._array is not None:
+            entry = self._array[offset]
+        elif self._sparse is not None:
+            entry = self._sparse.get(offset, 0)
+        return (entry >> 16, entry & COUNT_MAX) if entry else None
+
+    def put(self, offset: int, acquisitions: int, failures: int) -> None:
+        """Sets an entry; not both counters are 0."""
+        entry = min(acquisitions, COUNT_MAX) << 16 | min(failures, COUNT_MAX)
+        if self._array is not None:
+            self._array[offset] = entry
+            return
+        if self._sparse is None:
+            self._sparse = {}
+        self._sparse[offset] = entry
+        if len(self._sparse) > SPARSE_MAX:
+            self._array = array("I", bytes(4 * _POSITIONS))
+            for place, value in self._sparse.items():
+                self._array[place] = value
+            self._sparse = None
+
+    def within(self, first: int, end: int) -> list[int]:
+        """The positions of a range that have an entry, ascending."""
+        if self._array is not None:
+            part = self._array[first:end]
+            return [first + index for index, entry in enumerate(part) if entry]
+        if self._sparse is None:
+            return []
+        if end - first == 1:
+            return [first] if first in self._sparse else []
+        return sorted(offset for offset in self._sparse if first <= offset < end)
+
+    def clear(self, first: int, end: int) -> None:
+        """Removes the entries of a range."""
+        if self._array is not None:
+            self._array[first:end] = array("I", bytes(4 * (end - first)))
+            return
+        if self._sparse is None:
+            return
+        if end - first == 1:
+            self._sparse.pop(first, None)
+        else:
+            for offset in self.within(first, end):
+                del self._sparse[offset]
+        if not self._sparse:
+            self._sparse = None
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """(position, acquisitions, failures), ascending."""
+        for offset in self.within(0, _POSITIONS):
+            entry = self._array[offset] if self._array is not None else (self._sparse or {})[offset]
+            yield offset, entry >> 16, entry & COUNT_MAX
+
+    def encode(self) -> bytes:
+        """The entries as bytes: their number, and 6 bytes each."""
+        entries = list(self)
+        return _COUNT.pack(len(entries)) + b"".join(_ENTRY.pack(*entry) for entry in entries)
+
+    @classmethod
+    def decode(cls, data: bytes) -> tuple[TryCounts, bytes]:
+        """The entries of bytes, and what follows them. ValueError if they are damaged."""
+        tries = cls()
+        if len(data) < _COUNT.size:
+            raise ValueError("damaged tries: they are cut off")
+        end = _COUNT.size + _ENTRY.size * _COUNT.unpack_from(data)[0]
+        if len(data) < end:
+            raise ValueError("damaged tries: they are cut off")
+        previous = -1
+        for offset, acquisitions, failures in _ENTRY.iter_unpack(data[_COUNT.size : end]):
+            if not previous < offset < _POSITIONS or not acquisitions | failures:
+                raise ValueError("damaged tries: their positions do not ascend, or an entry is empty")
+            tries.put(offset, acquisitions, failures)
+            previous = offset
+        return tries, data[end:]

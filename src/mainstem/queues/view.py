@@ -1,0 +1,333 @@
+"""A view: what a subscription knows about the positions of a sequence, and every change of it.
+
+Each position is in a single state (`PositionState`), and changes it as docs/QUEUES.md draws. Deciding
+(`ackable`, `releasable`, `plan_release`) changes nothing. What survives a restart changes in the `apply_`
+methods only, which are the same while serving and while records are replayed; leases, waking and scanning
+need no record. A lease is never durable: after a restart its positions are ready.
+
+Owns: the transitions, and the counters by state. Refuses: clocks (times are arguments, in milliseconds since
+1970, and never fall by much), records, filters (the scan says what it skips).
+Positions below `start` are done and stay so; every method ignores them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+
+from mainstem.queues.applied import AppliedView
+from mainstem.queues.leases import WORD_MASK, DeliveryLease
+from mainstem.queues.pages import (
+    AHEAD,
+    DONE,
+    FILL,
+    LEASED,
+    PAGE_MASK,
+    PAGE_POSITIONS,
+    PAGE_SHIFT,
+    READY,
+    WAITING,
+    OpenPage,
+)
+from mainstem.queues.release_plan import ReleasePlan
+from mainstem.queues.runs import Run, add_run, merge_runs
+
+_RUNS_WITHOUT_PAGE_MAX = 32
+"""A page whose scan left more runs of ready positions is made a page: its bitmap is smaller."""
+
+
+class SequenceView(AppliedView):
+    """A subscription's view of a sequence, from the position `start` on."""
+
+    # ------------------------------------------------------------------------------------------------------
+    # T1: scan
+
+    def scan(
+        self,
+        end: int,
+        skipped: Iterable[Run] = (),
+        due_ms: Mapping[int, int] | None = None,
+    ) -> None:
+        """The positions from `scanned` to `end` were looked at: they become ready, but for the skipped runs,
+        which are done, and those with a due time, which wait and are not among the skipped. A position that a
+        record gave a state stays as it is. ValueError if `end` is below `scanned`."""
+        table = self.table
+        if end < table.scanned:
+            raise ValueError(f"the scan is at {table.scanned}, beyond {end}")
+        skips = merge_runs(skipped)
+        due_by_page: dict[int, list[tuple[int, int]]] = {}
+        for position, time_ms in (due_ms or {}).items():
+            due_by_page.setdefault(position >> PAGE_SHIFT, []).append((position, time_ms))
+        skip_index = 0
+        while table.scanned < end:
+            low = table.scanned
+            index = low >> PAGE_SHIFT
+            high = min(end, (index + 1) << PAGE_SHIFT)
+            ready: list[Run] = []
+            while skip_index < len(skips) and skips[skip_index][0] < high:
+                first, stop = skips[skip_index]
+                if low < first:
+                    ready.append((low, first))
+                low = max(low, stop)
+                if stop > high:
+                    break
+                skip_index += 1
+            if low < high:
+                ready.append((low, high))
+            self._scan_piece(index, high, ready, due_by_page.get(index, ()))
+
+    def _scan_piece(self, index: int, high: int, ready: list[Run], due: Sequence[tuple[int, int]]) -> None:
+        """Scans up to `high`, which is in this page or its end."""
+        table, base = self.table, index << PAGE_SHIFT
+        has_page = index in table.open_pages or index in table.frozen
+        if not has_page and not due:
+            runs = len(ready)
+            if runs > 1 or (runs and ready[0] != (table.scanned, high)):
+                runs += len(table.ready.within(base, table.scanned))
+            if runs <= _RUNS_WITHOUT_PAGE_MAX:
+                for first, end in ready:
+                    table.ready.append(first, end)
+                    table.counts[READY] += end - first
+                table.scanned = high
+                return
+        page = table.open(index)
+        states = page.states
+        for position, due_ms in due:
+            if table.scanned <= position < high and states[position - base] == AHEAD:
+                states[position - base] = WAITING
+                table.counts[WAITING] += 1
+                self.waits.add(due_ms, position)
+        for first, end in ready:
+            if count := states.count(AHEAD, first - base, end - base):
+                states[first - base : end - base] = states[first - base : end - base].replace(
+                    FILL[AHEAD][:1], FILL[READY][:1]
+                )
+                table.counts[READY] += count
+                table.ready_pages.add(index)
+        low = table.scanned - base
+        page.undone -= states.count(AHEAD, low, high - base)
+        states[low : high - base] = states[low : high - base].replace(FILL[AHEAD][:1], FILL[DONE][:1])
+        table.scanned = high
+        table.drop_if_done(index)
+
+    # ------------------------------------------------------------------------------------------------------
+    # T2: acquire
+
+    def acquire(
+        self, consumer: str, max_events: int, now_ms: int, lock_ms: int | None = None
+    ) -> DeliveryLease | None:
+        """Leases ready positions to a consumer, the lowest first: so what is delivered again comes before
+        what is new. None if nothing is ready or enough is in flight. Lock: as the rules say, if it is not
+        given; 0 is without a deadline."""
+        table = self.table
+        room = min(max_events, self.rules.in_flight_max - table.counts[LEASED])
+        if room <= 0:
+            return None
+        word = self.leases.next_word()
+        runs: list[Run] = []
+        while room > 0 and (index := self._next_ready_page()) is not None:
+            room -= self._lease_ready(index, room, word, runs)
+        return self._open_lease(consumer, runs, now_ms, lock_ms) if runs else None
+
+    def _open_lease(self, consumer: str, runs: list[Run], now_ms: int, lock_ms: int | None) -> DeliveryLease:
+        if runs[-1][1] > self._cursor:
+            self._cursor = runs[-1][1]
+        lock_ms = self.rules.lock_ms if lock_ms is None else lock_ms
+        return self.leases.open(consumer, tuple(runs), now_ms, lock_ms)
+
+    def _lease_positions(
+        self, positions: Sequence[int], consumer: str, now_ms: int, lock_ms: int | None
+    ) -> DeliveryLease:
+        """Leases these positions, which are ready, ascending and not none: for an order that is not
+        theirs."""
+        table, word = self.table, self.leases.next_word()
+        runs: list[Run] = []
+        for position in positions:
+            page, offset = table.open(position >> PAGE_SHIFT), position & PAGE_MASK
+            assert page.states[offset] == READY
+            page.states[offset] = LEASED
+            page.words[offset] = word
+            if page.tries:
+                self._count_acquisitions(page, offset, offset + 1)
+            add_run(runs, position, position + 1)
+        table.counts[READY] -= len(positions)
+        table.counts[LEASED] += len(positions)
+        return self._open_lease(consumer, runs, now_ms, lock_ms)
+
+    def _next_ready_page(self) -> int | None:
+        """The page with the lowest ready position, which may have none left."""
+        table = self.table
+        index = table.ready_pages.lowest
+        lowest = table.ready.lowest
+        if lowest is not None and (index is None or lowest >> PAGE_SHIFT < index):
+            return lowest >> PAGE_SHIFT
+        return index
+
+    def _lease_ready(self, index: int, room: int, word: int, runs: list[Run]) -> int:
+        """Leases the ready positions of a page, as many as there is room for; returns their number."""
+        table, base = self.table, index << PAGE_SHIFT
+        page = table.open_pages.get(index) or table.open(index)
+        states, words = page.states, page.words
+        leased = 0
+        first = states.find(READY)
+        while first >= 0 and leased < room:
+            count = min(room - leased, PAGE_POSITIONS - first)
+            if count > 1:
+                part = states[first : first + count]
+                if part.count(READY) != count:
+                    count -= len(part.lstrip(b"\x01"))
+            if count == 1:
+                states[first] = LEASED
+                words[first] = word
+            else:
+                states[first : first + count] = FILL[LEASED][:count]
+                words[first : first + count] = array("I", (word,)) * count
+            if page.tries:
+                self._count_acquisitions(page, first, first + count)
+            add_run(runs, base + first, base + first + count)
+            leased += count
+            first = states.find(READY, first + count)
+        if first < 0:
+            table.ready_pages.discard(index)
+        table.counts[READY] -= leased
+        table.counts[LEASED] += leased
+        return leased
+
+    @staticmethod
+    def _count_acquisitions(page: OpenPage, first: int, end: int) -> None:
+        for offset in page.tries.within(first, end):
+            acquisitions, failures = page.tries.get(offset) or (0, 0)
+            page.tries.put(offset, acquisitions + 1, failures)
+
+    # ------------------------------------------------------------------------------------------------------
+    # decide
+
+    def lease(self, lease_id: int) -> DeliveryLease | None:
+        """A live lease."""
+        return self.leases.get(lease_id)
+
+    def releasable(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
+        """The parts of the runs that this lease still has: they may be released, rejected, acknowledged."""
+        lease = self.leases.get(lease_id)
+        return [] if lease is None else self._parts(runs, lease_id & WORD_MASK, b"\x02")
+
+    def ackable(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
+        """The parts of the runs that an acknowledgement with this lease may take: what the lease still has,
+        and, where the rules accept late ones, what is ready or waiting since that lease, with none after it.
+        Lease 0 is any lease of an earlier life of the server."""
+        if not self.rules.accepts_late_acks:
+            return self.releasable(lease_id, runs)
+        if not lease_id:
+            delivered = [(first, min(end, self._delivered_below)) for first, end in runs]
+            return self._parts(delivered, 0, b"\x01\x03")
+        age = self.leases.last_id - lease_id
+        if not 0 <= age <= WORD_MASK:
+            return []
+        return self._parts(runs, lease_id & WORD_MASK, b"\x01\x02\x03")
+
+    def _parts(self, runs: Sequence[Run], word: int, states: bytes) -> list[Run]:
+        """The parts of the runs whose lease has this word and whose state is one of these."""
+        parts: list[Run] = []
+        table = self.table
+        open_pages = table.open_pages
+        for first, end in runs:
+            if end - first == 1:
+                page = open_pages.get(first >> PAGE_SHIFT)
+                if page is not None:
+                    offset = first & PAGE_MASK
+                    if page.words[offset] == word and page.states[offset] in states and first >= table.start:
+                        add_run(parts, first, end)
+                    continue
+            first = max(first, table.start)
+            while first < end:
+                index = first >> PAGE_SHIFT
+                stop = min(end, (index + 1) << PAGE_SHIFT)
+                self._parts_of_page(index, first, stop, word, states, parts)
+                first = stop
+        return parts
+
+    def _parts_of_page(
+        self, index: int, first: int, end: int, word: int, states: bytes, parts: list[Run]
+    ) -> None:
+        page, base = self.table.page(index), index << PAGE_SHIFT
+        if page is None:
+            if not word and READY in states:
+                for run in self.table.ready.within(first, end):
+                    add_run(parts, *run)
+            return
+        part = page.states[first - base : end - base]
+        words = page.words[first - base : end - base]
+        if part.count(LEASED) == end - first and words == array("I", (word,)) * (end - first):
+            if LEASED in states:
+                add_run(parts, first, end)
+            return
+        for offset, state in enumerate(part):
+            if state in states and words[offset] == word:
+                add_run(parts, first + offset, first + offset + 1)
+
+    def plan_release(
+        self,
+        runs: Sequence[Run],
+        counts: bool,
+        now_ms: int,
+        spread: float = 0.0,
+        delay_ms: int | None = None,
+    ) -> ReleasePlan:
+        """What releasing the runs, which are releasable, comes to: when they are due, and which have failed
+        as often as the rules allow. Counts: whether it is a failure, which has the rules' backoff. A delay is
+        in place of the backoff. Spread: see `DeliveryRules.backoff_ms`."""
+        plan = ReleasePlan(self.rules, counts, now_ms, spread, delay_ms)
+        for first, end in runs:
+            while first < end:
+                base = first & ~PAGE_MASK
+                stop = min(end, base + PAGE_POSITIONS)
+                page = self.table.page(first >> PAGE_SHIFT)
+                if page is not None and page.tries:
+                    for offset in page.tries.within(first - base, stop - base):
+                        position = base + offset
+                        plan.add(first, position, 0)
+                        plan.add(position, position + 1, (page.tries.get(offset) or (0, 0))[1])
+                        first = position + 1
+                plan.add(first, stop, 0)
+                first = stop
+        return plan
+
+    # ------------------------------------------------------------------------------------------------------
+    # soft state: no record
+
+    def extend(self, lease_id: int, now_ms: int, lock_ms: int | None = None) -> bool:
+        """T5: a live lease ends `lock_ms` from now (as the rules say if it is not given). False: it is
+        over."""
+        return self.leases.extend(lease_id, now_ms, self.rules.lock_ms if lock_ms is None else lock_ms)
+
+    def expired(self, now_ms: int) -> list[DeliveryLease]:
+        """The leases whose deadline has passed. They keep their positions, and are returned again, until
+        these are released."""
+        return self.leases.expired(now_ms)
+
+    def next_deadline_ms(self) -> int | None:
+        """When the next lease expires."""
+        return self.leases.next_deadline_ms()
+
+    def detach(self, consumer: str) -> list[DeliveryLease]:
+        """The leases of a consumer that is there no more. They keep their positions until these are
+        released."""
+        return self.leases.of_consumer(consumer)
+
+    def wake_due(self, now_ms: int) -> int:
+        """T8: what is due by now becomes ready; returns how many positions did."""
+        table, woken = self.table, 0
+        for position in self.waits.pop_due(now_ms):
+            index, offset = position >> PAGE_SHIFT, position & PAGE_MASK
+            page = table.page(index)
+            if page is not None and page.states[offset] == WAITING:
+                page.states[offset] = READY
+                table.ready_pages.add(index)
+                woken += 1
+        table.counts[WAITING] -= woken
+        table.counts[READY] += woken
+        return woken
+
+    def next_due_ms(self) -> int | None:
+        """Nothing that waits is due before this time; None if nothing waits."""
+        return self.waits.next_due_ms()
