@@ -258,6 +258,13 @@ def test_a_copy_of_the_folder_begins_a_later_epoch(tmp_path: Path) -> None:
         assert (events[-1].leader_epoch() or 0) >= COPY_EPOCH_MARGIN
 
 
+def test_it_gets_this_format_and_the_state_log_of_queues(opened: OpenedFolder) -> None:
+    """0.1.0, which would put the log of queues into quarantine, refuses a folder of version 2."""
+    assert "version=2" in (opened.data / paths.META).read_text().splitlines()
+    assert (opened.data / paths.STATE_FOLDERS[paths.QUEUE_STATE_TOPIC]).is_dir()
+    assert not (opened.data / paths.QUARANTINE).exists()
+
+
 def test_doctor_finds_the_folder_whole(tmp_path: Path) -> None:
     data = extract(tmp_path)
     command = [sys.executable, "-m", "mainstem", "doctor", "--data", str(data), "--json"]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from mainstem.clock import Clock, Timer
 from mainstem.coordinator.errors import CreationDeferred, InvalidTopicName, UnknownTopicOrPartition
 from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.runtime.state_log import STATE_LOGS
 from mainstem.coordinator.state_machines import StateMachines
 from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata, check_name
 from mainstem.log.config import LogConfig, PartitionConfig
@@ -32,7 +33,7 @@ from mainstem.settings import Settings
 STATE_LOG_CONFIG = PartitionConfig(
     segment_bytes=32 << 20, max_message_bytes=32 << 20, retention_ms=-1, retention_bytes=-1
 )
-"""Of the state log. Its segments are small, because whole segments are deleted after a snapshot."""
+"""Of the state logs. Their segments are small, because whole segments are deleted after a snapshot."""
 CREATED_PER_SECOND = 50
 """Topics that are created in a second for clients that only ask for them, over all connections and doors."""
 RETRY_S = 60.0
@@ -56,9 +57,14 @@ class Node:
         self.rng = rng
         self.log = opened
         machines = StateMachines.create(settings, clock, rng)
-        self.topics, self.producer_ids, self.groups = machines
-        self.runtime = Runtime(disk, opened.state, clock, machines)
-        machines.connect(self.runtime)
+        self.topics, self.producer_ids, self.groups, self.subscriptions = machines
+        self.runtimes = [
+            Runtime(disk, partition, clock, machines.of(kind), kind)
+            for partition, kind in zip(opened.state_logs, STATE_LOGS, strict=True)
+        ]
+        """Those of all state logs, in the order in which they are loaded."""
+        self.runtime, self.queue_runtime = self.runtimes
+        machines.connect(self.runtimes)
         self.topics.on_deleted.append(self._on_topic_deleted)
         self.topics.on_configured.append(self._on_topic_configured)
         self.runtime.on_reloaded.append(self._on_state_reloaded)
@@ -85,9 +91,11 @@ class Node:
             durability=settings.durability, producer_expiry_ms=settings.producer_id_expiration_ms
         )
         opened = Log.open(disk, clock, rng, config)
-        opened.set_config(opened.state.topic_id, STATE_LOG_CONFIG)
+        for partition in opened.state_logs:
+            opened.set_config(partition.topic_id, STATE_LOG_CONFIG)
         node = cls(settings, disk, clock, rng, opened)
-        node.runtime.load()
+        for runtime in node.runtimes:
+            runtime.load()
         report = node.recovery_report = opened.recover(node.topics.status)
         node._start()
         if report.is_copy or (settings.durability == "os" and not report.clean):
@@ -204,6 +212,14 @@ class Node:
         """Why writes to topics are rejected; None in normal operation."""
         return self.space_guard.rejection_reason or self.stall_monitor.rejection_reason
 
+    def state_problems(self) -> Iterator[str]:
+        """Why requests for a part of the coordinator's state fail at the moment, one line each: a state log
+        is read-only, or its state is loaded again after a failed commit."""
+        for runtime, partition in zip(self.runtimes, self.log.state_logs, strict=True):
+            reason = partition.fence_reason or runtime.fenced
+            if reason is not None:
+                yield f"the {runtime.kind.title} ({runtime.kind.contents}) does not serve: {reason}"
+
     def auto_create(self, name: str) -> Promise[TopicMetadata]:
         """The topic of that name. Creates it with default settings if it does not exist and the settings
         permit that.
@@ -295,7 +311,9 @@ class Node:
     def enforce_retention(self) -> Promise[int]:
         """Delete the segments of all topics that retention allows to delete, some partitions in each turn of
         the loop. The value is the number of bytes deleted."""
-        partitions = [partition for partition in self.log.partitions() if partition is not self.log.state]
+        partitions = [
+            partition for partition in self.log.partitions() if partition not in self.log.state_logs
+        ]
         deleted_bytes: Promise[int] = Promise()
         self._enforce_retention_of(partitions, 0, deleted_bytes)
         return deleted_bytes
@@ -341,6 +359,7 @@ class Node:
                 self._retention_timer.cancel()
             self.space_guard.stop()
             self.stall_monitor.stop()
-            self.runtime.close()
+            for runtime in self.runtimes:
+                runtime.close()
             self._closing = self.log.close()
         return self._closing

@@ -22,6 +22,7 @@ from mainstem.coordinator.groups.types import (
 )
 from mainstem.coordinator.runtime import snapshots as module
 from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.runtime.state_log import STATE_LOG
 from mainstem.coordinator.state_machines import StateMachines
 from mainstem.log.disk.contract import Disk
 from mainstem.settings import Settings
@@ -40,9 +41,9 @@ class CoordinatorRig:
 
     def __init__(self, log: FakeStateLog, disk: FakeStateDisk, clock: SimClock, seed: int) -> None:
         self.machines = StateMachines.create(Settings(), clock, random.Random(seed))
-        self.topics, self.producer_ids, self.groups = self.machines
-        self.runtime = Runtime(cast(Disk, disk), log, clock, self.machines)
-        self.machines.connect(self.runtime)
+        self.topics, self.producer_ids, self.groups, _ = self.machines
+        self.runtime = Runtime(cast(Disk, disk), log, clock, self.machines.of(STATE_LOG))
+        self.machines.connect([self.runtime])
         self.runtime.on_reloaded.append(self.groups.start)
         self.runtime.load()
         self.groups.start()
@@ -54,7 +55,7 @@ class CoordinatorRig:
             for topic in self.topics.all()
         ]
         facts += [("tombstones", *map(str, self.topics.tombstones())), ("ids", self.producer_ids.end)]
-        for machine in self.machines:
+        for machine in self.machines.of(STATE_LOG):
             for record in machine.snapshot():
                 if isinstance(record, OffsetsCommitted):
                     facts += [("offset", record.group_id, *offset) for offset in record.offsets]

@@ -11,6 +11,7 @@ from mainstem.coordinator.groups.types import CommittedOffset, OffsetsCommitted,
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec
 from mainstem.coordinator.runtime.snapshots import Snapshots
+from mainstem.coordinator.runtime.state_log import STATE_LOG
 from mainstem.coordinator.runtime.walked_map import WalkedMap
 from mainstem.log.disk.memory_disk import MemoryDisk
 from mainstem.promise import Promise
@@ -81,7 +82,7 @@ def test_each_snapshot_that_is_given_up_leaves_no_file_behind(monkeypatch: pytes
     disk, clock = MemoryDisk(), SimClock()
     disk.make_folder(snapshot.FOLDER)
     monkeypatch.setattr(disk, "sync", sync)
-    snapshots = Snapshots(disk, FakeStateLog(), clock, (), RecordCodec([OffsetsDeleted]))
+    snapshots = Snapshots(disk, FakeStateLog(), clock, (), RecordCodec([OffsetsDeleted]), STATE_LOG)
     snapshots.take(0)
     clock.run()
     assert len(syncs) == 1

@@ -87,7 +87,7 @@ class SimTarget:
         self.disk.write_all(path, data)
 
     def keep_only(self, wanted_paths: set[str]) -> None:
-        for folder in ("", paths.JOURNAL, backup.STATE_FOLDER, *self._partitions()):
+        for folder in ("", paths.JOURNAL, *backup.STATE_LOGS.values(), *self._partitions()):
             for name in self.disk.list(folder):
                 path = f"{folder}/{name}" if folder else name
                 if path not in wanted_paths and "." in name:
@@ -265,7 +265,9 @@ def reads_of_a_backup_of(partitions: int) -> int:
     source, target = CountingSource(machine), SimTarget(machine)
     made = Backup(source, target, lambda: _any)  # type: ignore[arg-type]
     going = made.run()
-    while not target.disk.list(backup.STATE_FOLDER) and not target.disk.list(paths.PARTITIONS):
+    while not any(target.disk.list(folder) for folder in backup.STATE_LOGS.values()) and not target.disk.list(
+        paths.PARTITIONS
+    ):
         next(going)
     starts = []
     for index in range(partitions):

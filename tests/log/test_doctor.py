@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mainstem.clock import LoopClock
-from mainstem.coordinator.doctor import STATE, OfflineState
+from mainstem.coordinator.doctor import OfflineState
 from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.errors import LogFolderError, LogFolderLocked
 from mainstem.log.offline.doctor import FolderExamination
@@ -243,7 +243,7 @@ def test_an_examination_ends_whatever_is_damaged(folder: Path, garbled: Callable
 def repaired(folder: Path) -> list[Finding]:
     with FolderExamination(str(folder)) as examination:
         state = OfflineState(examination.disk)
-    given_up = lambda key, gap: key != STATE or gap.last_offset < state.first_needed_offset  # noqa: E731
+    given_up = lambda key, gap: not state.needs(key, gap.last_offset)  # noqa: E731
     return list(FolderRepair(str(folder), random.Random(1), given_up, state.redundant_snapshots).run())
 
 

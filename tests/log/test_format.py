@@ -10,9 +10,13 @@ from uuid import UUID
 
 import mainstem.log
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
+from mainstem.coordinator.queues.types import QueueIds, SubscriptionCreated, SubscriptionSettings
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
+from mainstem.coordinator.runtime.state_log import QUEUE_LOG
+from mainstem.coordinator.state_machines import StateMachines
 from mainstem.coordinator.topics.types import TopicCreated
+from mainstem.log import paths
 from mainstem.log.commit import journal_format
 from mainstem.log.recovery import meta
 from mainstem.log.storage import index, producer_snapshot, record_batch
@@ -115,6 +119,20 @@ def test_the_example_of_a_state_snapshot_with_the_start_of_the_producer_ids() ->
     for record in records:
         producer_ids.apply(record)
     assert (producer_ids.server_id, producer_ids.snapshot()) == (server_id, records)
+
+
+def test_the_example_of_a_state_snapshot_of_queues() -> None:
+    data = example("queue-state-snapshot")
+    codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
+    records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 3)]
+    settings = SubscriptionSettings(lock_ms=5_000, dead_letter_topic="lost")
+    assert records == [QueueIds(9), SubscriptionCreated(4, "mail", settings, 1_356_998_400_000)]
+    assert packed_snapshot(3, [codec.encode(record) for record in records]) == data
+
+
+def test_the_page_names_the_state_logs_of_the_code() -> None:
+    for topic_id, folder in paths.STATE_FOLDERS.items():
+        assert f"| 0 of topic id {topic_id.int} | `{folder}/` |" in PAGE
 
 
 def rulers(part: str) -> list[list[int]]:

@@ -1,5 +1,5 @@
-"""The coordinator: what is remembered beside the events: topics, groups, positions and producer ids.
+"""The coordinator: what is remembered beside the events: topics, groups, positions and subscriptions.
 
-Its state machines run on one internal log, the state log (`runtime/`). It uses `mainstem.log` and knows no
+Its state machines run on two internal logs, the state logs (`runtime/`). It uses `mainstem.log` and knows no
 door and no socket.
 """

@@ -1,18 +1,22 @@
-"""Reads the state log and its snapshots without a server, for `mainstem doctor` and backups.
+"""Reads the state logs and their snapshots without a server, for `mainstem doctor` and backups.
 
-Owns: reading `state/` and the files of the state log, checking every record, and the topic names that result.
-Refuses: writing, and raising an error: what cannot be read becomes a finding.
+Owns: reading the snapshot folders and the files of the state logs, checking every record, and the topic names
+that result. Refuses: writing, and raising an error: what cannot be read becomes a finding.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import closing
-from typing import Literal, cast
+from typing import Any, Literal, cast
 from uuid import UUID
 
+from mainstem.clock import Clock
+from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
+from mainstem.coordinator.runtime.state_log import QUEUE_LOG, STATE_LOG, STATE_LOGS, StateLogKind
 from mainstem.coordinator.state_machines import StateMachines
 from mainstem.coordinator.topics.topics import Topics
 from mainstem.coordinator.topics.types import TopicCreated, TopicDeleted
@@ -25,71 +29,47 @@ from mainstem.log.offline.inspect import InspectedBatch, inspect
 from mainstem.log.storage import record_batch
 from mainstem.settings import Settings
 
-STATE: Key = (paths.STATE_TOPIC, 0)
-STATE_NAME = "(state log)"
 
+class OfflineStateLog:
+    """One state log, as far as it can be read from the files."""
 
-class OfflineState:
-    """The coordinator's state, as far as it can be read from the files."""
-
-    def __init__(self, disk: ReadOnlyDisk) -> None:
+    def __init__(
+        self,
+        disk: ReadOnlyDisk,
+        kind: StateLogKind,
+        apply: Callable[[Any], None],
+        reset: Callable[[], None],
+    ) -> None:
+        """Read it. `apply` gets each record, `reset` is called before a snapshot is applied."""
         self.findings: list[Finding] = []
         self.records = 0
         """Number of records that were read and could be decoded."""
-        self._names: dict[UUID, str] = {}
         self._disk = disk
-        self._topics = Topics(Settings(), random.Random(0))
-        self._codec = RecordCodec(StateMachines.record_types())
+        self._kind = kind
+        self._apply_record = apply
+        self._reset = reset
+        self._codec = RecordCodec(StateMachines.record_types(kind))
         self.first_needed_offset, has_snapshot = self._read_snapshots()
-        """Offset of the state log from which records are needed, because the snapshot does not have them."""
+        """Offset of the log from which records are needed, because the snapshot does not have them."""
         self.redundant_snapshots: list[str] = []
         """Paths of damaged snapshots that a start does not need."""
         if self._read_log(self.first_needed_offset, has_snapshot):
             self.redundant_snapshots = [
-                finding.path for finding in self.findings if finding.path.startswith(snapshot.FOLDER)
+                finding.path for finding in self.findings if finding.path.startswith(f"{kind.folder}/")
             ]
-
-    def topic_name(self, topic_id: UUID) -> str | None:
-        """The name of the topic with this id, also if it is being deleted; None if no topic has the id."""
-        if topic_id == paths.STATE_TOPIC:
-            return STATE_NAME
-        return self._names.get(topic_id)
-
-    def status(self, key: Key) -> Literal["live", "deleted", "unknown"]:
-        """Whether the partition belongs to a topic that exists (live), was deleted, or is not in the
-        state."""
-        if key == STATE:
-            return "live"
-        topic = self._topics.by_id(key[0])
-        if topic is not None and key[1] >= topic.partitions:
-            return "unknown"
-        return self._topics.status(key[0])
-
-    def topic_count(self) -> int:
-        """The number of topics."""
-        return len(self._topics.all())
-
-    def indexed_topics(self) -> list[str]:
-        """The names of topics with `mainstem.search=indexed`, sorted."""
-        return sorted(
-            topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"
-        )
 
     def _apply(self, data: bytes | memoryview, location: str) -> None:
         record = self._codec.decode(data, location)
         self.records += 1
-        if isinstance(record, TopicCreated | TopicDeleted):
-            self._names[record.id] = record.name
-        if isinstance(record, Topics.RECORDS):
-            self._topics.apply(record)
+        self._apply_record(record)
 
     def _read_snapshots(self) -> tuple[int, bool]:
         """Apply the newest snapshot that is not damaged, and check the older ones. Returns the offset from
         which the log is needed, and whether there was such a snapshot."""
-        offsets = snapshot.offsets(cast(Disk, self._disk))
+        offsets = snapshot.offsets(cast(Disk, self._disk), self._kind.folder)
         for offset in offsets:
-            path = snapshot.path_of(offset)
-            self._topics.reset()
+            path = snapshot.path_of(offset, self._kind.folder)
+            self._reset()
             try:
                 for record in snapshot.read(cast(Disk, self._disk), path, offset):
                     self._apply(record, f"in {path}")
@@ -100,12 +80,12 @@ class OfflineState:
                 continue
             self._check_older([older for older in offsets if older < offset])
             return offset, True
-        self._topics.reset()
+        self._reset()
         return 0, False
 
     def _check_older(self, offsets: list[int]) -> None:
         for offset in offsets:
-            path = snapshot.path_of(offset)
+            path = snapshot.path_of(offset, self._kind.folder)
             try:
                 for record in snapshot.read(cast(Disk, self._disk), path, offset):
                     self._codec.decode(record, f"in {path}")
@@ -115,12 +95,13 @@ class OfflineState:
     def _read_log(self, start: int, has_snapshot: bool) -> bool:
         """Apply the records from `start` on. False if earlier records are needed and the log does not have
         them any more."""
-        folder = paths.partition_folder(*STATE)
+        key = self._kind.key
+        folder = paths.partition_folder(*key)
         bases = [base for name in self._disk.list(folder) if (base := paths.parse_segment(name)) is not None]
         if bases and bases[0] > start and not has_snapshot:
-            then = f"the server refuses to start: restore the folder {snapshot.FOLDER}/ from a backup"
+            then = f"the server refuses to start: restore the folder {self._kind.folder}/ from a backup"
             what = f"no snapshot is whole and the log starts at offset {bases[0]}"
-            self.findings.append(Finding("damage", folder, what, then, *STATE))
+            self.findings.append(Finding("damage", folder, what, then, *key))
             return False
         for base in bases:
             path = f"{folder}/{paths.segment_name(base)}"
@@ -135,7 +116,7 @@ class OfflineState:
                             self._read_batch(file, item, start)
             except (LogError, OSError) as error:
                 then = "what this record says is not known; the server refuses to start on it"
-                self.findings.append(Finding("damage", path, str(error), then, *STATE))
+                self.findings.append(Finding("damage", path, str(error), then, *key))
         return True
 
     def _read_batch(self, file: ReadOnlyFile, item: InspectedBatch, start: int) -> None:
@@ -143,10 +124,72 @@ class OfflineState:
         for record in record_batch.decode(data):
             if record.offset >= start:
                 try:
-                    self._apply(record.value or b"", f"at offset {record.offset} of the state log")
+                    self._apply(record.value or b"", f"at offset {record.offset} of the {self._kind.title}")
                 except KeyError as error:
-                    then = "an earlier record of the state log is lost"
-                    what = (
-                        f"the record at offset {record.offset} is about a topic that does not exist: {error}"
-                    )
-                    self.findings.append(Finding("damage", file.path, what, then, *STATE))
+                    then = f"an earlier record of the {self._kind.title} is lost"
+                    what = f"the record at offset {record.offset} is about what does not exist: {error}"
+                    self.findings.append(Finding("damage", file.path, what, then, *self._kind.key))
+
+
+class OfflineState:
+    """The coordinator's state, as far as it can be read from the files."""
+
+    def __init__(self, disk: ReadOnlyDisk) -> None:
+        self._names: dict[UUID, str] = {}
+        self._topics = Topics(Settings(), random.Random(0))
+        self._subscriptions = Subscriptions(cast(Clock, None))  # its clock is for requests
+        self._logs = {
+            STATE_LOG.key: OfflineStateLog(disk, STATE_LOG, self._apply, self._topics.reset),
+            QUEUE_LOG.key: OfflineStateLog(
+                disk, QUEUE_LOG, self._subscriptions.apply, self._subscriptions.reset
+            ),
+        }
+        self.findings = [finding for state in self._logs.values() for finding in state.findings]
+        self.records = sum(state.records for state in self._logs.values())
+        """Number of records that were read and could be decoded."""
+        self.redundant_snapshots = [
+            path for state in self._logs.values() for path in state.redundant_snapshots
+        ]
+        """Paths of damaged snapshots that a start does not need."""
+
+    def needs(self, key: Key, offset: int) -> bool:
+        """Whether a start needs the record at `offset` of the partition `key`: that of a state log, which no
+        snapshot has."""
+        return key in self._logs and offset >= self._logs[key].first_needed_offset
+
+    def topic_name(self, topic_id: UUID) -> str | None:
+        """The name of the topic with this id, also if it is being deleted; None if no topic has the id."""
+        for kind in STATE_LOGS:
+            if topic_id == kind.topic_id:
+                return f"({kind.title})"
+        return self._names.get(topic_id)
+
+    def status(self, key: Key) -> Literal["live", "deleted", "unknown"]:
+        """Whether the partition belongs to a topic that exists (live), was deleted, or is not in the
+        state."""
+        if key in self._logs:
+            return "live"
+        topic = self._topics.by_id(key[0])
+        if topic is not None and key[1] >= topic.partitions:
+            return "unknown"
+        return self._topics.status(key[0])
+
+    def topic_count(self) -> int:
+        """The number of topics."""
+        return len(self._topics.all())
+
+    def subscription_count(self) -> int:
+        """The number of subscriptions."""
+        return len(self._subscriptions.all())
+
+    def indexed_topics(self) -> list[str]:
+        """The names of topics with `mainstem.search=indexed`, sorted."""
+        return sorted(
+            topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"
+        )
+
+    def _apply(self, record: Any) -> None:
+        if isinstance(record, TopicCreated | TopicDeleted):
+            self._names[record.id] = record.name
+        if isinstance(record, Topics.RECORDS):
+            self._topics.apply(record)

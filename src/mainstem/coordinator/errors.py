@@ -217,3 +217,36 @@ class NotCoordinator(CoordinatorError):
     client has to find the coordinator again and retry."""
 
     code = "NOT_COORDINATOR"
+
+
+# --- queues -----------------------------------------------------------------------------------------------
+
+
+class InvalidSubscriptionName(CoordinatorError):
+    """The error for a name that a subscription cannot have. The rules are those for topics."""
+
+    code = "INVALID_GROUP_ID"
+
+
+class InvalidSubscriptionSetting(CoordinatorError):
+    """The error for a setting of a subscription that does not exist, or that does not accept the value."""
+
+    code = "INVALID_CONFIG"
+
+
+class SubscriptionExists(CoordinatorError):
+    """The error for creating a subscription whose name another one has."""
+
+    code = "INVALID_REQUEST"
+
+
+class UnknownSubscription(CoordinatorError):
+    """The error if no subscription has the requested name."""
+
+    code = "GROUP_ID_NOT_FOUND"
+
+
+class TooManySubscriptions(CoordinatorError):
+    """The error for creating a subscription when the server has as many as it keeps."""
+
+    code = "POLICY_VIOLATION"

@@ -1,42 +1,60 @@
 """The list of the coordinator's state machines.
 
-Owns: which machines there are, and how they are created. The node runs them on the state log; `doctor` reads
-their records without running them.
+Owns: which machines there are, how they are created, and on which state log each runs. The node runs them;
+`doctor` reads their records without running them.
 """
 
 from __future__ import annotations
 
 import random
-from typing import NamedTuple, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
 from mainstem.clock import Clock
 from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.producer_ids import ProducerIds
+from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.runtime.state_log import QUEUE_LOG, STATE_LOG, StateLogKind
 from mainstem.coordinator.topics.topics import Topics
 from mainstem.settings import Settings
 
 
 class StateMachines(NamedTuple):
-    """All state machines of one coordinator. A new machine is a new field here."""
+    """All state machines of one coordinator. A new machine is a new field here, and a name in `FIELDS`."""
 
     topics: Topics
     producer_ids: ProducerIds
     groups: Groups
+    subscriptions: Subscriptions
 
     @classmethod
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
         """Create the machines without any state. Call `connect` before the first request."""
         topics = Topics(settings, rng)
-        return cls(topics, ProducerIds(rng), Groups(settings, clock, rng, topics))
+        return cls(topics, ProducerIds(rng), Groups(settings, clock, rng, topics), Subscriptions(clock))
 
-    def connect(self, runtime: Runtime) -> None:
-        """Set the runtime that writes the machines' records."""
-        self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = runtime
+    def of(self, kind: StateLogKind) -> list[Any]:
+        """The machines that run on a state log."""
+        return [getattr(self, name) for name in FIELDS[kind]]
+
+    def connect(self, runtimes: Iterable[Runtime]) -> None:
+        """Set the runtimes that write the machines' records, one of each state log."""
+        for runtime in runtimes:
+            for machine in self.of(runtime.kind):
+                machine.runtime = runtime
 
     @classmethod
-    def record_types(cls) -> list[type[msgspec.Struct]]:
-        """The types of all records of the state log."""
-        return [record_type for machine in get_type_hints(cls).values() for record_type in machine.RECORDS]
+    def record_types(cls, kind: StateLogKind) -> list[type[msgspec.Struct]]:
+        """The types of all records of a state log."""
+        machines = get_type_hints(cls)
+        return [record_type for name in FIELDS[kind] for record_type in machines[name].RECORDS]
+
+
+FIELDS: Mapping[StateLogKind, tuple[str, ...]] = {
+    STATE_LOG: ("topics", "producer_ids", "groups"),
+    QUEUE_LOG: ("subscriptions",),
+}
+"""The fields of `StateMachines` whose machines run on each state log."""

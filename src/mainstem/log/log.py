@@ -27,7 +27,7 @@ from mainstem.log.partition.partition import Partition
 from mainstem.log.partition.recovered_state import RecoveredState
 from mainstem.log.recovery import meta
 from mainstem.log.recovery.report import RecoveryReport
-from mainstem.log.recovery.startup import STATE, Startup
+from mainstem.log.recovery.startup import STATE_LOGS, Startup
 from mainstem.promise import Promise, gather
 
 _UNLINKS_PER_TURN = 8
@@ -62,12 +62,14 @@ class Log:
         """For each deleted topic, one promise per partition: done when neither journal nor checkpoint refers
         to the partition."""
         self._closing: Promise[None] | None = None
-        self.state = self._add_partition(STATE, PartitionConfig(), startup.recover_state())
-        """The internal state partition."""
+        recovered = startup.recover_state_logs()
+        self.state, self.queue_state = (
+            self._add_partition(key, PartitionConfig(), recovered[key]) for key in STATE_LOGS
+        )
 
     @classmethod
     def open(cls, disk: Disk, clock: Clock, rng: random.Random, config: LogConfig) -> Log:
-        """Lock the folder and recover the state partition, which can then be read, but not yet appended to.
+        """Lock the folder and recover the state logs, which can then be read, but not yet appended to.
         Blocks.
 
         LogFolderError: it is not a folder of this format, or the disk fails. LogFolderLocked: another server
@@ -76,9 +78,9 @@ class Log:
         return cls(disk, clock, rng, config, Startup(disk, rng, config, clock.wall_ms()))
 
     def recover(self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]) -> RecoveryReport:
-        """Recover all other partitions; then the log can be appended to. `status` returns what the state
-        partition says of a topic id. Blocks. LogFolderError: the disk fails; nothing is lost, so a later
-        start may succeed."""
+        """Recover all other partitions; then the log can be appended to. `status` returns what the
+        coordinator's state says of a topic id. Blocks. LogFolderError: the disk fails; nothing is lost, so a
+        later start may succeed."""
         startup = self._startup
         assert startup is not None, "a log is recovered once"
         states = startup.recover_partitions(status)
@@ -131,8 +133,13 @@ class Log:
             partition.config = config
         return partition
 
+    @property
+    def state_logs(self) -> tuple[Partition, ...]:
+        """The partitions in which the coordinator's state is kept: `state` and `queue_state`."""
+        return self.state, self.queue_state
+
     def partitions(self) -> Iterable[Partition]:
-        """All partitions, the state partition first."""
+        """All partitions, the state logs first."""
         return [partition for topic in self._topics.values() for partition in topic.values()]
 
     def set_config(self, topic_id: UUID, config: PartitionConfig) -> None:
@@ -175,7 +182,7 @@ class Log:
     def delete_topic(self, topic_id: UUID) -> Promise[None]:
         """Delete all partitions of the topic. Done when nothing on disk refers to it. It may be called again
         if it failed."""
-        assert topic_id != paths.STATE_TOPIC, "the state partition is never deleted"
+        assert topic_id not in paths.STATE_FOLDERS, "a state log is never deleted"
         partitions = self._topics.pop(topic_id, {})
         # Includes those of earlier attempts: journal and checkpoint may still refer to them.
         forgotten = self._deletions.setdefault(topic_id, [])

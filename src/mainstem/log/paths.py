@@ -19,7 +19,12 @@ BALLAST_BYTES = 1 << 20
 what it cuts off and keeps."""
 DELETED_SUFFIX = ".deleted"
 STATE_TOPIC = UUID(int=1)
-"""The internal state partition is partition 0 of this topic id."""
+"""The state log of the coordinator is partition 0 of this topic id."""
+QUEUE_STATE_TOPIC = UUID(int=2)
+"""The state log of queues is partition 0 of this topic id."""
+STATE_FOLDERS = {STATE_TOPIC: "state", QUEUE_STATE_TOPIC: "state-queues"}
+"""The topic ids of the state logs, and the folder with the snapshots of each, in the order in which they are
+read and copied. Topics have random ids of version 4: none of them has one of these."""
 
 _PARTITION = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,9})(\.deleted)?")
 _SEGMENT = re.compile(r"([0-9]{20})\.log")

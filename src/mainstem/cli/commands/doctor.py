@@ -37,7 +37,7 @@ def command(data: str, repair: bool, as_json: bool) -> int:
     """Check all data in the data folder of a stopped server and report what is damaged. Changes nothing
     without --repair.
 
-    Checks every batch and index, the checkpoints, the journal, the state log and the snapshots. Columns:
+    Checks every batch and index, the checkpoints, the journal, the state logs and the snapshots. Columns:
     verdict, topic, partition, first and last offset affected, path, what is wrong, what follows from it.
     Verdicts: `damage` (acknowledged data cannot be read), `derived` (a file that the server rebuilds by
     itself), `note` (nothing is wrong). The exit code is 4 if there is damage.
@@ -77,7 +77,7 @@ def command(data: str, repair: bool, as_json: bool) -> int:
 
 def _examine(data: str, *, as_json: bool) -> tuple[int, Callable[[], Iterator[tuple[Finding, OfflineState]]]]:
     """Print all findings. Returns how many places are damaged, and the function that repairs them."""
-    from mainstem.coordinator.doctor import STATE, OfflineState
+    from mainstem.coordinator.doctor import OfflineState
     from mainstem.log.offline.doctor import FolderExamination
     from mainstem.log.offline.doctor_repair import FolderRepair
 
@@ -94,7 +94,7 @@ def _examine(data: str, *, as_json: bool) -> tuple[int, Callable[[], Iterator[tu
     repair = FolderRepair(
         data,
         rng,
-        lambda key, gap: key != STATE or gap.last_offset < state.first_needed_offset,
+        lambda key, gap: not state.needs(key, gap.last_offset),
         state.redundant_snapshots,
     )
     return damage_count, lambda: ((finding, state) for finding in repair.run())

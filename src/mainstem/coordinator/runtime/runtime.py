@@ -1,6 +1,6 @@
-"""Runs the coordinator's state machines: decide, record, apply; replies wait for the disk.
+"""Runs the state machines of one state log: decide, record, apply; replies wait for the disk.
 
-Owns: the state log (one partition, hidden from clients), its snapshots, and the parked replies. A request is
+Owns: the log (one partition, hidden from clients), its snapshots, and the parked replies. A request is
 decided at once against the state in memory. Its records become one batch of the state log, so that all of
 them are kept or none, and are applied at once in log order. Only applying a record changes the state of a
 machine. Every reply, also of a read or a refusal, waits until all state that it shows is durable. If a commit
@@ -25,6 +25,7 @@ from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
 from mainstem.coordinator.runtime.snapshots import Snapshots
+from mainstem.coordinator.runtime.state_log import STATE_LOG, StateLogKind
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError, StorageError
 from mainstem.log.partition.partition import AppendedBatch, BatchSlice
@@ -77,11 +78,17 @@ class StateLog(Protocol):
 
 
 class Runtime:
-    """Runs the state machines on the state log."""
+    """Runs the state machines of one state log."""
 
     def __init__(
-        self, disk: Disk, partition: StateLog, clock: Clock, machines: Sequence[StateMachine]
+        self,
+        disk: Disk,
+        partition: StateLog,
+        clock: Clock,
+        machines: Sequence[StateMachine],
+        kind: StateLogKind = STATE_LOG,
     ) -> None:
+        self.kind = kind
         self._disk = disk
         self._partition = partition
         self._clock = clock
@@ -97,7 +104,7 @@ class Runtime:
         """All records below it are durable."""
         self._load_count = 0
         """Rises with each load of the state, so that a commit callback from before the load is ignored."""
-        self._snapshots = Snapshots(disk, partition, clock, machines, self._codec)
+        self._snapshots = Snapshots(disk, partition, clock, machines, self._codec, kind)
         self._closed = False
         self.fenced: str | None = "not loaded yet"
         """Why requests are refused; None in normal operation."""
@@ -127,7 +134,7 @@ class Runtime:
             return Promise.failed(error)
         except LogError as error:
             return Promise.failed(
-                StorageError(f"the state log refused a batch of {len(records)} records: {error}")
+                StorageError(f"the {self.kind.title} refused a batch of {len(records)} records: {error}")
             )
         parked = self._park(reply, None)
         load_count = self._load_count
@@ -186,7 +193,7 @@ class Runtime:
     def _fence(self, error: BaseException) -> None:
         self._load_count += 1
         self._snapshots.abandon()
-        self.fenced = f"a commit of the state log failed ({error})"
+        self.fenced = f"a commit of the {self.kind.title} failed ({error})"
         log.error("%s: its requests fail, and the state is loaded again from the log", self.fenced)
         parked, self._parked = self._parked, deque()
         self._clock.call_soon(self._reload)
@@ -205,13 +212,18 @@ class Runtime:
                 raise error
             self.fenced = f"the state cannot be read ({error})"
             log.error(
-                "%s: topic and group requests fail until it can; next attempt in %.0f s",
+                "%s: requests for %s fail until it can; next attempt in %.0f s",
                 self.fenced,
+                self.kind.contents,
                 RELOAD_RETRY_S,
             )
             self._clock.call_later(RELOAD_RETRY_S, self._reload)
             return
-        log.info("the coordinator serves again: its state is loaded up to offset %d of the log", self._end)
+        log.info(
+            "the coordinator serves again: its state is loaded up to offset %d of the %s",
+            self._end,
+            self.kind.title,
+        )
         for callback in self.on_reloaded:
             callback()
 
@@ -220,11 +232,11 @@ class Runtime:
     def load(self) -> None:
         """Load the state from the newest snapshot and the log after it. Blocks: for the start only.
         StateDamaged, StateTooNew, OSError."""
-        if not self._disk.exists(snapshot.FOLDER):
+        if not self._disk.exists(self.kind.folder):
             # The folder must be durable before a snapshot in it allows to delete records of the log.
-            self._disk.make_folder(snapshot.FOLDER)
+            self._disk.make_folder(self.kind.folder)
             self._disk.sync_now([], [""])
-        snapshot.remove_leftovers(self._disk)
+        snapshot.remove_leftovers(self._disk, self.kind.folder)
         for _ in self._load():
             pass
 
@@ -246,27 +258,29 @@ class Runtime:
 
     def _load_slice(self, offset: int) -> int:
         """Apply the records of some batches from `offset` on. Returns the offset after them."""
-        location = f"at offset {offset} of the state log"
+        location = f"at offset {offset} of the {self.kind.title}"
         try:
             batches = self._partition.read_blocking(offset, READ_BYTES)
             if batches.next_offset <= offset:
                 raise StateDamaged(
-                    f"the state log has no batch {location}, before its end {self._partition.high_watermark}"
+                    f"there is no batch {location}, before its end {self._partition.high_watermark}"
                 )
             view = memoryview(batches.data)
             records = 0
             for position, header in record_batch.iter_batches(view):
                 for record in record_batch.decode(view[position : position + header.total_bytes]):
                     if record.offset >= offset:
-                        self._apply_bytes(record.value or b"", f"at offset {record.offset} of the state log")
+                        self._apply_bytes(
+                            record.value or b"", f"at offset {record.offset} of the {self.kind.title}"
+                        )
                         records += 1
             self._snapshots.add_tail(len(view), records)
         except (StateDamaged, StateTooNew):
             raise
         except LogError as error:
             raise StateDamaged(
-                f"the state log cannot be read {location}: {error}; topics, groups and offsets are kept"
-                " there: restore the data folder from a backup"
+                f"the state cannot be read {location}: {error}; {self.kind.contents} are kept there: restore"
+                " the data folder from a backup"
             ) from error
         return batches.next_offset
 
@@ -275,10 +289,10 @@ class Runtime:
         applied."""
         start = self._partition.log_start_offset
         damage: list[str] = []
-        for offset in snapshot.offsets(self._disk):
+        for offset in snapshot.offsets(self._disk, self.kind.folder):
             if offset < start:
                 break
-            path = snapshot.path_of(offset)
+            path = snapshot.path_of(offset, self.kind.folder)
             self._reset()
             try:
                 size = 0
@@ -296,9 +310,9 @@ class Runtime:
         self._reset()
         if start > 0:
             raise StateDamaged(
-                f"no snapshot of the state is whole and the state log starts at {start}"
+                f"no snapshot of the state is whole and the {self.kind.title} starts at {start}"
                 f" ({'; '.join(damage) or 'there is no snapshot file'}): restore the folder"
-                f" {snapshot.FOLDER}/ of the data"
+                f" {self.kind.folder}/ of the data"
                 " folder from a backup; nothing was changed"
             )
         return 0
@@ -309,14 +323,15 @@ class Runtime:
         valid; but the offsets from `end` on will be assigned again."""
         assert offset > end, "a snapshot is moved back only if the log ends before it"
         log.warning(
-            "the state log ends at %d, before the snapshot %d: the snapshot is used, nothing has to be done",
+            "the %s ends at %d, before the snapshot %d: the snapshot is used, nothing has to be done",
+            self.kind.title,
             end,
             offset,
         )
         self._snapshots.write_now(end)
-        for later_offset in snapshot.offsets(self._disk):
+        for later_offset in snapshot.offsets(self._disk, self.kind.folder):
             if later_offset > end:
-                self._disk.unlink(snapshot.path_of(later_offset))
+                self._disk.unlink(snapshot.path_of(later_offset, self.kind.folder))
 
     def _reset(self) -> None:
         for machine in self._machines:

@@ -1,9 +1,9 @@
-"""The snapshot files: the coordinator's whole state at one offset of the state log.
+"""The snapshot files: the whole state of one state log at one of its offsets.
 
-Owns: the format of `state/snapshot-<20-digit offset>`, the writing, reading and listing of these files, piece
-by piece: no more than READ_BYTES of a file are in memory. A snapshot replaces all records of the state log
-below its offset. Two snapshots are kept, and the state log from the older one on, so that one damaged file
-loses nothing. Refuses: a file with a wrong size, checksum or version.
+Owns: the format of `snapshot-<20-digit offset>` in the folder of a state log, the writing, reading and
+listing of these files, piece by piece: no more than READ_BYTES of a file are in memory. A snapshot replaces
+all records of the state log below its offset. Two snapshots are kept, and the state log from the older one
+on, so that one damaged file loses nothing. Refuses: a file with a wrong size, checksum or version.
 
     magic    8 bytes   "MSTSNAP\\n"
     version  u16       1
@@ -22,9 +22,11 @@ from collections.abc import Iterator, Sequence
 import crc32c
 
 from mainstem.coordinator.runtime.records import StateDamaged, StateTooNew
+from mainstem.log import paths
 from mainstem.log.disk.contract import Disk, File
 
-FOLDER = "state"
+FOLDER = paths.STATE_FOLDERS[paths.STATE_TOPIC]
+"""The folder of the coordinator's state log. `state_log.py` has those of all state logs."""
 PREFIX = "snapshot-"
 MAGIC = b"MSTSNAP\n"
 VERSION = 1
@@ -39,39 +41,40 @@ _CRC_POLYNOMIAL = 0x82F63B78
 """CRC-32C (Castagnoli), its bits reversed."""
 
 
-def path_of(offset: int) -> str:
+def path_of(offset: int, folder: str = FOLDER) -> str:
     """The path of the snapshot at `offset`, relative to the data folder."""
-    return f"{FOLDER}/{PREFIX}{offset:020d}"
+    return f"{folder}/{PREFIX}{offset:020d}"
 
 
-def offsets(disk: Disk) -> list[int]:
+def offsets(disk: Disk, folder: str = FOLDER) -> list[int]:
     """The offsets of all snapshot files, newest first. Files of an interrupted write are not among them."""
     all_offsets = []
-    for name in disk.list(FOLDER):
+    for name in disk.list(folder):
         digits = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and len(digits) == 20 and digits.isdigit():
             all_offsets.append(int(digits))
     return sorted(all_offsets, reverse=True)
 
 
-def remove_leftovers(disk: Disk) -> None:
+def remove_leftovers(disk: Disk, folder: str = FOLDER) -> None:
     """Unlink the files of snapshots whose writing a crash interrupted."""
-    for name in disk.list(FOLDER):
+    for name in disk.list(folder):
         if name.startswith(PREFIX) and name.endswith(".tmp"):
-            disk.unlink(f"{FOLDER}/{name}")
+            disk.unlink(f"{folder}/{name}")
 
 
 class SnapshotWriter:
     """Writes one snapshot file in pieces, under a temporary name until `publish`. Its caller syncs `file`
     before that, and the folder after. OSError."""
 
-    def __init__(self, disk: Disk, offset: int) -> None:
+    def __init__(self, disk: Disk, offset: int, folder: str = FOLDER) -> None:
         assert offset >= 0, "a snapshot is at an offset of the state log"
         self.offset = offset
         self.bytes = 0
         """Bytes of the body."""
         self._disk = disk
-        self._temporary = path_of(offset) + ".tmp"
+        self._path = path_of(offset, folder)
+        self._temporary = self._path + ".tmp"
         self._records = 0
         self._crc = 0
         disk.unlink(self._temporary)
@@ -94,7 +97,7 @@ class SnapshotWriter:
     def publish(self) -> None:
         """Give the file, which is synced, its name."""
         self.file.close()
-        self._disk.rename(self._temporary, path_of(self.offset))
+        self._disk.rename(self._temporary, self._path)
 
     def discard(self) -> None:
         """Remove the file. It may be unlinked already."""

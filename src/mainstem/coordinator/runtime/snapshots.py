@@ -1,4 +1,4 @@
-"""Takes the coordinator's snapshots while it serves: a slice in each turn of the event loop.
+"""Takes the snapshots of a state log while the coordinator serves: a slice in each turn of the event loop.
 
 Owns: when a snapshot is due, the one that is being written, and what is deleted after it. Its records are
 those of the state at one offset of the state log, whatever is applied while they are written; the file gets
@@ -20,6 +20,7 @@ from mainstem.clock import Clock
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec
 from mainstem.coordinator.runtime.snapshot import SnapshotWriter
+from mainstem.coordinator.runtime.state_log import StateLogKind
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
 from mainstem.promise import Promise
@@ -51,7 +52,7 @@ class SnapshotLog(Protocol):
 
 
 class Snapshots:
-    """The snapshots of one coordinator."""
+    """The snapshots of one state log."""
 
     def __init__(
         self,
@@ -60,8 +61,10 @@ class Snapshots:
         clock: Clock,
         machines: Sequence[Snapshotted],
         codec: RecordCodec,
+        kind: StateLogKind,
     ) -> None:
         self._disk = disk
+        self._kind = kind
         self._partition = partition
         self._clock = clock
         self._machines = machines
@@ -99,22 +102,22 @@ class Snapshots:
             return
         self._tail_bytes = self._tail_records = 0
         try:
-            writer = self._writer = SnapshotWriter(self._disk, offset)
+            writer = self._writer = SnapshotWriter(self._disk, offset, self._kind.folder)
         except OSError as error:
-            _log_not_written(offset, error)
+            self._log_not_written(offset, error)
             return
         written = run_in_turns(self._clock, self._write_slices(writer), 1)
         written.then(lambda done: self._on_written(writer, done.error))
 
     def write_now(self, offset: int) -> None:
         """As `take`, at a start: blocks until the snapshot is durable. OSError."""
-        writer = SnapshotWriter(self._disk, offset)
+        writer = SnapshotWriter(self._disk, offset, self._kind.folder)
         for records in self._slices():
             writer.add(records)
         writer.finish()
         self._disk.sync_now([writer.file])
         writer.publish()
-        self._disk.sync_now([], [snapshot.FOLDER])
+        self._disk.sync_now([], [self._kind.folder])
         self._last_bytes = writer.bytes
 
     def abandon(self) -> None:
@@ -182,7 +185,7 @@ class Snapshots:
         except OSError as failure:
             self._give_up(writer, failure)
             return
-        self._disk.sync([], [snapshot.FOLDER], background=True).then(
+        self._disk.sync([], [self._kind.folder], background=True).then(
             lambda done: self._on_durable(writer, done.error)
         )
 
@@ -190,40 +193,39 @@ class Snapshots:
         if writer is self._writer:
             self._writer = None
             _discard(writer)
-            _log_not_written(writer.offset, error)
+            self._log_not_written(writer.offset, error)
 
     def _on_durable(self, writer: SnapshotWriter, error: BaseException | None) -> None:
         if writer is self._writer:
             self._writer = None
             self._last_bytes = writer.bytes
         if error is not None:
-            _log_not_written(writer.offset, error)
+            self._log_not_written(writer.offset, error)
             return
         try:
-            offsets = snapshot.offsets(self._disk)
+            offsets = snapshot.offsets(self._disk, self._kind.folder)
             for old_offset in offsets[snapshot.SNAPSHOTS_KEPT :]:
-                self._disk.unlink(snapshot.path_of(old_offset))
+                self._disk.unlink(snapshot.path_of(old_offset, self._kind.folder))
             if len(offsets) >= snapshot.SNAPSHOTS_KEPT:
                 oldest_kept = offsets[snapshot.SNAPSHOTS_KEPT - 1]
                 assert oldest_kept <= writer.offset, "the state log is deleted only below a durable snapshot"
-                self._partition.delete_records(oldest_kept).then(_log_long_log)
+                self._partition.delete_records(oldest_kept).then(lambda done: self._log_long_log(done.error))
         except (LogError, OSError) as failure:
-            log.error("the state log keeps records that no snapshot needs: %s", failure)
+            self._log_long_log(failure)
+
+    def _log_not_written(self, offset: int, error: BaseException) -> None:
+        log.error(
+            "the snapshot of the %s at %d was not written (%s): the log grows until one is",
+            self._kind.title,
+            offset,
+            error,
+        )
+
+    def _log_long_log(self, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("the %s keeps records that no snapshot needs: %s", self._kind.title, error)
 
 
 def _discard(writer: SnapshotWriter) -> None:
     with contextlib.suppress(OSError):  # a start removes what is left
         writer.discard()
-
-
-def _log_not_written(offset: int, error: BaseException) -> None:
-    log.error(
-        "the coordinator's snapshot at %d was not written (%s): the state log grows until one is",
-        offset,
-        error,
-    )
-
-
-def _log_long_log(shortened: Promise[int]) -> None:
-    if shortened.error is not None:
-        log.error("the state log keeps records that no snapshot needs: %s", shortened.error)

@@ -88,25 +88,27 @@ class TopicPurged(StateRecord, frozen=True, array_like=True, tag="topic-forgotte
 def check_name(name: str) -> None:
     """Check Kafka's rule for names (`org.apache.kafka.common.internals.Topic`) and the reserved prefix.
     InvalidTopicName."""
+    problem = name_problem(name)
+    if problem is not None:
+        raise InvalidTopicName(f"Topic name is invalid: {problem}")
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a name by the rules for topics, as text for people; None if it is valid."""
     if not name:
-        raise InvalidTopicName("Topic name is invalid: the empty string is not allowed")
+        return "the empty string is not allowed"
     if name in (".", ".."):
-        raise InvalidTopicName(f"Topic name is invalid: '{name}' is not allowed")
+        return f"'{name}' is not allowed"
     if len(name) > NAME_LENGTH_MAX:
-        raise InvalidTopicName(
-            f"Topic name is invalid: the length of '{name[:NAME_LENGTH_MAX]}…' is longer than the max"
-            f" allowed length {NAME_LENGTH_MAX}"
+        return (
+            f"the length of '{name[:NAME_LENGTH_MAX]}…' is longer than the max allowed length"
+            f" {NAME_LENGTH_MAX}"
         )
     if not _NAME.fullmatch(name):
-        raise InvalidTopicName(
-            f"Topic name is invalid: '{name}' contains one or more characters other than ASCII"
-            " alphanumerics, '.', '_' and '-'"
-        )
+        return f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
     if name.startswith(RESERVED_PREFIX):
-        raise InvalidTopicName(
-            f"Topic name is invalid: '{name}' begins with '{RESERVED_PREFIX}', which is reserved for the"
-            " server"
-        )
+        return f"'{name}' begins with '{RESERVED_PREFIX}', which is reserved for the server"
+    return None
 
 
 def unknown_topic_error(name: str) -> CoordinatorError:

@@ -370,6 +370,7 @@ class EmbeddedEngine:
             problems.append(f"topics accept no events: {self._node.rejection_reason}")
         if self._node.stall_monitor.problem:
             problems.append(self._node.stall_monitor.problem)
+        problems += self._node.state_problems()
         for partition in self._node.log.partitions():
             topic = self._node.topics.by_id(partition.topic_id) if partition.fence_reason else None
             if topic is not None:

@@ -143,7 +143,7 @@ class Journal:
             self._schedule()
 
     def _new_pending(self, partition: CommittedPartition) -> PendingWrites:
-        is_state = partition.topic_id == paths.STATE_TOPIC
+        is_state = partition.topic_id in paths.STATE_FOLDERS
         return PendingWrites(partition, self._payload_max if is_state else self._config.direct_sync_bytes)
 
     def segment_rolled(self, partition: CommittedPartition, old: File | None, new: File) -> None:

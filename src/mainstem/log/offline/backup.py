@@ -12,9 +12,9 @@ has yet: a file is reused only after a durable checkpoint that does not need it 
 2. The checkpoint. It is not older than any checkpoint that let a journal file be reused meanwhile, so its
 rows say that the segments have what the copied journal lacks. (In the other order, a file that was reused
 between the two steps would be missed.)
-3. The state: snapshots, then the state log. What it says about topics, groups and positions was true before
-any byte of step 4 was read. So no position is ahead of the copied events, and no topic lacks events that it
-had.
+3. The state, which is in two logs: of each the snapshots, then the log. What it says about topics, groups,
+positions and acknowledgements was true before any byte of step 4 was read. So no position is ahead of the
+copied events, and no topic lacks events that it had.
 4. The partitions that the copied state knows. A batch is in its segment before it is in the journal, so every
 journal record finds the bytes before it in the segment. Recovery keeps valid batches that came after t0.
 
@@ -53,8 +53,8 @@ from mainstem.log.recovery import meta
 from mainstem.log.storage import leader_epochs, producer_snapshot
 
 Key = tuple[UUID, int]
-STATE: Key = (paths.STATE_TOPIC, 0)
-STATE_FOLDER = "state"
+STATE_LOGS: dict[Key, str] = {(topic_id, 0): folder for topic_id, folder in paths.STATE_FOLDERS.items()}
+"""The state logs and the folders of their snapshots, in the order in which they are copied."""
 PIECE_BYTES = 1 << 20
 ATTEMPTS = 20
 SNAPSHOT = re.compile(r"snapshot-[0-9]{20}")
@@ -183,7 +183,7 @@ class Backup:
         )
 
     def _attempt(self) -> Iterator[int]:
-        for folder in ("", paths.JOURNAL, paths.PARTITIONS, STATE_FOLDER):
+        for folder in ("", paths.JOURNAL, paths.PARTITIONS, *STATE_LOGS.values()):
             self._target.make_folder(folder)
         self._epochs, self._trimmed = {}, {}
         yield from self._journal()
@@ -192,13 +192,16 @@ class Backup:
             raise LogFolderError("no checkpoint can be read: stop its server and run `mainstem doctor` on it")
         rows = {(row.topic_id, row.index): row for row in checkpoint.rows}
         _raise_epochs(self._epochs, rows.values())
-        yield from self._state(rows)
+        for key in STATE_LOGS:
+            yield from self._state(key, rows)
         is_live = self._read_state()
-        copied = {STATE}
+        copied = set(STATE_LOGS)
         for name in self._source.list(paths.PARTITIONS):
             parsed = paths.parse_partition(name)
-            key = (parsed[0], parsed[1]) if parsed is not None and not parsed[2] else STATE
-            if key != STATE and is_live(key):
+            if parsed is None or parsed[2]:
+                continue
+            key = parsed[0], parsed[1]
+            if key not in STATE_LOGS and is_live(key):
                 yield from self._partition(key, rows)
                 copied.add(key)
         self._raise_log_starts(rows)
@@ -209,7 +212,7 @@ class Backup:
                 del rows[key]
         self._checkpoint(checkpoint, rows)
         self._check_epochs(checkpoint.first_seq)
-        self.summary.partitions = len(copied)
+        self.summary.partitions = sum(self._source.exists(paths.partition_folder(*key)) for key in copied)
 
     def _checkpoint(self, checkpoint: Checkpoint, rows: dict[Key, CheckpointRow]) -> None:
         after = checkpoints.load(self._disk)
@@ -267,15 +270,16 @@ class Backup:
             if header is not None:
                 yield from form.read_groups(cast(File, file), header)
 
-    def _state(self, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
-        """Copy the state: snapshots before the state log, because a snapshot may be newer than the log's end,
-        but not older than its beginning."""
-        snapshots = [name for name in self._source.list(STATE_FOLDER) if SNAPSHOT.fullmatch(name)]
+    def _state(self, key: Key, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
+        """Copy a state log: its snapshots first, because a snapshot may be newer than the log's end, but not
+        older than its beginning."""
+        folder = STATE_LOGS[key]
+        snapshots = [name for name in self._source.list(folder) if SNAPSHOT.fullmatch(name)]
         for name in snapshots:
-            self._write(f"{STATE_FOLDER}/{name}", self._source.read_all(f"{STATE_FOLDER}/{name}"))
-        yield from self._partition(STATE, rows)
+            self._write(f"{folder}/{name}", self._source.read_all(f"{folder}/{name}"))
+        yield from self._partition(key, rows)
         self._raise_log_starts(rows)
-        begins = rows[STATE].log_start if STATE in rows else 0
+        begins = rows[key].log_start if key in rows else 0
         if begins and not any(int(name[-20:]) >= begins for name in snapshots):
             raise SourceChanged
 

@@ -2,7 +2,7 @@
 
 Owns: the order in which everything is read: lock, meta.properties, checkpoints, journal, then each partition
 (`doctor_scan.py`). Refuses: a folder that a server uses, and writing: all files are opened read-only. The
-content of the state log is examined by `coordinator/doctor.py`.
+content of the state logs is examined by `coordinator/doctor.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mainstem.log.offline.doctor_scan import DurableExtent, Finding, PartitionEx
 from mainstem.log.recovery import meta
 
 Key = tuple[UUID, int]
-FOREIGN_FOLDERS = ("state", "search", "search-index")
+FOREIGN_FOLDERS = (*paths.STATE_FOLDERS.values(), "search", "search-index")
 """Folders in the data folder that belong to the coordinator and to search, not to the log."""
 
 

@@ -117,8 +117,9 @@ class PartitionExamination:
         bases = [base for name in names if (base := paths.parse_segment(name)) is not None]
         yield from self._unknown_files(names, bases)
         yield from self._beginning(bases)
-        offset = bases[0] if bases else 0
-        for base, after in zip(bases, [*bases[1:], None], strict=True):
+        row = self.extent.row
+        offset = bases[0] if bases else 0 if row is None else row.log_start
+        for base, after in zip(bases, [*bases[1:], None], strict=False):
             if base != offset:
                 yield self.missing_offsets(offset, base - 1, f"{self._folder}/{paths.segment_name(base)}")
             try:

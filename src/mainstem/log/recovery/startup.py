@@ -1,7 +1,7 @@
 """The start of a log: from a data folder in any state to partitions that are whole and durable.
 
 Owns: the order of recovery (FORMAT.md, part "Recover"): lock, meta.properties, checkpoint, journal; then the
-state partition; then, once the caller knows which topics live, all others; then a sync and a new checkpoint.
+state logs; then, once the caller knows which topics live, all others; then a sync and a new checkpoint.
 Refuses: to let anything be served before that. `partition_recovery.py` recovers a single partition.
 """
 
@@ -28,12 +28,13 @@ from mainstem.log.recovery.partition_recovery import recover_partition
 from mainstem.log.recovery.recovered_partition import RecoveredPartition
 from mainstem.log.recovery.report import RecoveryReport
 
-STATE: PartitionKey = (paths.STATE_TOPIC, 0)
+STATE_LOGS: tuple[PartitionKey, ...] = tuple((topic_id, 0) for topic_id in paths.STATE_FOLDERS)
+"""The partitions that are recovered first: the coordinator's state is in them."""
 
 
 class Startup:
-    """One start of a log: construct it, then call `recover_state`, `recover_partitions` and `finish`, in this
-    order. Everything blocks."""
+    """One start of a log: construct it, then call `recover_state_logs`, `recover_partitions` and `finish`, in
+    this order. Everything blocks."""
 
     def __init__(self, disk: Disk, rng: random.Random, config: LogConfig, wall_ms: int) -> None:
         """LogFolderError: the folder cannot be used; LogFolderLocked: another server uses it."""
@@ -115,11 +116,13 @@ class Startup:
             if name.endswith(".tmp"):
                 self._disk.unlink(f"{paths.JOURNAL}/{name}")
 
-    def recover_state(self) -> RecoveredState:
-        """Recover the state partition. LogFolderError."""
-        self._recover(STATE)
+    def recover_state_logs(self) -> dict[PartitionKey, RecoveredState]:
+        """Recover the state logs. One that the folder does not have yet is empty; its first append makes its
+        folder. LogFolderError."""
+        for key in STATE_LOGS:
+            self._recover(key)
         self._sync()
-        return self._states.pop(STATE)
+        return {key: self._states.pop(key) for key in STATE_LOGS}
 
     def recover_partitions(
         self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]
@@ -132,12 +135,14 @@ class Startup:
         deleted_keys = {name[:2] for name in names if name is not None and name[2]}
         try:
             for key in sorted(keys | set(self._rows) | set(self._journal.records)):
-                if key != STATE and status(key[0]) == "live":
+                if key in STATE_LOGS:
+                    continue
+                if status(key[0]) == "live":
                     self._recover(key)
-                elif key != STATE and status(key[0]) == "unknown":
+                elif status(key[0]) == "unknown":
                     if key in keys or not self._was_purged(key):
                         self._quarantine(key)
-                elif key != STATE and key in keys:
+                elif key in keys:
                     self._remove(key, "")
             for key in sorted(deleted_keys):
                 if status(key[0]) == "deleted":
