@@ -61,6 +61,10 @@ class Log:
         self._deletions: dict[UUID, list[Promise[None]]] = {}
         """For each deleted topic, one promise per partition: done when neither journal nor checkpoint refers
         to the partition."""
+        self._deleted_folders: dict[UUID, list[str]] = {}
+        """For each deleted topic, the folders that its partitions had; they may be removed already. No folder
+        is searched for: a start adds the partition of every folder of a live topic, and removes those of
+        deleted ones."""
         self._closing: Promise[None] | None = None
         recovered = startup.recover_state_logs()
         self.state, self.queue_state = (
@@ -184,19 +188,16 @@ class Log:
         if it failed."""
         assert topic_id not in paths.STATE_FOLDERS, "a state log is never deleted"
         partitions = self._topics.pop(topic_id, {})
-        # Includes those of earlier attempts: journal and checkpoint may still refer to them.
+        # Both include those of earlier attempts: journal and checkpoint may still refer to them.
         forgotten = self._deletions.setdefault(topic_id, [])
+        deleted = self._deleted_folders.setdefault(topic_id, [])
         for partition in partitions.values():
             partition.delete()
             forgotten.append(self._committer.forget_partition(partition).map(_releasing(partition)))
+            deleted.append(partition.folder)
         out: Promise[None] = Promise()
-        folders = [
-            f"{paths.PARTITIONS}/{name}"
-            for name in self._disk.list(paths.PARTITIONS)
-            if (parsed := paths.parse_partition(name)) is not None and parsed[0] == topic_id
-        ]
         try:
-            folders = [self._mark_deleted(folder) for folder in folders]
+            folders = self._mark_deleted(deleted)
         except OSError as error:
             return Promise.failed(error)
 
@@ -204,6 +205,7 @@ class Log:
             if promise.error is not None:
                 out.fail(promise.error)
             else:
+                self._deleted_folders.pop(topic_id, None)
                 gather(forgotten).then(lambda promises: all_forgotten(promises.result()))
 
         def all_forgotten(promises: list[Promise[None]]) -> None:
@@ -213,11 +215,17 @@ class Log:
         self._unlink_folders(folders, unlinked)
         return out
 
-    def _mark_deleted(self, folder: str) -> str:
-        if folder.endswith(paths.DELETED_SUFFIX):
-            return folder
-        self._disk.rename(folder, folder + paths.DELETED_SUFFIX)
-        return folder + paths.DELETED_SUFFIX
+    def _mark_deleted(self, folders: list[str]) -> list[str]:
+        """Rename the folders. Returns the new names, also of those renamed before, without removed ones."""
+        renamed = []
+        for folder in folders:
+            target = folder + paths.DELETED_SUFFIX
+            if self._disk.exists(folder):
+                self._disk.rename(folder, target)
+            elif not self._disk.exists(target):
+                continue
+            renamed.append(target)
+        return renamed
 
     def _unlink_folders(
         self,
