@@ -1,13 +1,16 @@
 """Reads through librdkafka: one consumer for each reader or member, polled in a thread of the engine.
 
 Owns: the settings of the consumers, the conversion of their messages to events, and the skipping of batches
-that cannot be decoded. Refuses: polling in the event loop, and two polls of one consumer at a time.
+that cannot be decoded. An error of one partition does not cost the events of the others: it is raised by the
+read after the one that returns them. Refuses: polling in the event loop, and two polls of one consumer at a
+time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from operator import methodcaller
@@ -70,6 +73,9 @@ class _PollingConsumer:
         self._subject = subject
         self._positions: dict[tuple[str, int], int] = {}
         self._skipped_until: dict[tuple[str, int], int] = {}
+        self._errors: deque[StreamError] = deque()
+        """Errors that came together with events, in their order. Each is raised by a read of its own, because
+        librdkafka reports the error of a partition only once."""
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -89,46 +95,56 @@ class _PollingConsumer:
     def _poll(self, max_events: int, wait_s: float) -> ReadResult:
         if self._closed:
             return ReadResult()
+        if self._errors:
+            raise self._errors.popleft()
+        messages: list[Message] = []
         try:
             first = self._consumer.poll(wait_s)
-            if first is None:
-                return ReadResult()
-            messages = [first]
-            if max_events > 1:
-                messages += self._consumer.consume(max_events - 1, 0)
+            if first is not None:
+                messages.append(first)
+                if max_events > 1:
+                    messages += self._consumer.consume(max_events - 1, 0)
         except KafkaException as error:
-            raise translate(error, self._subject) from None
-        return self._to_result(messages)
+            self._errors.append(translate(error, self._subject))
+        result = self._to_result(messages)
+        if not result and self._errors:
+            raise self._errors.popleft()
+        return result
 
     def _to_result(self, messages: Sequence[Message]) -> ReadResult:
+        """What the messages hold. Errors are added to `_errors`."""
         events: list[Event] = []
         unreadable: list[Position] = []
-        positions = self._positions
-        for number, message in enumerate(messages):
+        again: dict[tuple[str, int], int] = {}
+        """Partitions to be read again from an offset, since the headers of an event cannot be read now."""
+        failure: StreamError | None = None
+        for message in messages:
+            key = (message.topic(), message.partition())
             error = message.error()
-            if error is None:
+            if error is None and again:
+                again.setdefault(key, message.offset())
+            elif error is None:
                 try:
                     event = event_of(message, self._header_reader)
-                except StreamError:
-                    self._read_again(messages[number:])
-                    if not events and not unreadable:
-                        raise
-                    break
-                positions[event.topic, event.partition] = event.offset + 1
+                except StreamError as headers_unreadable:
+                    again[key] = message.offset()
+                    failure = headers_unreadable
+                    continue
+                self._positions[key] = event.offset + 1
                 events.append(event)
             elif error.code() in UNREADABLE:
-                unreadable += self._skip(message)
+                if key not in again:
+                    unreadable += self._skip(message)
             elif not error.retriable():
-                raise translate(error, self._subject)
+                self._errors.append(translate(error, self._subject))
+        self._seek(again)
+        if failure is not None and not events and not unreadable:
+            self._errors.append(failure)
         return ReadResult(events, unreadable)
 
-    def _read_again(self, messages: Sequence[Message]) -> None:
-        """Have the next poll return these messages, of which the headers of the first cannot be read now."""
-        first: dict[tuple[str, int], int] = {}
-        for message in messages:
-            if message.error() is None:
-                first.setdefault((message.topic(), message.partition()), message.offset())
-        for key, offset in first.items():
+    def _seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Have the next poll return these partitions from these offsets."""
+        for key, offset in offsets.items():
             with contextlib.suppress(KafkaException):  # a partition that was revoked meanwhile
                 self._consumer.seek(TopicPartition(*key, offset))
 
@@ -143,7 +159,7 @@ class _PollingConsumer:
         is_known = damaged <= self._skipped_until.get(key, -1)
         next_offset = max(self._positions.get(key, 0), damaged) + 1
         self._skipped_until[key] = self._positions[key] = next_offset
-        self._consumer.seek(TopicPartition(*key, next_offset))
+        self._seek({key: next_offset})
         return [] if is_known else [Position(*key, damaged)]
 
     async def close(self) -> None:
@@ -177,6 +193,7 @@ class KafkaReader(_PollingConsumer):
         self._assign()
 
     def _assign(self) -> None:
+        self._errors.clear()  # those that still apply come again
         self._consumer.assign([TopicPartition(*key, offset) for key, offset in self._positions.items()])
 
     def positions(self) -> list[Position]:
