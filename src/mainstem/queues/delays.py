@@ -1,0 +1,402 @@
+"""The index of waiting events: which are due, and when the next one is.
+
+An event waits because its publisher gave it a due time, or because it failed and comes again later. Entries
+of 16 bytes are collected in a heap. When that is full they are sorted and stored as a run; what is due within
+the next 60 s stays in the heap. Of a run that is not near its time only a few numbers are in memory, so that
+an event that waits for days costs 16 bytes of disk; its blocks are read when they are near.
+
+Owns: the heap, the runs, and what was cancelled before its time. Refuses: to be the truth (the view is: a
+position that it does not know as waiting is ignored there), to survive a restart (it is derived from the log
+and built anew), and to read a clock or a disk: time is an argument, runs are read and written by a
+`RunStore`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush, merge, nsmallest
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from mainstem.queues.delay_run import (
+    BLOCK_ENTRIES,
+    ENTRY_BYTES,
+    HEADER_BYTES,
+    RUN_ENTRIES,
+    DamagedDelayRun,
+    WaitingEntry,
+    block_range,
+    decode_block,
+    decode_header,
+    due_bound,
+    encode_run,
+    pack_entry,
+    unpack_entries,
+)
+
+NEAR_MS = 60_000
+"""What is due within this time is in the heap or in blocks that are read."""
+_PAGE = 4096
+"""Positions whose cancellations share one number."""
+
+
+class RunStore(Protocol):
+    """Where runs are. Nothing has to be durable: a run that is lost is damage, and the index is built
+    anew."""
+
+    def write(self, run_id: int, data: bytes) -> None:
+        """Store a run under a number that is not in use."""
+
+    def read(self, run_id: int, start: int, size: int) -> bytes:
+        """These bytes of a run; fewer or none where it ends or is not there."""
+
+    def delete(self, run_id: int) -> None:
+        """The run is not needed any more; nothing happens if it is not there."""
+
+
+class BlockRead(NamedTuple):
+    """A part of a run that is needed soon."""
+
+    run_id: int
+    block: int
+    start: int
+    size: int
+    """In bytes, as `RunStore.read` takes them."""
+
+
+class _StoredRun:
+    """A run, and how far it is popped."""
+
+    __slots__ = ("blocks", "entries", "firsts", "floor", "id", "next")
+
+    def __init__(self, run_id: int, entries: list[bytes]) -> None:
+        self.id = run_id
+        self.entries = len(entries)
+        self.next = 0
+        """Index of the first entry that is not popped."""
+        self.floor = entries[0]
+        """That entry."""
+        self.firsts = entries[::BLOCK_ENTRIES]
+        """The first entry of each block."""
+        self.blocks: dict[int, bytes] = {}
+        """The blocks that are in memory: that with the next entry, and perhaps the one after it."""
+
+    def read(self, number: int) -> BlockRead:
+        """Where a block is; the first one with the header before it."""
+        start, size = block_range(self.entries, number)
+        return BlockRead(self.id, number, start, size) if number else BlockRead(self.id, 0, 0, start + size)
+
+    def decode(self, number: int, data: bytes) -> bytes:
+        """The entries of a block that was read so.
+
+        Raises:
+            DamagedDelayRun: it is not what was written.
+        """
+        if number == 0:
+            header = decode_header(self.id, data)
+            if header.entries != self.entries:
+                raise DamagedDelayRun(self.id, f"has {header.entries} entries, not {self.entries}")
+            data = data[HEADER_BYTES:]
+        return decode_block(self.id, self.entries, number, data)
+
+
+class DelayIndex:
+    """What waits in one sequence."""
+
+    def __init__(self, store: RunStore, sequence: int = 0) -> None:
+        """`sequence`: the number of the view's sequence, 20 bits, which each entry names."""
+        self._store = store
+        self._sequence = sequence
+        self.place = 0
+        """The place in the log that entries come from now: a run says it, so that a reader can find out what
+        it was derived from. The caller sets it; nothing here depends on it."""
+        self._heap: list[bytes] = []
+        self._runs: dict[int, _StoredRun] = {}
+        self._next_run_id = 0
+        self._near_end_ms = 0
+        self._run_due = RUN_ENTRIES
+        """A run is stored when the heap has this number of entries."""
+        self._entries = 0
+        self._dead = 0
+        """How many of the entries will be dropped when they are popped."""
+        self._cancelled: dict[int, int] = {}
+        """Position // 4096 -> a bit for each position whose only entry is cancelled."""
+        self._revised: dict[int, tuple[int | None, int]] = {}
+        """Position that was cancelled and waits again -> the due time that counts, and its entries."""
+
+    def __len__(self) -> int:
+        """How many events wait."""
+        return self._entries - self._dead
+
+    @property
+    def stored_runs(self) -> int:
+        """How many runs the store has."""
+        return len(self._runs)
+
+    # ------------------------------------------------------------------------------------------------------
+    # change
+
+    def add(self, due_ms: int, position: int) -> None:
+        """The event waits until this time, ms since 1970. It must not wait already.
+
+        Raises:
+            ValueError: a number is out of its range.
+        """
+        heappush(self._heap, pack_entry(due_ms, self._sequence, position))
+        self._entries += 1
+        if self._revised or self._cancelled:
+            self._revise(due_ms, position)
+        if len(self._heap) >= self._run_due:
+            self._store_run()
+
+    def _revise(self, due_ms: int, position: int) -> None:
+        _, entries = self._revised.get(position, (None, 0))
+        if self._clear_cancelled(position):
+            entries = 1
+        if entries:
+            self._revised[position] = (due_ms, entries + 1)
+
+    def cancel(self, position: int) -> None:
+        """The event, which waits, does not wait any more. Its entry is dropped when it is popped."""
+        self._dead += 1
+        if position in self._revised:
+            self._revised[position] = (None, self._revised[position][1])
+        else:
+            page, bit = divmod(position, _PAGE)
+            self._cancelled[page] = self._cancelled.get(page, 0) | 1 << bit
+        if self._dead == self._entries:
+            self.clear()
+
+    def _clear_cancelled(self, position: int) -> bool:
+        """Forget that the position's only entry is cancelled. False: it is not."""
+        page, bit = divmod(position, _PAGE)
+        bits = self._cancelled.get(page, 0)
+        if not bits >> bit & 1:
+            return False
+        if bits == 1 << bit:
+            del self._cancelled[page]
+        else:
+            self._cancelled[page] = bits ^ 1 << bit
+        return True
+
+    def clear(self) -> None:
+        """Nothing waits. Also the first step after `DamagedDelayRun`; the second is to add what waits."""
+        for run_id in self._runs:
+            self._store.delete(run_id)
+        self._runs.clear()
+        self._heap.clear()
+        self._cancelled.clear()
+        self._revised.clear()
+        self._entries = self._dead = 0
+        self._run_due = RUN_ENTRIES
+
+    def _store_run(self) -> None:
+        """Sort the heap and store it as a run; what is near stays, unless that is most of it."""
+        self._heap.sort()
+        near = bisect_left(self._heap, due_bound(self._near_end_ms))
+        if near > RUN_ENTRIES // 2:
+            near = 0
+        entries = self._heap[near : near + RUN_ENTRIES]
+        self._run_due = RUN_ENTRIES + near
+        run = _StoredRun(self._next_run_id, entries)
+        self._next_run_id += 1
+        self._store.write(run.id, encode_run(run.id, self.place, entries))
+        del self._heap[near : near + RUN_ENTRIES]
+        self._runs[run.id] = run
+
+    # ------------------------------------------------------------------------------------------------------
+    # what is due
+
+    def next_due_ms(self) -> int | None:
+        """No event is due before this time, ms since 1970; a cancelled one may have been. None: none
+        waits."""
+        floors = [run.floor for run in self._runs.values()]
+        if self._heap:
+            floors.append(self._heap[0])
+        return unpack_entries(min(floors))[0].due_ms if floors else None
+
+    def blocks_due_soon(self, now_ms: int) -> list[BlockRead]:
+        """The parts of runs that will be needed within the next 60 s and are not in memory. A caller that
+        must not wait for a disk reads them elsewhere and hands them to `supply`; what it does not supply is
+        read when it is due."""
+        near = due_bound(now_ms + NEAR_MS)
+        reads: list[BlockRead] = []
+        for run in self._runs.values():
+            number = run.next // BLOCK_ENTRIES
+            reads += [
+                run.read(wanted)
+                for wanted in range(number, min(number + 2, len(run.firsts)))
+                if wanted not in run.blocks and max(run.floor, run.firsts[wanted]) < near
+            ]
+        return reads
+
+    def supply(self, read: BlockRead, data: bytes) -> None:
+        """A part of a run that `blocks_due_soon` named. Ignored if it is not needed any more.
+
+        Raises:
+            DamagedDelayRun: it is not what was written.
+        """
+        run = self._runs.get(read.run_id)
+        if run is not None and 0 <= read.block - run.next // BLOCK_ENTRIES < 2:
+            run.blocks[read.block] = run.decode(read.block, data)
+
+    def pop_due(self, now_ms: int, max_entries: int | None = None) -> list[int]:
+        """The positions that are due at this time, ms since 1970, in the order of their due times. They do
+        not wait any more. `max_entries`: at most this number of entries, cancelled ones too; None: all.
+
+        Raises:
+            DamagedDelayRun: a run is damaged or lost.
+        """
+        self._near_end_ms = now_ms + NEAR_MS
+        bound = due_bound(now_ms + 1)
+        room = self._entries if max_entries is None else max_entries
+        positions: list[int] = []
+        while room > 0 and (popped := self._pop_round(bound, room)):
+            room -= len(popped)
+            self._entries -= len(popped)
+            entries = unpack_entries(b"".join(popped))
+            if self._dead:
+                positions += [e.position for e in entries if self._is_alive(e)]
+            else:
+                positions += [entry.position for entry in entries]
+        return positions
+
+    def _is_alive(self, entry: WaitingEntry) -> bool:
+        """Whether a popped entry is still meant; takes note that it is popped."""
+        due_ms, entries = self._revised.get(entry.position, (None, 0))
+        if not entries:
+            is_alive = not self._clear_cancelled(entry.position)
+        else:
+            is_alive = due_ms == entry.due_ms
+            if entries == 1:
+                del self._revised[entry.position]
+            else:
+                self._revised[entry.position] = (None if is_alive else due_ms, entries - 1)
+        self._dead -= not is_alive
+        return is_alive
+
+    def _pop_round(self, bound: bytes, room: int) -> list[bytes]:
+        """The lowest entries below `bound`, ascending, as far as the present block of each run reaches."""
+        due = [run for run in self._runs.values() if run.floor < bound]
+        blocks = [self._next_block(run) for run in due]
+        for run, block in zip(due, blocks, strict=True):
+            last = block[-ENTRY_BYTES:]
+            if last < bound and (run.next // BLOCK_ENTRIES + 1) * BLOCK_ENTRIES < run.entries:
+                # The next block may go on right after this entry.
+                bound = min(bound, last + b"\0")
+        popped: list[bytes] = []
+        heap = self._heap
+        while heap and heap[0] < bound and len(popped) < room:
+            popped.append(heappop(heap))
+        from_heap = popped[:]
+        for run, block in zip(due, blocks, strict=True):
+            popped += _slices(block, run.next % BLOCK_ENTRIES, _entries_below(block, bound))
+        popped.sort()
+        if len(popped) > room:
+            bound = popped[room - 1] + b"\0"
+            del popped[bisect_left(popped, bound) :]
+            for entry in from_heap[bisect_left(from_heap, bound) :]:
+                heappush(heap, entry)
+        for run, block in zip(due, blocks, strict=True):
+            self._advance(run, block, _entries_below(block, bound))
+        return popped
+
+    def _next_block(self, run: _StoredRun) -> bytes:
+        """The block with a run's next entry."""
+        number = run.next // BLOCK_ENTRIES
+        block = run.blocks.get(number)
+        if block is None:
+            block = run.blocks[number] = self._read_block(run, number)
+        return block
+
+    def _read_block(self, run: _StoredRun, number: int) -> bytes:
+        _, _, start, size = run.read(number)
+        return run.decode(number, self._store.read(run.id, start, size))
+
+    def _advance(self, run: _StoredRun, block: bytes, end: int) -> None:
+        """The entries before this index of a run's present block are popped."""
+        number = run.next // BLOCK_ENTRIES
+        run.next = max(run.next, number * BLOCK_ENTRIES + end)
+        if run.next == run.entries:
+            self._store.delete(run.id)
+            del self._runs[run.id]
+        elif run.next // BLOCK_ENTRIES > number:
+            del run.blocks[number]
+            run.floor = run.firsts[number + 1]
+        else:
+            run.floor = block[end * ENTRY_BYTES : (end + 1) * ENTRY_BYTES]
+            if run.floor >= due_bound(self._near_end_ms):
+                run.blocks.clear()
+
+    # ------------------------------------------------------------------------------------------------------
+    # what waits
+
+    def entries(self) -> Iterator[tuple[int, int]]:
+        """(due time, position) of all that wait now, in any order, read while it is iterated: what has been
+        popped or cancelled meanwhile may be missing, what has been added is.
+
+        Raises:
+            DamagedDelayRun: a run is damaged or lost.
+        """
+        heap, runs = list(self._heap), list(self._runs.values())
+        return self._iterate(heap, runs)
+
+    def _iterate(self, heap: list[bytes], runs: list[_StoredRun]) -> Iterator[tuple[int, int]]:
+        for start in range(0, len(heap), BLOCK_ENTRIES):
+            yield from self._alive(heap[start : start + BLOCK_ENTRIES])
+        for run in runs:
+            yield from self._alive(self._entries_of(run, b""))
+
+    def _alive(self, entries: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+        """Those that are not cancelled."""
+        for packed in entries:
+            due_ms, _, position = unpack_entries(packed)[0]
+            if self._dead:
+                page, bit = divmod(position, _PAGE)
+                if self._cancelled.get(page, 0) >> bit & 1:
+                    continue
+                if self._revised.get(position, (due_ms, 0))[0] != due_ms:
+                    continue
+            yield due_ms, position
+
+    def _entries_of(self, run: _StoredRun, after: bytes) -> Iterator[bytes]:
+        """The entries of a run that are not popped and greater than these bytes, ascending."""
+        number = max(run.next // BLOCK_ENTRIES, bisect_right(run.firsts, after) - 1)
+        while number < len(run.firsts) and run.id in self._runs:
+            block = run.blocks.get(number) or self._read_block(run, number)
+            first = max(run.next - number * BLOCK_ENTRIES, _entries_below(block, after + b"\0"), 0)
+            yield from _slices(block, first, len(block) // ENTRY_BYTES)
+            number += 1
+
+    def waiting(self, max_entries: int, after: WaitingEntry | None = None) -> list[WaitingEntry]:
+        """What waits, in the order of due time and position: at most this number, from the beginning or after
+        the last one of the list before. A list that is not full is the end. Changes nothing.
+
+        Raises:
+            DamagedDelayRun: a run is damaged or lost.
+        """
+        start = b"" if after is None else pack_entry(*after)
+        in_heap = (entry for entry in self._heap if entry > start)
+        # Cancelled entries are in the way of those that wait, so their number is added.
+        parts = [iter(nsmallest(max_entries + min(self._dead, len(self._heap)), in_heap))]
+        parts += [self._entries_of(run, start) for run in self._runs.values()]
+        page = islice(self._alive(merge(*parts)), max_entries)
+        return [WaitingEntry(due_ms, self._sequence, position) for due_ms, position in page]
+
+
+def _entries_below(block: bytes, bound: bytes) -> int:
+    """How many entries of a block are less than these bytes."""
+    return bisect_left(
+        range(len(block) // ENTRY_BYTES),
+        bound,
+        key=lambda index: block[index * ENTRY_BYTES : (index + 1) * ENTRY_BYTES],
+    )
+
+
+def _slices(block: bytes, first: int, end: int) -> list[bytes]:
+    """The entries of a block from one index to another."""
+    return [
+        block[start : start + ENTRY_BYTES]
+        for start in range(first * ENTRY_BYTES, end * ENTRY_BYTES, ENTRY_BYTES)
+    ]
