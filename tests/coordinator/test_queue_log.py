@@ -17,7 +17,7 @@ import pytest
 from mainstem.clock import LoopClock
 from mainstem.coordinator.doctor import OfflineState
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.queues.types import SubscriptionCreated, SubscriptionSettings
+from mainstem.coordinator.queues.types import SubscriptionCreated
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
 from mainstem.coordinator.runtime.state_log import QUEUE_LOG, STATE_LOG, STATE_LOGS
@@ -34,6 +34,7 @@ from mainstem.log.offline.doctor_repair import FolderRepair
 from mainstem.log.offline.doctor_scan import Finding
 from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
+from mainstem.queues.settings import SubscriptionSettings
 from mainstem.settings import Settings
 from tests.test_node import NodeRig
 

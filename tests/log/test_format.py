@@ -10,7 +10,7 @@ from uuid import UUID
 
 import mainstem.log
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
-from mainstem.coordinator.queues.types import QueueIds, SubscriptionCreated, SubscriptionSettings
+from mainstem.coordinator.queues.types import QueueIds, SubscriptionCreated
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
 from mainstem.coordinator.runtime.state_log import QUEUE_LOG
@@ -24,6 +24,7 @@ from mainstem.log.storage.arrival_index import PAIR, ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.leader_epochs import LeaderEpochs
 from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
+from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.blocks import token_filter
 from mainstem.search.index import layout
 from tests.support.fake_state import packed_snapshot, unpacked_snapshot
@@ -125,7 +126,7 @@ def test_the_example_of_a_state_snapshot_of_queues() -> None:
     data = example("queue-state-snapshot")
     codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
     records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 3)]
-    settings = SubscriptionSettings(lock_ms=5_000, dead_letter_topic="lost")
+    settings = SubscriptionSettings(topics=("orders",), lock_ms=5_000, dead_letter_topic="lost")
     assert records == [QueueIds(9), SubscriptionCreated(4, "mail", settings, 1_356_998_400_000)]
     assert packed_snapshot(3, [codec.encode(record) for record in records]) == data
 

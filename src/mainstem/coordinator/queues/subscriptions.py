@@ -20,12 +20,12 @@ from mainstem.coordinator.queues.types import (
     SubscriptionCreated,
     SubscriptionDeleted,
     SubscriptionMetadata,
-    SubscriptionSettings,
     changed_settings,
     check_subscription_name,
 )
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.promise import Promise
+from mainstem.queues.settings import SubscriptionSettings
 
 SUBSCRIPTIONS_MAX = 100_000
 

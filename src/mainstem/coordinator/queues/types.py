@@ -7,44 +7,15 @@ immutable. Refuses: state and rules, which are in `subscriptions.py`. Times are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import msgspec
 
 from mainstem.coordinator.errors import InvalidSubscriptionName, InvalidSubscriptionSetting
 from mainstem.coordinator.runtime.records import StateRecord
 from mainstem.coordinator.topics.types import name_problem
+from mainstem.queues.settings import SubscriptionSettings
 
 DAY_MS = 24 * 3600 * 1000
-
-
-class SubscriptionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a subscription. `RANGES` says which values each of them accepts."""
-
-    lock_ms: int = 30_000
-    """How long a delivered event belongs to its consumer, if the consumer does not ask for another time."""
-    failures_max: int = 0
-    """Failed deliveries after which an event is given up; 0: it is tried for ever."""
-    backoff_min_ms: int = 0
-    """Wait before an event is offered again after its first failure."""
-    backoff_max_ms: int = 600_000
-    """Longest wait before an event is offered again."""
-    backoff_factor: float = 2.0
-    """By what the wait grows with each failure."""
-    in_flight_max: int = 100_000
-    """Events that all consumers together may have without having acknowledged them."""
-    parked_max: int = 100_000
-    """Events that may wait behind an earlier one of their key while later keys are delivered."""
-    in_key_order: bool = False
-    """Whether events with the same key are delivered in their order, to one consumer at a time."""
-    accepts_late_acks: bool = True
-    """Whether an acknowledgement counts that arrives after its lock has expired, if no other consumer has
-    received the event meanwhile."""
-    from_latest: bool = False
-    """Where it begins in a partition that it meets for the first time: at the end, or at the beginning."""
-    dead_letter_topic: str | None = None
-    """Topic to which events go that were given up. None: they are dropped, and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +31,11 @@ class SettingRange:
         """The valid values, for people."""
         if self.type is bool:
             return "true or false"
+        if self.type is tuple:
+            return f"names of topics, {self.maximum:,} at most"
         if self.type is str:
+            return f"a query of {self.maximum:,} characters at most"
+        if self.type is type(None):
             return "the name of a topic, or null"
         kind = "a whole number" if self.type is int else "a number"
         return f"{kind} from {self.minimum:,} to {self.maximum:,}"
@@ -69,15 +44,25 @@ class SettingRange:
         """Whether the setting accepts `value`."""
         if self.type is bool:
             return isinstance(value, bool)
+        if self.type is tuple:
+            return isinstance(value, tuple) and len(value) <= self.maximum and all(map(_is_topic, value))
         if self.type is str:
-            return value is None or (isinstance(value, str) and name_problem(value) is None)
+            return isinstance(value, str) and len(value) <= self.maximum
+        if self.type is type(None):
+            return value is None or _is_topic(value)
         types = (int, float) if self.type is float else (int,)
         if not isinstance(value, types) or isinstance(value, bool):
             return False
         return self.minimum <= value <= self.maximum
 
 
+def _is_topic(value: object) -> bool:
+    return isinstance(value, str) and name_problem(value) is None
+
+
 RANGES: Mapping[str, SettingRange] = {
+    "topics": SettingRange(tuple, 0, 1_000),
+    "filter": SettingRange(str, 0, 10_000),
     "lock_ms": SettingRange(int, 1_000, DAY_MS // 2),
     "failures_max": SettingRange(int, 0, 65_535),
     "backoff_min_ms": SettingRange(int, 0, 7 * DAY_MS),
@@ -88,7 +73,7 @@ RANGES: Mapping[str, SettingRange] = {
     "in_key_order": SettingRange(bool),
     "accepts_late_acks": SettingRange(bool),
     "from_latest": SettingRange(bool),
-    "dead_letter_topic": SettingRange(str),
+    "dead_letter_topic": SettingRange(type(None)),
 }
 """The settings of a subscription, by name."""
 
@@ -106,7 +91,7 @@ def changed_settings(settings: SubscriptionSettings, changes: Mapping[str, Any])
             raise InvalidSubscriptionSetting(
                 f"invalid value {value!r:.100} for the setting {name}: {allowed.text}"
             )
-    changed = msgspec.structs.replace(settings, **changes)
+    changed = replace(settings, **changes)
     if changed.backoff_min_ms > changed.backoff_max_ms:
         raise InvalidSubscriptionSetting(
             f"backoff_min_ms is {changed.backoff_min_ms}, more than backoff_max_ms, {changed.backoff_max_ms}"

@@ -1,0 +1,274 @@
+"""The contract of queues: subscriptions, whose events are acknowledged one by one.
+
+An engine that has queues implements `Queues` beside the contract of `mainstem.contract`; a user checks for it
+with isinstance. docs/QUEUES.md says what is promised.
+
+Owns: the types, the errors and the protocol. Refuses: imports of an engine, the log or a wire protocol. Times
+are milliseconds, and those of a clock are since 1970, UTC. Any call may raise StreamError, whose message is
+for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from mainstem.contract import Event, Position, StreamError
+from mainstem.queues.settings import SubscriptionSettings
+
+__all__ = [
+    "Ack",
+    "BrowsedEvent",
+    "ConsumerInfo",
+    "Delivery",
+    "EventState",
+    "Extend",
+    "Nack",
+    "NoSuchSubscription",
+    "Outcome",
+    "QueueDepth",
+    "Queues",
+    "Reject",
+    "SubscriptionInfo",
+    "SubscriptionNameTaken",
+    "SubscriptionSettings",
+    "Verdict",
+]  # fmt: skip
+
+PULL_BYTES_MAX = 4 << 20
+"""Bytes of keys, values and headers after which a pull returns, if its caller names no other number."""
+
+EventState: TypeAlias = Literal["ready", "leased", "waiting", "parked", "dying"]
+"""Of an event that is not done. Ready: deliverable now. Leased: a consumer has it. Waiting: for the time from
+which it is deliverable. Parked: for an earlier event of its key. Dying: until its dead letter is durable."""
+
+
+class NoSuchSubscription(StreamError):
+    """The error if the subscription does not exist."""
+
+
+class SubscriptionNameTaken(StreamError):
+    """The error for creating a subscription whose name another one has."""
+
+
+# ----------------------------------------------------------------------------------------------------------
+# what a subscription says of itself
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How many events of a subscription are in each state. Events that are done are not counted."""
+
+    ready: int
+    leased: int
+    waiting: int
+    parked: int
+    dying: int
+    ahead: int
+    """Not looked at yet, so a filter may still exclude some of them."""
+
+    @property
+    def outstanding(self) -> int:
+        """All of them."""
+        return self.ready + self.leased + self.waiting + self.parked + self.dying + self.ahead
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerInfo:
+    """A consumer that has events of a subscription."""
+
+    name: str
+    leased: int
+    """Events that it has."""
+    deadline_ms: int | None
+    """When the first of its locks expires; None: no lock of it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionInfo:
+    """A subscription: its settings, and what it has to deliver."""
+
+    name: str
+    settings: SubscriptionSettings
+    created_ms: int
+    depth: QueueDepth
+    oldest: Position | None
+    """The oldest event that is not done, over all partitions; None: there is none."""
+    oldest_ms: int | None
+    """When that event arrived."""
+    consumers: tuple[ConsumerInfo, ...]
+    """By name."""
+    since_ms: int
+    """Since when the following are counted: the start of the server, or a reload of its state."""
+    delivered: int
+    redelivered: int
+    """Of the delivered events, those that had been delivered before."""
+    acked: int
+    failed: int
+    """Deliveries that ended without an acknowledgement: given back as failures, rejected, or expired."""
+    dead_lettered: int
+    """Events whose dead letter is durable."""
+    dropped: int
+    """Events that were given up without a dead-letter topic."""
+    trimmed: int
+    """Events that retention deleted before they were done."""
+    unreadable: int
+    """Events that damage of the log has made unreadable: they are done, and never delivered."""
+    problems: tuple[str, ...] = ()
+    """What keeps events from being delivered, one line each: a dead-letter topic that refuses, damage."""
+
+
+# ----------------------------------------------------------------------------------------------------------
+# deliveries and what consumers answer
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event that a consumer received. It has to answer before the deadline."""
+
+    event: Event
+    token: str
+    """Names this delivery in the answer. Opaque: 27 characters that need no quoting in a URL."""
+    attempt: int
+    """Counts the deliveries of this event, from 1. A kill of the server may raise it by one too many."""
+    deadline_ms: int
+    """The event is delivered again if it is not answered by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The event was processed: it is done."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """The event was not processed: it is delivered again."""
+
+    token: str
+    delay_ms: int | None = None
+    """Not before this time has passed; None: the backoff of the subscription. 0 to 7 days."""
+    counts: bool = True
+    """Whether it is a failure. False: the consumer did not try, and without a delay there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The event cannot be processed, ever: it goes to the dead letters."""
+
+    token: str
+    reason: str = ""
+    """For people; becomes a header of the dead letter, of 1,000 characters at most. It does not survive a
+    restart of the server that comes before the dead letter is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The consumer needs more time: the locks of all events that it received with the same pull, and has not
+    answered, expire `lock_ms` from now."""
+
+    token: str
+    lock_ms: int
+    """1 to 12 hours."""
+
+
+Outcome: TypeAlias = Ack | Nack | Reject | Extend
+
+Verdict: TypeAlias = Literal["done", "late", "stale", "invalid"]
+"""What became of an outcome. Done: taken. Late: an acknowledgement that was taken although its lock had
+expired, because no other consumer had received the event. Stale: changed nothing, for the event is done
+already, or the lock is over. Invalid: changed nothing, for the token is not of this subscription."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowsedEvent:
+    """An event that is not done, and why it is not."""
+
+    event: Event
+    state: EventState
+    attempts: int
+    """Deliveries so far."""
+    failures: int
+    why: str
+    """Why it is not delivered now, for people; empty if it is ready."""
+
+
+# ----------------------------------------------------------------------------------------------------------
+# the protocol
+
+
+@runtime_checkable
+class Queues(Protocol):
+    """An engine that has subscriptions.
+
+    Names of subscriptions follow the rules of topics. All calls about a subscription raise
+    NoSuchSubscription if it does not exist. What a call has answered is durable.
+    """
+
+    async def subscriptions(self) -> list[str]:
+        """The names of all subscriptions, sorted."""
+
+    async def subscription(self, name: str) -> SubscriptionInfo:
+        """A subscription with its settings and its depth."""
+
+    async def create_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+        """Create a subscription. SubscriptionNameTaken; InvalidArgument: the name, a setting or the filter;
+        UnknownTopic: one of the topics, or the dead-letter topic, does not exist."""
+
+    async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+        """Replace all settings. Events that are delivered keep their deadlines. InvalidArgument: also for
+        another filter; UnknownTopic."""
+
+    async def delete_subscription(self, name: str) -> None:
+        """Delete a subscription, with what it knows. No event is deleted."""
+
+    async def pull(
+        self,
+        name: str,
+        consumer: str,
+        *,
+        max_events: int = 100,
+        wait_ms: int = 0,
+        max_bytes: int = PULL_BYTES_MAX,
+        lock_ms: int | None = None,
+    ) -> list[Delivery]:
+        """Receive the next events, at most `max_events` (1 to 10,000) with `max_bytes` of keys, values and
+        headers, but at least one if there is any. Waits up to `wait_ms` for the first one; empty if none is
+        deliverable. `consumer`: a name of up to 255 characters, which may be any. `lock_ms`: in place of the
+        subscription's.
+
+        A call that is cancelled leaves nothing leased. InvalidArgument."""
+
+    async def settle(self, name: str, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        """Answer for events. Returns the verdict on each outcome, in order, when all of them are durable.
+        Several outcomes with one token: the first one counts. InvalidArgument: a delay or lock out of
+        range."""
+
+    async def browse(
+        self,
+        name: str,
+        state: EventState | None = None,
+        *,
+        after: Position | None = None,
+        max_events: int = 100,
+    ) -> list[BrowsedEvent]:
+        """The events in a state, or in any, that come after a position, in the order of topic, partition and
+        offset, at most `max_events` (1 to 1,000). Changes nothing. Events that a filter has not looked at yet
+        are not shown."""
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+        """Begin anew: earlier events are done, later ones are delivered as if they never were, and those that
+        consumers have are theirs no more. An integer is a time: the first event with that timestamp or a
+        later one. A position is in one of the partitions, and moves that one only. Returns how many events
+        follow, before a filter. PositionOutOfRange, UnknownTopic."""
+
+    async def purge(self, name: str) -> int:
+        """All events up to now are done, also those that consumers have. Returns how many were
+        outstanding."""
+
+    async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
+        """Deliver events again that are done, such as those of dead letters, as if they never were. Other
+        subscriptions see nothing of it. Returns how many there are, or would be in a dry run. Positions that
+        are not done, or deleted, are left out."""

@@ -1,0 +1,60 @@
+"""The settings of a subscription: what it reads, and how its events are delivered.
+
+Owns: their names, meanings and defaults, for everyone from the state log to the doors. Refuses: ranges and
+errors, which the coordinator has. Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mainstem.queues.rules import DeliveryRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionSettings:
+    """The settings of a subscription."""
+
+    topics: tuple[str, ...] = ()
+    """The topics whose events it delivers, by name: also those that are created later."""
+    filter: str = ""
+    """A query in the language of the search: only events that match it are delivered. Empty: all."""
+    from_latest: bool = False
+    """Where it begins in partitions that exist when it is made: at their end, or at the beginning."""
+    lock_ms: int = 30_000
+    """How long a delivered event belongs to its consumer, if the consumer does not ask for another time; 0:
+    until the consumer is gone."""
+    failures_max: int = 0
+    """Failed deliveries after which an event is given up; 0: it is tried for ever."""
+    backoff_min_ms: int = 0
+    """Wait before an event is offered again after its first failure."""
+    backoff_max_ms: int = 600_000
+    """Longest wait before an event is offered again."""
+    backoff_factor: float = 2.0
+    """By what the wait grows with each failure."""
+    in_flight_max: int = 100_000
+    """Events of a partition that all consumers together may have without having acknowledged them."""
+    parked_max: int = 100_000
+    """Events that may wait behind an earlier one of their key while later keys are delivered."""
+    in_key_order: bool = False
+    """Whether events with the same key are delivered in their order, to one consumer at a time."""
+    accepts_late_acks: bool = True
+    """Whether an acknowledgement counts that arrives after its lock has expired, if no other consumer has
+    received the event meanwhile."""
+    dead_letter_topic: str | None = None
+    """Topic to which events go that were given up. None: they are dropped, and counted."""
+
+    @property
+    def rules(self) -> DeliveryRules:
+        """The settings that the views of the subscription follow."""
+        return DeliveryRules(
+            lock_ms=self.lock_ms,
+            failures_max=self.failures_max,
+            backoff_min_ms=self.backoff_min_ms,
+            backoff_max_ms=self.backoff_max_ms,
+            backoff_factor=self.backoff_factor,
+            in_flight_max=self.in_flight_max,
+            parked_max=self.parked_max,
+            in_key_order=self.in_key_order,
+            accepts_late_acks=self.accepts_late_acks,
+        )
