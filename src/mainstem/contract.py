@@ -250,6 +250,8 @@ class TopicSummary:
     """Sum of the ends of all partitions. It grows by one with each event; retention does not reduce it."""
     bytes: int | None = None
     """Size of the files of all partitions, one replica; None if the server does not provide it."""
+    id: str = ""
+    """As `TopicInfo.id`."""
 
 
 @dataclass(frozen=True, slots=True)

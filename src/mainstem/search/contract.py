@@ -228,18 +228,33 @@ class Remaining:
     low: int
     high: int
     """Exclusive."""
+    topic_id: str = ""
+    """The topic's id when the search began, as `TopicInfo.id`."""
 
 
 class _ResumeToken(msgspec.Struct, array_like=True):
     query_checksum: int
     newest_first: bool
-    remaining: list[tuple[str, int, int, int]]
+    topics: list[tuple[str, str]]
+    """Name and id."""
+    remaining: list[tuple[int, int, int, int]]
+    """Number of the topic in `topics`, partition, low and high."""
 
 
-def encode_resume_token(request: SearchRequest, remaining: list[tuple[str, int, int, int]]) -> str:
-    """A token for `SearchRequest.resume`. `remaining`: topic, partition, low and high of each partition that
-    is not finished."""
-    packed = msgspec.msgpack.encode(_ResumeToken(_checksum(request), request.newest_first, remaining))
+def encode_resume_token(request: SearchRequest, remaining: Sequence[Remaining]) -> str:
+    """A token for `SearchRequest.resume`. `remaining`: each partition that is not finished."""
+    numbers: dict[tuple[str, str], int] = {}
+    rows = [
+        (
+            numbers.setdefault((target.topic, target.topic_id), len(numbers)),
+            target.partition,
+            target.low,
+            target.high,
+        )
+        for target in remaining
+    ]
+    token = _ResumeToken(_checksum(request), request.newest_first, list(numbers), rows)
+    packed = msgspec.msgpack.encode(token)
     return base64.urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
 
 
@@ -251,11 +266,17 @@ def decode_resume_token(request: SearchRequest) -> tuple[SearchRequest, list[Rem
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         unpacker = zlib.decompressobj()
         token = msgspec.msgpack.decode(unpacker.decompress(packed, 16 << 20), type=_ResumeToken)
+        if not all(0 <= number < len(token.topics) for number, *_ in token.remaining):
+            raise ValueError("a topic that the token does not name")
     except (ValueError, zlib.error, msgspec.DecodeError):
         raise InvalidArgument("resume: this is not a token of a search") from None
     if token.query_checksum != _checksum(request):
         raise InvalidArgument("resume: this token belongs to a search with another query or other times")
-    return replace(request, newest_first=token.newest_first), [Remaining(*row) for row in token.remaining]
+    remaining = [
+        Remaining(token.topics[number][0], partition, low, high, token.topics[number][1])
+        for number, partition, low, high in token.remaining
+    ]
+    return replace(request, newest_first=token.newest_first), remaining
 
 
 def _checksum(request: SearchRequest) -> int:

@@ -222,9 +222,7 @@ class SearchExecution:
         if self._output != "events":
             return None
         ranges = [
-            (target.topic, target.partition, target.low, target.high)
-            async for target in in_turns(list(self._remaining.values()))
-            if target.low < target.high
+            target async for target in in_turns(list(self._remaining.values())) if target.low < target.high
         ]
         return encode_resume_token(self._request, ranges)
 

@@ -7,10 +7,11 @@ what was deleted since an interrupted search. Refuses: to read events; it asks o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Container, Generator, Sequence
+from dataclasses import replace
 from types import coroutine
 from typing import TypeVar
 
-from mainstem.contract import StreamError, TopicCatalog, TopicSummary, UnknownTopic
+from mainstem.contract import InvalidArgument, StreamError, TopicCatalog, TopicSummary, UnknownTopic
 from mainstem.search.contract import Remaining, SearchRequest, decode_resume_token, topic_is_requested
 from mainstem.search.match.matcher import Matcher
 
@@ -37,10 +38,12 @@ async def resolve(
     engine: TopicCatalog, request: SearchRequest, matcher: Matcher
 ) -> tuple[SearchRequest, list[Remaining]]:
     """Returns the request and the offsets to search in each partition. If the request has a resume token, the
-    topics, offsets and order are those of the token. Raises InvalidArgument if the token is invalid."""
+    topics, offsets and order are those of the token. Raises InvalidArgument if the token is invalid, or one
+    of its topics was created again, so that the offsets of the token are those of other events."""
     if request.resume is not None:
         request, remaining = decode_resume_token(request)
         remaining = await drop_deleted(engine, remaining)
+        await _refuse_topics_created_again(engine, remaining)
     else:
         remaining = await requested_partitions(engine, request, matcher.topics)
         begin, end = matcher.partition_range
@@ -57,6 +60,17 @@ async def resolve(
             continue  # The scan tests the times of this partition's batches.
         target.low = min(target.high, target.high if first is None else max(target.low, first))
     return request, remaining
+
+
+async def _refuse_topics_created_again(engine: TopicCatalog, remaining: Sequence[Remaining]) -> None:
+    ids = {topic.name: topic.id for topic in await engine.topics(internal=True)}
+    async for target in in_turns(remaining):
+        current = ids.get(target.topic, "")
+        if current and target.topic_id and current != target.topic_id:
+            raise InvalidArgument(
+                f"resume: topic {target.topic} was deleted and created again since the search began; search"
+                " from the beginning"
+            )
 
 
 def _clip(target: Remaining, low: int | None, high: int | None) -> None:
@@ -89,7 +103,7 @@ async def partitions_of(
     remaining: list[Remaining] = []
     async for topic in in_turns(topics):
         remaining += [
-            Remaining(topic.name, partition, 0, 1 << 62)
+            Remaining(topic.name, partition, 0, 1 << 62, topic.id)
             for partition in range(topic.partitions)
             if wanted is None or partition in wanted
         ]
@@ -106,5 +120,5 @@ async def drop_deleted(engine: TopicCatalog, remaining: Sequence[Remaining]) -> 
         except UnknownTopic:
             continue
         low, high = max(target.low, bounds.begin), min(target.high, bounds.end)
-        existing.append(Remaining(target.topic, target.partition, low, max(low, high)))
+        existing.append(replace(target, low=low, high=max(low, high)))
     return existing

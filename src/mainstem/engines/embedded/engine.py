@@ -6,13 +6,11 @@ from another thread or event loop than the node's.
 
 from __future__ import annotations
 
-import base64
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from typing import Literal
-from uuid import UUID
 
 from mainstem.contract import (
     NO_SETTINGS,
@@ -48,7 +46,7 @@ from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
 from mainstem.engines.embedded.read import EmbeddedReader
-from mainstem.engines.embedded.topics import TopicSummaries
+from mainstem.engines.embedded.topics import TopicSummaries, format_id
 from mainstem.engines.group_members import member_info
 from mainstem.log.partition.commit_wait import delete_when_committed, when_end_committed
 from mainstem.log.partition.partition import Partition
@@ -72,10 +70,6 @@ def _translated(subject: str) -> Iterator[None]:
 
 def _of_topic(name: str) -> AbstractContextManager[None]:
     return _translated(f"topic {name}")
-
-
-def _format_id(topic_id: UUID) -> str:
-    return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
 
 
 class EmbeddedEngine:
@@ -251,7 +245,7 @@ class EmbeddedEngine:
         ]
         return TopicInfo(
             name,
-            _format_id(topic.id),
+            format_id(topic.id),
             topic.internal,
             tuple(partitions),
             tuple(sorted(settings, key=attrgetter("name"))),

@@ -6,9 +6,11 @@ make each append slower. Checking 10,000 partitions for a change takes 2 ms, in 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from mainstem.contract import TopicSummary
 from mainstem.coordinator.errors import UnknownTopicOrPartition
@@ -124,4 +126,10 @@ def _summarise(topic: TopicMetadata, partitions: Sequence[Partition]) -> TopicSu
         written += partition.high_watermark
         events += partition.high_watermark - partition.log_start_offset
         size_bytes += partition.size_bytes()
-    return TopicSummary(topic.name, topic.partitions, events, topic.internal, written, size_bytes)
+    id_ = format_id(topic.id)
+    return TopicSummary(topic.name, topic.partitions, events, topic.internal, written, size_bytes, id_)
+
+
+def format_id(topic_id: UUID) -> str:
+    """A topic's id as Kafka prints it: base64url, 22 characters."""
+    return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")

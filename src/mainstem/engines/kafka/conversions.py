@@ -21,6 +21,12 @@ def partition_info(description: Any, bounds: Bounds) -> PartitionInfo:
     )
 
 
+def topic_id_of(description: Any) -> str:
+    """The id in librdkafka's TopicDescription, as Kafka and its other clients print it: librdkafka prints
+    base64, they print base64url. Empty: the cluster has no topic ids."""
+    return str(description.topic_id or "").replace("+", "-").replace("/", "_")
+
+
 def topic_setting(entry: ConfigEntry) -> Setting:
     """The contract's Setting for librdkafka's configuration entry of a topic."""
     is_default = entry.source != ConfigSource.DYNAMIC_TOPIC_CONFIG.value

@@ -47,7 +47,7 @@ from mainstem.contract import (
     no_partition,
 )
 from mainstem.engines.kafka.admin_calls import AdminCalls
-from mainstem.engines.kafka.conversions import partition_info, topic_setting
+from mainstem.engines.kafka.conversions import partition_info, topic_id_of, topic_setting
 from mainstem.engines.kafka.errors import translate
 from mainstem.engines.kafka.groups import KafkaGroups
 from mainstem.engines.kafka.headers import HeaderReader
@@ -256,7 +256,8 @@ class KafkaEngine:
             all_bounds = [bounds_by_key[key] for key in keys if key in bounds_by_key]
             events = sum(bounds.end - bounds.begin for bounds in all_bounds)
             written = sum(bounds.end for bounds in all_bounds)
-            summaries.append(TopicSummary(topic.name, len(keys), events, topic.is_internal, written))
+            id_ = topic_id_of(topic)
+            summaries.append(TopicSummary(topic.name, len(keys), events, topic.is_internal, written, id=id_))
         return sorted(summaries, key=attrgetter("name"))
 
     async def topic(self, name: str) -> TopicInfo:
@@ -265,8 +266,7 @@ class KafkaEngine:
         bounds = await self._admin.bounds([(name, partition.id) for partition in described.partitions])
         return TopicInfo(
             name,
-            # librdkafka prints base64; Kafka and its other clients print base64url.
-            str(described.topic_id or "").replace("+", "-").replace("/", "_"),
+            topic_id_of(described),
             described.is_internal,
             tuple(
                 partition_info(partition, bounds[name, partition.id])

@@ -13,6 +13,7 @@ provides the addresses of the brokers.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -366,6 +367,11 @@ def _is_same_partition(unit: Unit, other: Unit) -> bool:
     return unit.partition == other.partition and unit.topic == other.topic
 
 
+def _printed_id(topic_id: str) -> str:
+    """A topic's id in hex, as Kafka prints it."""
+    return base64.urlsafe_b64encode(bytes.fromhex(topic_id)).decode().rstrip("=")
+
+
 class _ListedPartitions:
     """The partitions that were listed for a search, as the catalog for `targets.resolve`."""
 
@@ -379,9 +385,11 @@ class _ListedPartitions:
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """The topics of the listed partitions."""
         counts: dict[str, int] = {}
-        for topic, partition in self._partitions:
+        ids: dict[str, str] = {}
+        for (topic, partition), listed in self._partitions.items():
             counts[topic] = max(partition + 1, counts.get(topic, 0))
-        return [TopicSummary(name, count, 0) for name, count in counts.items()]
+            ids[topic] = listed.topic_id
+        return [TopicSummary(name, count, 0, id=_printed_id(ids[name])) for name, count in counts.items()]
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """The bounds of a listed partition. Raises UnknownTopic if the partition was not listed."""
