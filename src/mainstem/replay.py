@@ -10,7 +10,9 @@ publishes slice by slice, in the order of the offsets of each source partition, 
 the one before is durable. So if WINDOW offsets of a source partition are found, which is more than a slice
 can hold, everything before them is in the target as well, and only these offsets have to be remembered. A
 slice counts the events that were read, also those that were skipped: otherwise a job that is interrupted
-again and again could spread its gaps over more and more offsets.
+again and again could spread its gaps over more and more offsets. Each event names the id of its source topic,
+too: if that topic was deleted and created again, its offsets are those of other events, and the job is
+refused.
 
 **What this survives.** A client that dies, a server that is killed, a machine that loses power: the events
 that became durable are found, the others are published. It does not survive two things. Deleting or
@@ -31,13 +33,15 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mainstem.clock import Clock
-from mainstem.contract import Event, EventLog, InvalidArgument, NewEvent, Position, StreamError
+from mainstem.contract import Engine, Event, InvalidArgument, NewEvent, Position, StreamError, UnknownTopic
 from mainstem.search.contract import Done, Hit, Search, SearchRequest, Unreadable
 
 FROM_HEADER = "mainstem-replayed-from"
 """Header with the source position of a replayed event: `topic/partition/offset`."""
 JOB_HEADER = "mainstem-replay-job"
-"""Header with the job's id, a space, and its fingerprint as eight hex digits."""
+"""Header with the job's id, its fingerprint as eight hex digits, and the source topic's id as Kafka prints it
+(NO_ID: the cluster has no topic ids), with spaces between them."""
+NO_ID = "-"
 JOB_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SLICE_EVENTS = 500
 SLICE_BYTES = 1 << 20
@@ -69,10 +73,9 @@ class ReplayJob:
             source = (request.query, sorted(request.topics), partitions, request.since_ms, request.until_ms)
         return cls(job_id, zlib.crc32(repr(source).encode()))
 
-    @property
-    def header(self) -> bytes:
-        """The value of JOB_HEADER."""
-        return f"{self.id} {self.fingerprint:08x}".encode()
+    def header(self, topic_id: str) -> bytes:
+        """The value of JOB_HEADER in an event from the topic with this id."""
+        return f"{self.id} {self.fingerprint:08x} {topic_id}".encode()
 
 
 @dataclass(slots=True)
@@ -123,20 +126,24 @@ class Replay:
     """One run of a job into the topic `target`. If the job may have run before, call `find_published` before
     `run`."""
 
-    def __init__(self, engine: EventLog, search: Search, clock: Clock, target: str, job: ReplayJob) -> None:
+    def __init__(self, engine: Engine, search: Search, clock: Clock, target: str, job: ReplayJob) -> None:
         self._engine = engine
         self._search = search
         self._clock = clock
         self._target = target
         self.job = job
         self._replayed = _ReplayedOffsets()
+        self._published_ids: set[tuple[str, str]] = set()
+        """(source topic, its id) of what earlier runs have published."""
+        self._topic_ids: dict[str, str] = {}
+        """The ids of source topics that were looked up; NO_ID: there is no such topic, or it has no id."""
         self._publishing: asyncio.Future[list[Position]] | None = None
         self.progress = ReplayProgress()
 
     async def find_published(self) -> int:
         """Find the events that earlier runs have published, and return their number. InvalidArgument: the
-        job had another source then. StreamError: a range of the target cannot be read, so that some of the
-        job's events may be missed."""
+        job had another source then, or a source topic was created again. StreamError: a range of the target
+        cannot be read, so that some of the job's events may be missed."""
         request = SearchRequest(
             query=f'"{self.job.id}"', topics=(self._target,), limit=None, newest_first=False
         )
@@ -151,7 +158,22 @@ class Replay:
                     )
                 if isinstance(update, Hit):
                     self._add_published(update.event)
+        for topic, published_id in sorted(self._published_ids):
+            current_id = await self._topic_id(topic)
+            if published_id != current_id and NO_ID not in (published_id, current_id):
+                raise InvalidArgument(
+                    f"job {self.job.id}: topic {topic} was deleted and created again since the job began;"
+                    " start another job"
+                )
         return self.progress.already_published
+
+    async def _topic_id(self, topic: str) -> str:
+        if topic not in self._topic_ids:
+            try:
+                self._topic_ids[topic] = (await self._engine.topic(topic)).id or NO_ID
+            except UnknownTopic:
+                self._topic_ids[topic] = NO_ID
+        return self._topic_ids[topic]
 
     def _add_published(self, event: Event) -> None:
         """Note an event if this job published it. Only the last two headers count, because other jobs may
@@ -161,11 +183,18 @@ class Replay:
         job_header = event.headers[-1][1] or b""
         if job_header.partition(b" ")[0] != self.job.id.encode():
             return
-        if job_header != self.job.header:
+        if job_header.count(b" ") != 2:
+            raise InvalidArgument(
+                f"job {self.job.id}: what it has published does not name the ids of its source topics; start"
+                " another job"
+            )
+        topic_id = job_header.rpartition(b" ")[2].decode("utf-8", "replace")
+        if job_header != self.job.header(topic_id):
             raise InvalidArgument(f"job {self.job.id} was begun with another query, or other topics or times")
         topic, _, rest = (event.headers[-2][1] or b"").decode("utf-8", "replace").partition("/")
         partition, _, offset = rest.partition("/")
         if event.headers[-2][0] == FROM_HEADER and partition.isdecimal() and offset.isdecimal():
+            self._published_ids.add((topic, topic_id))
             self._replayed.add(Position(topic, int(partition), int(offset)))
             self.progress.already_published += 1
 
@@ -196,7 +225,8 @@ class Replay:
     def _is_fresh(self, event: Event) -> bool:
         """Whether the job has not published the event, and the event is not a copy that the job published
         into a topic that it also reads."""
-        is_copy = bool(event.headers) and event.headers[-1] == (JOB_HEADER, self.job.header)
+        name, value = event.headers[-1] if event.headers else ("", b"")
+        is_copy = name == JOB_HEADER and (value or b"").startswith(self.job.header(""))
         return not is_copy and position_of(event) not in self._replayed
 
     async def run(
@@ -238,6 +268,8 @@ class Replay:
         yield fresh
 
     async def _publish(self, events: Sequence[Event]) -> None:
+        for topic in {event.topic for event in events}:
+            await self._topic_id(topic)
         copies = [NewEvent(event.value, event.key, self._headers(event)) for event in events]
         self._publishing = asyncio.ensure_future(self._engine.publish(self._target, copies))
         try:
@@ -249,7 +281,11 @@ class Replay:
 
     def _headers(self, event: Event) -> tuple[tuple[str, bytes | None], ...]:
         source = f"{event.topic}/{event.partition}/{event.offset}"
-        return (*event.headers, (FROM_HEADER, source.encode()), (JOB_HEADER, self.job.header))
+        return (
+            *event.headers,
+            (FROM_HEADER, source.encode()),
+            (JOB_HEADER, self.job.header(self._topic_ids[event.topic])),
+        )
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Call `callback` when no publish is in progress: now, or after the slice that was being published

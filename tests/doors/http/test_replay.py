@@ -231,6 +231,39 @@ def test_a_job_with_other_events_is_refused(door: RunningHttpDoor) -> None:
     assert "job" in refusal(door.post("replay", body | {"job": "a b"}))
 
 
+def test_a_job_does_not_continue_in_a_source_that_was_created_again(door: RunningHttpDoor) -> None:
+    """The offsets that it has published are those of other events now."""
+    target, source = door.create_topic("renewed-target"), door.create_topic("renewed")
+    door.post(f"topics/{source}/events", [{"value": number} for number in range(5)])
+    matches = {"to": target, "job": "again", "matches": {"topics": [source, "orders"]}, "rate": 100_000}
+    chosen = {"to": target, "job": "one", "events": [{"topic": source, "partition": 0, "offset": 1}]}
+    assert [door.post_lines("replay", body)[-1]["published"] for body in (matches, chosen)] == [25, 1]
+    door.run(lambda engine: engine.delete_topic(source))
+    assert door.post_lines("replay", matches)[-1]["published"] == 0, "what is left was published"
+    door.create_topic(source)
+    door.post(f"topics/{source}/events", [{"value": number} for number in range(7)])
+    for body in (matches, chosen):
+        for dry_run in (True, False):
+            assert refusal(door.post("replay", body | {"dry_run": dry_run})) == (
+                f"job {body['job']}: topic {source} was deleted and created again since the job began; start"
+                " another job"
+            )
+        assert door.post_lines("replay", body | {"job": f"new-{body['job']}"})[-1]["done"]
+
+
+def test_a_job_whose_events_have_no_topic_ids_is_refused(door: RunningHttpDoor) -> None:
+    target = door.create_topic("old-form")
+    body = {"to": target, "job": "old", "events": [{"topic": "orders", "partition": 0, "offset": 1}]}
+    assert door.post_lines("replay", body)[-1]["published"] == 1
+    (row,) = door.get(f"topics/{target}/partitions/0/events")["events"]
+    *before, job_header = row["headers"]
+    job, fingerprint, topic_id = job_header["value"].split(" ")
+    assert (job, topic_id) == ("old", door.get("topics/orders")["id"])
+    old_form = [*before, {"name": "mainstem-replay-job", "value": f"{job} {fingerprint}"}]
+    door.post(f"topics/{target}/events", {"value": 1, "headers": old_form})
+    assert "does not name the ids of its source topics" in refusal(door.post("replay", body))
+
+
 def test_a_job_into_its_own_source_skips_its_own_events(door: RunningHttpDoor) -> None:
     topic = door.create_topic("loop")
     door.post(f"topics/{topic}/events", [{"value": number} for number in range(30)])
