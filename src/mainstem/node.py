@@ -68,6 +68,7 @@ class Node:
         self.topics.on_deleted.append(self._on_topic_deleted)
         self.topics.on_configured.append(self._on_topic_configured)
         self.runtime.on_reloaded.append(self._on_state_reloaded)
+        self.queue_runtime.on_reloaded.append(lambda: self.subscriptions.start(self._end_of))
         self.recovery_report: RecoveryReport | None = None
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
@@ -99,8 +100,11 @@ class Node:
         report = node.recovery_report = opened.recover(node.topics.status)
         node._start()
         if report.is_copy or (settings.durability == "os" and not report.clean):
-            clamped = node.groups.clamp_to_log_end(node._log_end_of)
-            clamped.then(lambda done: node._on_clamped(done, report.is_copy))
+            clamps = [
+                node.groups.clamp_to_log_end(node._log_end_of),
+                node.subscriptions.changes.clamp_to_log_end(node._end_of),
+            ]
+            gather(clamps).then(lambda done: node._on_clamped(done.result(), report.is_copy))
         return Promise.resolved(node)
 
     def _start(self) -> None:
@@ -113,6 +117,8 @@ class Node:
         for topic_id in self.topics.tombstones():
             self._delete_from_log(topic_id)
         self.groups.start()
+        self.subscriptions.start(self._end_of)
+        self.subscriptions.changes.end_unknown(self._end_of).then(self._log_deletion_error)
         self._reserve_server_id()
         self._schedule_retention()
         self.space_guard.start()
@@ -135,13 +141,19 @@ class Node:
         self.producer_ids.reserve_server_id().then(on_reserved)
 
     def _log_end_of(self, topic_id: UUID, index: int) -> int:
+        end = self._end_of(topic_id, index)
+        return NO_LOG_END if end is None else end
+
+    def _end_of(self, topic_id: UUID, index: int) -> int | None:
+        """The end of a partition's log; None if there is no such partition."""
         topic = self.topics.by_id(topic_id)
         if topic is None or index >= topic.partitions:
-            return NO_LOG_END
+            return None
         return self.partition(topic, index).log_end_offset
 
-    def _on_clamped(self, clamped: Promise[int], copied: bool) -> None:
-        if copied and clamped.error is None:
+    def _on_clamped(self, clamped: list[Promise[int]], copied: bool) -> None:
+        errors = [promise.error for promise in clamped if promise.error is not None]
+        if copied and not errors:
             try:
                 self.log.adopt()
             except OSError as error:
@@ -149,16 +161,24 @@ class Node:
                     "the folder is still marked as a copy of another; the next start tries again: %s",
                     error,
                 )
-        if clamped.error is not None:
+        for failure in errors:
             log.error(
-                "committed offsets beyond the log could not be set back; the next start tries again: %s",
-                clamped.error,
+                "what the coordinator knows beyond the end of the log could not be set back; the next start"
+                " tries again: %s",
+                failure,
             )
-        elif clamped.result():
+        offsets, positions = (promise.result() if promise.error is None else 0 for promise in clamped)
+        if offsets:
             log.warning(
                 "%d committed offsets of groups were after the end of their partition and are set back to it,"
                 " because its last events were lost",
-                clamped.result(),
+                offsets,
+            )
+        if positions:
+            log.warning(
+                "subscriptions knew %d events after the end of their partition, and forgot them, because its"
+                " last events were lost",
+                positions,
             )
 
     # --- partitions ---------------------------------------------------------------------------------------
@@ -264,6 +284,7 @@ class Node:
         for index in range(topic.partitions):
             self._partitions.pop((topic.id, index), None)
         self.groups.delete_topic_offsets(topic.id).then(self._log_deletion_error)
+        self.subscriptions.changes.end_topic(topic.id).then(self._log_deletion_error)
         self._delete_from_log(topic.id)
 
     def _delete_from_log(self, topic_id: UUID) -> None:

@@ -17,7 +17,7 @@ import pytest
 from mainstem.clock import LoopClock
 from mainstem.coordinator.doctor import OfflineState
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.queues.types import SubscriptionCreated
+from mainstem.coordinator.queues.records import EventsAcked, SubscriptionCreated
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
 from mainstem.coordinator.runtime.state_log import QUEUE_LOG, STATE_LOG, STATE_LOGS
@@ -236,6 +236,20 @@ def test_a_record_of_a_newer_mainstem_refuses_the_start() -> None:
         machine.start()
 
 
+@pytest.mark.parametrize("kind", ["unknown view", "damaged runs"])
+def test_a_record_that_does_not_follow_refuses_the_start(kind: str) -> None:
+    machine = NodeRig()
+    topic = machine.create("a")
+    machine.done(machine.node.subscriptions.create("s"))
+    view = machine.done(machine.node.subscriptions.open_view("s", topic.id, 0, 0, 0))
+    damaged = EventsAcked(view.id, 5, b"\x80") if kind == "damaged runs" else EventsAcked(99, 5, b"\0\1")
+    data = batches.build([(None, RecordCodec([EventsAcked]).encode(damaged), (), 5)])
+    machine.node.log.queue_state.append(memoryview(data))
+    machine.settle()
+    with pytest.raises(StateDamaged, match="at offset 2 of the state log of queues does not follow"):
+        machine.start()
+
+
 # --- on a real disk: doctor, backup, restore --------------------------------------------------------------
 
 
@@ -332,7 +346,7 @@ def test_doctor_finds_a_record_about_what_does_not_exist(folder: Path) -> None:
     place = [position for position, header in batches.iter_batches(whole) if header.base_offset == 3]
     end = place[0] + next(batches.iter_batches(whole[place[0] :]))[1].total_bytes
     segment.write_bytes(whole[: place[0]] + bytes(other) + whole[end:])
-    assert any("is about what does not exist" in finding.problem for finding in damage(folder))
+    assert any("does not follow from those before" in finding.problem for finding in damage(folder))
 
 
 def _repair(folder: Path) -> list[Finding]:

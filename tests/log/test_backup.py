@@ -97,7 +97,8 @@ class SimTarget:
         return [f"{paths.PARTITIONS}/{name}" for name in self.disk.list(paths.PARTITIONS)]
 
     def sync_folders(self) -> None:
-        self.disk.sync_now([], ["", paths.JOURNAL, paths.PARTITIONS, *self._partitions()])
+        folders = ["", paths.JOURNAL, paths.PARTITIONS, *backup.STATE_LOGS.values(), *self._partitions()]
+        self.disk.sync_now([], folders)
 
 
 class LiveSource:

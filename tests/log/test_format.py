@@ -8,9 +8,19 @@ import struct
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+
 import mainstem.log
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
-from mainstem.coordinator.queues.types import QueueIds, SubscriptionCreated
+from mainstem.coordinator.queues.records import (
+    VIEW_RECORDS,
+    EventsAcked,
+    QueueIds,
+    SubscriptionCreated,
+    encoded,
+)
+from mainstem.coordinator.queues.subscriptions import Subscriptions
+from mainstem.coordinator.queues.types import GiveUpReason
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
 from mainstem.coordinator.runtime.state_log import QUEUE_LOG
@@ -27,6 +37,7 @@ from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.blocks import token_filter
 from mainstem.search.index import layout
+from tests.support.clock import SimClock
 from tests.support.fake_state import packed_snapshot, unpacked_snapshot
 
 PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
@@ -129,6 +140,39 @@ def test_the_example_of_a_state_snapshot_of_queues() -> None:
     settings = SubscriptionSettings(topics=("orders",), lock_ms=5_000, dead_letter_topic="lost")
     assert records == [QueueIds(9), SubscriptionCreated(4, "mail", settings, 1_356_998_400_000)]
     assert packed_snapshot(3, [codec.encode(record) for record in records]) == data
+
+
+def test_the_examples_of_records_of_queues() -> None:
+    codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
+    acked = EventsAcked(5, *encoded([(104, 105), (106, 109)]))
+    assert codec.encode(acked) == example("events-acked")
+    assert acked.runs == [(104, 105), (106, 109)]
+    data = example("queue-view-snapshot")
+    records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 9)]
+    assert packed_snapshot(9, [codec.encode(record) for record in records]) == data
+    subscriptions = Subscriptions(SimClock(), random.Random(1))
+    subscriptions.apply(SubscriptionCreated(4, "mail", SubscriptionSettings(), 5))
+    for record in records:
+        subscriptions.apply(record)
+    view = subscriptions.views.get(5)
+    assert view is not None
+    assert view.place == (4, UUID(int=77), 0)
+    sequence = view.sequence
+    assert (sequence.start, sequence.scanned, sequence.marked) == (4090, 4100, 5096)
+    assert [sequence.state(position).name for position in range(4090, 4101)] == [
+        *("DONE", "DONE", "WAITING", "DYING", "READY", "READY"),
+        *("READY", "READY", "READY", "READY", "AHEAD"),
+    ]
+    assert (sequence.failures(4092), sequence.dying(9)) == (1, [(4093, GiveUpReason.REJECTED)])
+    assert sequence.next_due_ms() == 1_356_998_401_500
+    assert list(subscriptions.views.walk()) == records
+
+
+def test_the_page_lists_the_records_of_queues() -> None:
+    part = PAGE.partition("\n### Records of queues\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`((?:view|cursor|events|event|queue)-[a-z-]+)`", part))
+    records: list[type[msgspec.Struct]] = [*VIEW_RECORDS, QueueIds]
+    assert listed == {record.__struct_config__.tag for record in records}
 
 
 def test_the_page_names_the_state_logs_of_the_code() -> None:

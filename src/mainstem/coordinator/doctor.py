@@ -73,7 +73,7 @@ class OfflineStateLog:
             try:
                 for record in snapshot.read(cast(Disk, self._disk), path, offset):
                     self._apply(record, f"in {path}")
-            except (StateDamaged, StateTooNew, OSError) as error:
+            except (StateDamaged, StateTooNew, OSError, KeyError, ValueError) as error:
                 is_oldest = offset == offsets[-1]
                 then = "there is no older snapshot" if is_oldest else "the next start uses an older snapshot"
                 self.findings.append(Finding("damage" if is_oldest else "derived", path, str(error), then))
@@ -125,9 +125,9 @@ class OfflineStateLog:
             if record.offset >= start:
                 try:
                     self._apply(record.value or b"", f"at offset {record.offset} of the {self._kind.title}")
-                except KeyError as error:
+                except (KeyError, ValueError) as error:
                     then = f"an earlier record of the {self._kind.title} is lost"
-                    what = f"the record at offset {record.offset} is about what does not exist: {error}"
+                    what = f"the record at offset {record.offset} does not follow from those before: {error}"
                     self.findings.append(Finding("damage", file.path, what, then, *self._kind.key))
 
 
@@ -137,7 +137,7 @@ class OfflineState:
     def __init__(self, disk: ReadOnlyDisk) -> None:
         self._names: dict[UUID, str] = {}
         self._topics = Topics(Settings(), random.Random(0))
-        self._subscriptions = Subscriptions(cast(Clock, None))  # its clock is for requests
+        self._subscriptions = Subscriptions(cast(Clock, None), random.Random(0))  # its clock is for requests
         self._logs = {
             STATE_LOG.key: OfflineStateLog(disk, STATE_LOG, self._apply, self._topics.reset),
             QUEUE_LOG.key: OfflineStateLog(

@@ -34,7 +34,7 @@ class StateMachines(NamedTuple):
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
         """Create the machines without any state. Call `connect` before the first request."""
         topics = Topics(settings, rng)
-        return cls(topics, ProducerIds(rng), Groups(settings, clock, rng, topics), Subscriptions(clock))
+        return cls(topics, ProducerIds(rng), Groups(settings, clock, rng, topics), Subscriptions(clock, rng))
 
     def of(self, kind: StateLogKind) -> list[Any]:
         """The machines that run on a state log."""

@@ -354,9 +354,11 @@ class AppliedView:
     # ------------------------------------------------------------------------------------------------------
     # a start of the server
 
-    def restarted(self) -> None:
-        """All records were applied: what is below the mark may have been delivered by an earlier life."""
-        self._delivered_below = self._cursor = max(self._cursor, self.marked)
+    def restarted(self, end: int | None = None) -> None:
+        """All records were applied: what is below the mark may have been delivered by an earlier life. End:
+        where the sequence ends, from which on nothing was delivered yet."""
+        below = max(self._cursor, self.marked)
+        self._delivered_below = self._cursor = below if end is None else max(min(below, end), self.start)
 
     def forget_from(self, end: int) -> int:
         """The sequence ends here after a restart: what the view knows of later positions is of events that
@@ -387,11 +389,11 @@ class AppliedView:
     # snapshots
 
     def snapshot(self) -> ViewSnapshot:
-        """What survives a restart. Open pages are copied at once; frozen ones are encoded as they are read,
-        and changes meanwhile do not show."""
+        """What survives a restart. Open pages are copied at once, about 3 µs each; they are encoded as they
+        are read, and changes meanwhile do not show."""
         table = self.table
         head = ViewHead(table.start, table.scanned, self.marked, encode_runs(table.start, list(table.ready)))
-        open_pages = [(index, freeze(page, durable=True)) for index, page in table.open_pages.items()]
+        open_pages = [(index, page.copied()) for index, page in table.open_pages.items()]
         frozen = list(table.frozen.items())
         return ViewSnapshot(head, _durable_pages(open_pages, frozen), self.waits.entries())
 
@@ -444,9 +446,9 @@ class AppliedView:
 
 
 def _durable_pages(
-    pages: Iterable[tuple[int, bytes]], frozen: Iterable[tuple[int, bytes]]
+    pages: Iterable[tuple[int, OpenPage]], frozen: Iterable[tuple[int, bytes]]
 ) -> Iterator[PageState]:
-    for index, data in pages:
-        yield PageState(index, data)
+    for index, page in pages:
+        yield PageState(index, freeze(page, durable=True))
     for index, data in frozen:
         yield PageState(index, data if is_all_ready(data) else freeze(thaw(data), durable=True))

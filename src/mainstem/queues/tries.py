@@ -30,6 +30,13 @@ class TryCounts:
     def __bool__(self) -> bool:
         return self._sparse is not None or self._array is not None
 
+    def copied(self) -> TryCounts:
+        """A copy, which changes of this one do not change."""
+        copy = TryCounts()
+        copy._sparse = None if self._sparse is None else dict(self._sparse)
+        copy._array = None if self._array is None else self._array[:]
+        return copy
+
     def get(self, offset: int) -> tuple[int, int] | None:
         """(acquisitions, failures), or None without an entry."""
         entry = 0

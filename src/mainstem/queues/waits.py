@@ -27,7 +27,8 @@ class WaitingPositions(Protocol):
         """No position is due before this time; None if none waits."""
 
     def entries(self) -> Iterable[tuple[int, int]]:
-        """(due time, position) of all that wait, in any order."""
+        """(due time, position) of all that wait at the moment of the call, in any order. It can be read once,
+        later too."""
 
     def clear(self) -> None:
         """Forgets all."""
@@ -96,17 +97,23 @@ class WaitHeap:
         return self._heap[0][0] if self._heap else None
 
     def entries(self) -> Iterator[tuple[int, int]]:
-        """See `WaitingPositions`: a list of this moment, whatever happens while it is read."""
-        seen: set[int] = set()
-        for due_ms, position in list(self._heap):
-            if (override := self._overrides.get(position)) is not None:
-                if override[0] != due_ms or position in seen:
-                    continue
-                seen.add(position)
-            yield due_ms, position
+        """See `WaitingPositions`."""
+        return _valid_entries(self._heap[:], dict(self._overrides))
 
     def clear(self) -> None:
         """See `WaitingPositions`."""
         self._heap.clear()
         self._overrides.clear()
         self._stale = 0
+
+
+def _valid_entries(
+    heap: list[tuple[int, int]], overrides: dict[int, tuple[int | None, int]]
+) -> Iterator[tuple[int, int]]:
+    seen: set[int] = set()
+    for due_ms, position in heap:
+        if (override := overrides.get(position)) is not None:
+            if override[0] != due_ms or position in seen:
+                continue
+            seen.add(position)
+        yield due_ms, position

@@ -1,49 +1,76 @@
-"""The state machine of subscriptions: their names, ids and settings.
+"""The state machine of subscriptions: their settings, and what each knows about the partitions that it reads.
 
-Owns: which subscriptions exist. A subscription gets an id that none had before, so what is recorded of a
-deleted one never counts for a new one of its name. Refuses: events and what consumers have received.
+Owns: which subscriptions and views there are, and what of them survives a restart. A view is made when a
+subscription meets a partition, and goes with its topic. Ids of subscriptions and views are not used again, so
+what is recorded of a deleted one never counts for a new one of its name. Leases are soft: their promises fail
+and consumers attach anew when the state is loaded again. Refuses: to read the log (a service scans it and
+writes dead letters), timers, and doors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
+from uuid import UUID
 
 import msgspec
 
 from mainstem.clock import Clock
 from mainstem.coordinator.errors import SubscriptionExists, TooManySubscriptions, UnknownSubscription
-from mainstem.coordinator.queues.types import (
+from mainstem.coordinator.queues.records import (
+    VIEW_RECORDS,
+    CursorMarked,
     QueueIds,
     SubscriptionConfigured,
     SubscriptionCreated,
     SubscriptionDeleted,
+    ViewRecord,
+    ViewStarted,
+    ViewState,
+)
+from mainstem.coordinator.queues.settlements import DecisionContext, decide, release_records
+from mainstem.coordinator.queues.types import (
+    Settlement,
     SubscriptionMetadata,
     changed_settings,
+    check_fixed_settings,
     check_subscription_name,
 )
+from mainstem.coordinator.queues.view_changes import ViewChanges
+from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.promise import Promise
+from mainstem.queues.leases import DeliveryLease
+from mainstem.queues.runs import Run, count_positions
 from mainstem.queues.settings import SubscriptionSettings
 
 SUBSCRIPTIONS_MAX = 100_000
+MARK_AHEAD = 1_000
+"""How far a mark is ahead of what is delivered: so far a view delivers without a record."""
 
 
 class Subscriptions:
     """The state machine of subscriptions. `runtime`, that of the state log of queues, is set once, before the
-    first write."""
+    first write; `start` is called after each load of the state."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
         QueueIds,
         SubscriptionCreated,
         SubscriptionConfigured,
         SubscriptionDeleted,
+        *VIEW_RECORDS,
     )
     runtime: Runtime
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
         self._clock = clock
+        self._rng = rng
+        self.views = SubscriptionViews()
+        """For reading, and for what is soft: a service scans them. Only records change the rest."""
+        self.changes = ViewChanges(self.views, lambda records: self._write(records))
+        """What happens to views beside the answers of consumers."""
         self.reset()
 
     # --- the state machine --------------------------------------------------------------------------------
@@ -53,9 +80,12 @@ class Subscriptions:
         self._by_name: dict[str, SubscriptionMetadata] = {}
         self._by_id: dict[int, SubscriptionMetadata] = {}
         self._next_id = 1
+        self.views.clear()
+        self.epoch = self._rng.getrandbits(32)
+        """Another number after each load of the state: leases and tokens of an earlier one are over."""
 
     def apply(self, record: Any) -> None:
-        """See `StateMachine`."""
+        """See `StateMachine`. KeyError: the record is about what does not exist."""
         match record:
             case QueueIds(next_id=next_id):
                 self._next_id = max(self._next_id, next_id)
@@ -66,8 +96,19 @@ class Subscriptions:
             case SubscriptionConfigured(id=id_, settings=settings):
                 old = self._by_id[id_]
                 self._put(SubscriptionMetadata(id_, old.name, settings, old.created_ms))
+                for view in self.views.of_subscription(id_):
+                    view.sequence.rules = settings.rules
             case SubscriptionDeleted(id=id_):
                 del self._by_name[self._by_id.pop(id_).name]
+                for view in self.views.of_subscription(id_):
+                    self.views.remove(view.id)
+            case ViewStarted(view=view_id, subscription=id_):
+                self.views.start(record, self._by_id[id_].settings.rules)
+                self._next_id = max(self._next_id, view_id + 1)
+            case ViewState(subscription=id_):
+                self.views.restore(record, self._by_id[id_].settings.rules)
+            case _:
+                self.views.apply(record)
 
     def _put(self, subscription: SubscriptionMetadata) -> None:
         self._by_id[subscription.id] = self._by_name[subscription.name] = subscription
@@ -80,7 +121,13 @@ class Subscriptions:
             SubscriptionCreated(known.id, known.name, known.settings, known.created_ms)
             for known in list(self._by_id.values())
         )
-        return chain((QueueIds(self._next_id),), created)
+        return chain((QueueIds(self._next_id),), created, self.views.walk())
+
+    def start(self, end_of: Callable[[UUID, int], int | None]) -> None:
+        """The state was loaded. `end_of` returns the end of a partition, or None if it does not exist: what
+        is at its end or after it was not delivered yet, whatever the marks say."""
+        for view in self.views.all():
+            view.sequence.restarted(end_of(view.topic_id, view.partition))
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -96,7 +143,16 @@ class Subscriptions:
         """All subscriptions, sorted by name. See `get`."""
         return [self._by_name[name] for name in sorted(self._by_name)]
 
-    # --- writing ------------------------------------------------------------------------------------------
+    def views_of(self, name: str) -> list[SubscriptionView]:
+        """The views of a subscription. UnknownSubscription."""
+        return self.views.of_subscription(self.get(name).id)
+
+    def given_up(self, name: str, reason: int) -> int:
+        """How many events a subscription gave up for this reason since the state was loaded.
+        UnknownSubscription."""
+        return self.views.given_up[self.get(name).id, reason]
+
+    # --- subscriptions ------------------------------------------------------------------------------------
 
     def create(
         self, name: str, settings: Mapping[str, Any] | None = None, *, validate_only: bool = False
@@ -108,7 +164,7 @@ class Subscriptions:
         TooManySubscriptions, StorageError.
         """
 
-        def decide() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
+        def decide_creation() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
             check_subscription_name(name)
             if name in self._by_name:
                 raise SubscriptionExists(f"there is a subscription '{name}' already")
@@ -119,28 +175,123 @@ class Subscriptions:
             made = SubscriptionMetadata(record.id, name, chosen, record.created_ms)
             return ((), made) if validate_only else ((record,), made)
 
-        return self.runtime.write(decide)
+        return self.runtime.write(decide_creation)
 
     def alter(self, name: str, changes: Mapping[str, Any]) -> Promise[SubscriptionMetadata]:
         """Change some settings of a subscription. Done when that is durable. Fails with UnknownSubscription,
         InvalidSubscriptionSetting, StorageError."""
 
-        def decide() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
+        def decide_change() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
             old = self.get(name)
             settings = changed_settings(old.settings, changes)
+            check_fixed_settings(old.settings, settings)
             if settings == old.settings:
                 return (), old
             changed = SubscriptionMetadata(old.id, name, settings, old.created_ms)
             return (SubscriptionConfigured(old.id, settings),), changed
 
-        return self.runtime.write(decide)
+        return self.runtime.write(decide_change)
 
     def delete(self, name: str) -> Promise[SubscriptionMetadata]:
         """Delete a subscription, with everything that it knows; no event of a topic is deleted. The value is
         what it was. Fails with UnknownSubscription, StorageError."""
 
-        def decide() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
+        def decide_deletion() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
             old = self.get(name)
             return (SubscriptionDeleted(old.id),), old
 
-        return self.runtime.write(decide)
+        return self.runtime.write(decide_deletion)
+
+    # --- deliveries ---------------------------------------------------------------------------------------
+
+    def open_view(
+        self, name: str, topic_id: UUID, partition: int, log_start: int, high_watermark: int
+    ) -> Promise[SubscriptionView]:
+        """The subscription's view of a partition, which begins now if it met it for the first time: at
+        `log_start`, or at `high_watermark` as the settings say. Done when that is durable. Fails with
+        UnknownSubscription, StorageError."""
+
+        def decide_view() -> tuple[Sequence[msgspec.Struct], tuple[int, UUID, int]]:
+            subscription = self.get(name)
+            place = subscription.id, topic_id, partition
+            if self.views.find(place) is not None:
+                return (), place
+            position = high_watermark if subscription.settings.from_latest else log_start
+            return (ViewStarted(self._next_id, *place, position),), place
+
+        return self.runtime.write(decide_view).map(self._view_at)
+
+    def _view_at(self, place: tuple[int, UUID, int]) -> SubscriptionView:
+        view = self.views.find(place)
+        if view is None:
+            raise UnknownSubscription("the subscription or the topic was deleted meanwhile")
+        return view
+
+    def acquire(
+        self, view: SubscriptionView, consumer: str, max_events: int, lock_ms: int | None = None
+    ) -> Promise[DeliveryLease | None]:
+        """Lease up to `max_events` ready events of a view to a consumer, for `lock_ms`, or as long as the
+        settings say. None if nothing is ready, or too much is in flight. Done when the mark is durable that
+        covers them, and what led to their present state. Fails with StorageError; the events are ready again
+        then."""
+        if self.runtime.fenced is not None or self.views.get(view.id) is not view:
+            return self.runtime.read(None)
+        lease = view.sequence.acquire(consumer, max_events, self._clock.wall_ms(), lock_ms)
+        if lease is None:
+            return self.runtime.read(None)
+        end = lease.runs[-1][1]
+        records = [CursorMarked(view.id, end + MARK_AHEAD)] if end > view.sequence.marked else []
+        leased: Promise[DeliveryLease | None] = self.runtime.write(lambda: (records, lease))
+        leased.then(lambda done: self._give_back(view, lease) if done.error is not None else None)
+        return leased
+
+    def _give_back(self, view: SubscriptionView, lease: DeliveryLease) -> None:
+        """The lease never reached its consumer. If the state is loaded again, it is void anyway."""
+        if self.views.get(view.id) is view and view.sequence.lease(lease.id) is lease:
+            view.sequence.apply_released(lease.runs, False, None)
+
+    def settle(self, settlements: Sequence[Settlement]) -> Promise[list[list[Run]]]:
+        """Record what consumers answer. The value has, for each answer, the positions that it settled: the
+        others are settled already, or not leased, or leased to another consumer. Done when that is durable.
+        Fails with InvalidRequest, StorageError."""
+        return self.runtime.write(lambda: decide(settlements, self.views.get, self._context()))
+
+    def _context(self) -> DecisionContext:
+        return DecisionContext(
+            self.epoch,
+            self._clock.wall_ms(),
+            self._rng.uniform(-1, 1),
+            lambda view: self._by_id[view.subscription].settings.dead_letter_topic is not None,
+        )
+
+    def release_expired(self) -> Promise[int]:
+        """Give back the events whose lease has expired, as failures. The value is their number. Fails with
+        StorageError."""
+        now_ms = self._clock.wall_ms()
+        expired = [(view, view.sequence.expired(now_ms)) for view in self.views.all()]
+        return self._release(expired, counts=True)
+
+    def detach(self, consumer: str, *, counts: bool) -> Promise[int]:
+        """Give back the events of a consumer that is there no more; `counts`: as failures. The value is their
+        number. Fails with StorageError."""
+        leases = [(view, view.sequence.detach(consumer)) for view in self.views.all()]
+        return self._release(leases, counts=counts)
+
+    def _release(
+        self, leases: Iterable[tuple[SubscriptionView, Sequence[DeliveryLease]]], *, counts: bool
+    ) -> Promise[int]:
+        def decide_release() -> tuple[Sequence[msgspec.Struct], int]:
+            context = self._context()
+            records: list[ViewRecord] = []
+            total = 0
+            for view, part in leases:
+                runs = sorted(run for lease in part for run in view.sequence.releasable(lease.id, lease.runs))
+                if runs:
+                    total += count_positions(runs)
+                    records += release_records(view, runs, counts, None, context)
+            return records, total
+
+        return self.runtime.write(decide_release)
+
+    def _write(self, records: Iterator[ViewRecord] | Sequence[ViewRecord]) -> Promise[None]:
+        return self.runtime.write(lambda: (list(records), None))

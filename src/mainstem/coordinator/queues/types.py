@@ -1,4 +1,4 @@
-"""The value types of subscriptions: their settings, and the records of their state machine.
+"""The value types of subscriptions: their settings, and what consumers answer.
 
 Owns: the shape of these types, which settings there are, and what values each accepts; all types are
 immutable. Refuses: state and rules, which are in `subscriptions.py`. Times are milliseconds.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from enum import IntEnum
+from typing import Any, Literal
+from uuid import UUID
 
 from mainstem.coordinator.errors import InvalidSubscriptionName, InvalidSubscriptionSetting
-from mainstem.coordinator.runtime.records import StateRecord
 from mainstem.coordinator.topics.types import name_problem
+from mainstem.queues.runs import Run
 from mainstem.queues.settings import SubscriptionSettings
 
 DAY_MS = 24 * 3600 * 1000
@@ -63,7 +65,7 @@ def _is_topic(value: object) -> bool:
 RANGES: Mapping[str, SettingRange] = {
     "topics": SettingRange(tuple, 0, 1_000),
     "filter": SettingRange(str, 0, 10_000),
-    "lock_ms": SettingRange(int, 1_000, DAY_MS // 2),
+    "lock_ms": SettingRange(int, 0, DAY_MS // 2),
     "failures_max": SettingRange(int, 0, 65_535),
     "backoff_min_ms": SettingRange(int, 0, 7 * DAY_MS),
     "backoff_max_ms": SettingRange(int, 0, 7 * DAY_MS),
@@ -76,6 +78,8 @@ RANGES: Mapping[str, SettingRange] = {
     "dead_letter_topic": SettingRange(type(None)),
 }
 """The settings of a subscription, by name."""
+FIXED = ("filter", "in_key_order")
+"""Those that are as they were when the subscription was created."""
 
 
 def changed_settings(settings: SubscriptionSettings, changes: Mapping[str, Any]) -> SubscriptionSettings:
@@ -99,6 +103,15 @@ def changed_settings(settings: SubscriptionSettings, changes: Mapping[str, Any])
     return changed
 
 
+def check_fixed_settings(old: SubscriptionSettings, new: SubscriptionSettings) -> None:
+    """Check that none of the settings has changed by which views are made. InvalidSubscriptionSetting."""
+    for name in FIXED:
+        if getattr(old, name) != getattr(new, name):
+            raise InvalidSubscriptionSetting(
+                f"the setting {name} of a subscription cannot be changed: make another one"
+            )
+
+
 def check_subscription_name(name: str) -> None:
     """Check the rules for names, which are those of topics. InvalidSubscriptionName."""
     problem = name_problem(name)
@@ -117,29 +130,45 @@ class SubscriptionMetadata:
     """When it was created, wall-clock time since 1970."""
 
 
-class QueueIds(StateRecord, frozen=True, array_like=True, tag="queue-ids"):
-    """State record, only in snapshots: the ids below `next_id` were given to subscriptions."""
+class GiveUpReason(IntEnum):
+    """Why an event was given up: the `reason` of records and settlements. Doors may use others, from 256
+    on."""
 
-    next_id: int
-
-
-class SubscriptionCreated(StateRecord, frozen=True, array_like=True, tag="subscription-created"):
-    """State record: a subscription was created."""
-
-    id: int
-    name: str
-    settings: SubscriptionSettings
-    created_ms: int
+    REJECTED = 1
+    """The consumer said that it will never be able to process it."""
+    FAILED = 2
+    """It failed as often as `failures_max` allows."""
+    EXPIRED = 3
+    """Its time was over before it was processed."""
 
 
-class SubscriptionConfigured(StateRecord, frozen=True, array_like=True, tag="subscription-configured"):
-    """State record: all settings of a subscription were replaced."""
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a consumer answers about events that it received with one lease."""
 
-    id: int
-    settings: SubscriptionSettings
+    view: int
+    lease: int
+    epoch: int
+    """`Subscriptions.epoch` when the lease was made: the leases of an earlier one are over."""
+    runs: tuple[Run, ...]
+    """Positions, in any order."""
+    verb: Literal["ack", "nack", "reject"] = "ack"
+    """Ack: processed. Nack: to be delivered again. Reject: to be given up."""
+    counts: bool = True
+    """Of a nack: whether it is a failure."""
+    delay_ms: int | None = None
+    """Of a nack: after which time it may be delivered again; None: as the settings of the subscription
+    say."""
+    reason: int = GiveUpReason.REJECTED
+    """Of a reject: from 0 below 2^32."""
 
 
-class SubscriptionDeleted(StateRecord, frozen=True, array_like=True, tag="subscription-deleted"):
-    """State record: a subscription was deleted, with everything that it knew."""
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Where the copy of an event is that was given up."""
 
-    id: int
+    position: int
+    """The event, in its view."""
+    topic_id: UUID
+    partition: int
+    offset: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -24,6 +24,10 @@ RECORD_VERSION = 1
 class StateRecord(msgspec.Struct, frozen=True, array_like=True):
     """Base of the records of the state log. A record is one fact that a state machine remembers. Every
     subclass is frozen and array-like too, and has a `tag`."""
+
+    COST_BYTES: ClassVar[int] = 0
+    """How many bytes of other records take about as long to make and encode, for a snapshot that must not
+    stop the event loop; 0: as many as it has."""
 
 
 class StateDamaged(LogFolderError):

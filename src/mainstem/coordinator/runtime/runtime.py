@@ -339,7 +339,12 @@ class Runtime:
 
     def _apply_bytes(self, data: bytes | memoryview, location: str) -> None:
         record = self._codec.decode(data, location)
-        self._apply[type(record)](record)
+        try:
+            self._apply[type(record)](record)
+        except (KeyError, ValueError) as error:
+            raise StateDamaged(
+                f"a state record {location} does not follow from those before it: {error}"
+            ) from error
 
     def take_snapshot(self) -> None:
         """Write the present state to a snapshot file, then delete the records of the log that no snapshot

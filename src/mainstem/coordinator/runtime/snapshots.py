@@ -135,7 +135,7 @@ class Snapshots:
         size = 0
         for record in records:
             encoded.append(self._codec.encode(record))
-            size += len(encoded[-1])
+            size += max(len(encoded[-1]), getattr(record, "COST_BYTES", 0))
             if size >= SLICE_BYTES:
                 yield encoded
                 encoded, size = [], 0

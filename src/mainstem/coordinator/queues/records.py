@@ -1,0 +1,200 @@
+"""The records of the state log of queues.
+
+Owns: their shapes. A view is named by a number, and the positions of a record are runs as bytes
+(`mainstem.queues.runs`), which begin at `base`: a single acknowledgement takes about 30 bytes with all of its
+record, and 2 bytes more for each further one of the turn. Refuses: state and rules. Times are milliseconds
+since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+from uuid import UUID
+
+from mainstem.coordinator.runtime.records import StateRecord
+from mainstem.queues.runs import Run, decode_runs, encode_runs
+from mainstem.queues.settings import SubscriptionSettings
+
+
+class QueueIds(StateRecord, frozen=True, array_like=True, tag="queue-ids"):
+    """State record, only in snapshots: the ids below `next_id` were given to subscriptions and views."""
+
+    next_id: int
+
+
+class SubscriptionCreated(StateRecord, frozen=True, array_like=True, tag="subscription-created"):
+    """State record: a subscription was created."""
+
+    id: int
+    name: str
+    settings: SubscriptionSettings
+    created_ms: int
+
+
+class SubscriptionConfigured(StateRecord, frozen=True, array_like=True, tag="subscription-configured"):
+    """State record: all settings of a subscription were replaced."""
+
+    id: int
+    settings: SubscriptionSettings
+
+
+class SubscriptionDeleted(StateRecord, frozen=True, array_like=True, tag="subscription-deleted"):
+    """State record: a subscription was deleted, with its views."""
+
+    id: int
+
+
+# --- views ------------------------------------------------------------------------------------------------
+
+
+class ViewRecord(StateRecord, frozen=True, array_like=True):
+    """Base of the records about a view."""
+
+    view: int
+
+
+class ViewStarted(ViewRecord, frozen=True, array_like=True, tag="view-started"):
+    """State record: a subscription met a partition, and begins there at `position`."""
+
+    subscription: int
+    topic_id: UUID
+    partition: int
+    position: int
+
+
+class ViewEnded(ViewRecord, frozen=True, array_like=True, tag="view-ended"):
+    """State record: the topic of a view was deleted, so the view was, too."""
+
+
+class ViewSought(ViewRecord, frozen=True, array_like=True, tag="view-sought"):
+    """State record: a view begins anew at `position`."""
+
+    position: int
+
+
+class ViewTrimmed(ViewRecord, frozen=True, array_like=True, tag="view-trimmed"):
+    """State record: the events below `start` are deleted, whether they were processed or not."""
+
+    start: int
+
+
+class ViewCut(ViewRecord, frozen=True, array_like=True, tag="view-cut"):
+    """State record: the partition ends at `end` after events were lost, so that what was known of later
+    positions is void."""
+
+    end: int
+
+
+class CursorMarked(ViewRecord, frozen=True, array_like=True, tag="cursor-marked"):
+    """State record: from now on, positions below this one may be delivered without a further record."""
+
+    position: int
+
+
+class EventsRecord(ViewRecord, frozen=True, array_like=True):
+    """Base of the records about some positions of a view."""
+
+    base: int
+    data: bytes
+    """The runs, encoded from `base`."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """The positions. ValueError if `data` is damaged."""
+        return decode_runs(self.base, self.data)
+
+
+class EventsAcked(EventsRecord, frozen=True, array_like=True, tag="events-acked"):
+    """State record: these events are done."""
+
+
+class EventsReleased(EventsRecord, frozen=True, array_like=True, tag="events-released"):
+    """State record: these events were given back, and are to be delivered again, not before `due_ms`.
+    `counts`: it was a failure."""
+
+    counts: bool
+    due_ms: int | None
+
+
+class EventsRejecting(EventsRecord, frozen=True, array_like=True, tag="events-rejecting"):
+    """State record: these events were given up, and their dead letters are to be written."""
+
+    reason: int
+
+
+class EventsDropped(EventsRecord, frozen=True, array_like=True, tag="events-dropped"):
+    """State record: these events were given up by a subscription without dead letters, and are done."""
+
+    reason: int
+
+
+class EventsRedriven(EventsRecord, frozen=True, array_like=True, tag="events-redriven"):
+    """State record: these events, which were done, are to be delivered again."""
+
+
+class EventDeadLettered(ViewRecord, frozen=True, array_like=True, tag="event-dead-lettered"):
+    """State record: the dead letter of an event is durable at this place, so the event is done."""
+
+    position: int
+    topic_id: UUID
+    partition: int
+    offset: int
+
+
+# --- snapshots --------------------------------------------------------------------------------------------
+
+
+class ViewPage(ViewRecord, frozen=True, array_like=True, tag="view-page"):
+    """State record, only in snapshots: the states of 4,096 positions of a view (`mainstem.queues.pages`)."""
+
+    COST_BYTES: ClassVar[int] = 3_000
+
+    index: int
+    data: bytes
+
+
+class ViewWaiting(ViewRecord, frozen=True, array_like=True, tag="view-waiting"):
+    """State record, only in snapshots: (due time, position) of positions that wait."""
+
+    waiting: tuple[tuple[int, int], ...]
+
+
+class ViewState(ViewRecord, frozen=True, array_like=True, tag="view-state"):
+    """State record, only in snapshots: a view, whose pages and waiting positions are in the records before
+    this one."""
+
+    subscription: int
+    topic_id: UUID
+    partition: int
+    start: int
+    scanned: int
+    marked: int
+    ready: bytes
+    """Ready positions that no page has: runs, encoded from `start`."""
+
+
+VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
+    ViewStarted,
+    ViewEnded,
+    ViewSought,
+    ViewTrimmed,
+    ViewCut,
+    CursorMarked,
+    EventsAcked,
+    EventsReleased,
+    EventsRejecting,
+    EventsDropped,
+    EventsRedriven,
+    EventDeadLettered,
+    ViewPage,
+    ViewWaiting,
+    ViewState,
+)
+"""All records about views."""
+
+
+def encoded(runs: Sequence[Run]) -> tuple[int, bytes]:
+    """`base` and `data` of a record about these positions, which are ascending and not none."""
+    base = runs[0][0]
+    return base, encode_runs(base, runs)

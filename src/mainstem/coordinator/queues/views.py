@@ -1,0 +1,229 @@
+"""The views of all subscriptions, as far as records change them, and their snapshots.
+
+Owns: which views there are, the index by place, topic and subscription, and applying records to them. A walk
+over all views for a snapshot copies a view only when a record is about to change it. Refuses: decisions
+(`settlements.py`), requests (`subscriptions.py`), and how a view works (`mainstem.queues`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+from weakref import WeakSet
+
+from mainstem.coordinator.queues.records import (
+    CursorMarked,
+    EventDeadLettered,
+    EventsAcked,
+    EventsDropped,
+    EventsRedriven,
+    EventsRejecting,
+    EventsReleased,
+    ViewCut,
+    ViewEnded,
+    ViewPage,
+    ViewRecord,
+    ViewSought,
+    ViewStarted,
+    ViewState,
+    ViewTrimmed,
+    ViewWaiting,
+)
+from mainstem.queues.rules import DeliveryRules
+from mainstem.queues.runs import count_positions
+from mainstem.queues.view import SequenceView
+from mainstem.queues.view_types import PageState, ViewHead, ViewSnapshot
+
+K = TypeVar("K")
+
+WAITING_OF_RECORD = 1_000
+"""Waiting positions in a record of a snapshot, at most."""
+
+Place: TypeAlias = tuple[int, UUID, int]
+"""A subscription's id, a topic's id and a partition."""
+
+
+class SubscriptionView:
+    """A subscription's view of a partition."""
+
+    __slots__ = ("id", "partition", "sequence", "subscription", "topic_id")
+
+    def __init__(self, id_: int, place: Place, sequence: SequenceView) -> None:
+        self.id = id_
+        """No other view, and no subscription, has or had this number."""
+        self.subscription, self.topic_id, self.partition = place
+        self.sequence = sequence
+        """The states of its positions. Only records change what of it survives a restart."""
+
+    @property
+    def place(self) -> Place:
+        """What it is a view of."""
+        return self.subscription, self.topic_id, self.partition
+
+
+class ViewWalk:
+    """A walk over all views, as they were when it began."""
+
+    def __init__(self, views: dict[int, SubscriptionView]) -> None:
+        self._left = dict(views)
+        self._copied: dict[int, ViewSnapshot] = {}
+
+    def about_to_change(self, view: SubscriptionView) -> None:
+        """A record changes the view next: copy it, if the walk has not passed it."""
+        if self._left.get(view.id) is view and view.id not in self._copied:
+            self._copied[view.id] = view.sequence.snapshot()
+
+    def records(self) -> Iterator[ViewRecord]:
+        """The records of all views."""
+        while self._left:
+            view = self._left.pop(next(iter(self._left)))
+            copied = self._copied.pop(view.id, None) or view.sequence.snapshot()
+            yield from _records_of(view, copied)
+
+
+def _records_of(view: SubscriptionView, copied: ViewSnapshot) -> Iterator[ViewRecord]:
+    for page in copied.pages:
+        yield ViewPage(view.id, page.index, page.data)
+    waiting = iter(copied.waiting)
+    while part := tuple(islice(waiting, WAITING_OF_RECORD)):
+        yield ViewWaiting(view.id, part)
+    head = copied.head
+    yield ViewState(view.id, *view.place, head.start, head.scanned, head.marked, head.ready)
+
+
+class SubscriptionViews:
+    """All views. Only `apply` makes, changes and removes them; see `SequenceView` for what is soft."""
+
+    def __init__(self) -> None:
+        self._walks: WeakSet[ViewWalk] = WeakSet()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all views. A walk still has them."""
+        self._by_id: dict[int, SubscriptionView] = {}
+        self._by_place: dict[Place, SubscriptionView] = {}
+        self._by_topic: dict[UUID, dict[int, SubscriptionView]] = {}
+        self._by_subscription: dict[int, dict[int, SubscriptionView]] = {}
+        self._parts: dict[int, tuple[list[PageState], list[tuple[int, int]]]] = {}
+        """Pages and waiting positions of views whose state comes next in the snapshot that is loaded."""
+        self.given_up: Counter[tuple[int, int]] = Counter()
+        """(subscription, reason) -> events that were given up since the state was loaded."""
+        self.forgotten = 0
+        """Positions that were cut off since the state was loaded, because their events were lost."""
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def get(self, view_id: int) -> SubscriptionView | None:
+        """The view with this number."""
+        return self._by_id.get(view_id)
+
+    def find(self, place: Place) -> SubscriptionView | None:
+        """The view of a place."""
+        return self._by_place.get(place)
+
+    def all(self) -> list[SubscriptionView]:
+        """All views."""
+        return list(self._by_id.values())
+
+    def of_topic(self, topic_id: UUID) -> list[SubscriptionView]:
+        """The views of a topic's partitions."""
+        return list(self._by_topic.get(topic_id, {}).values())
+
+    def of_subscription(self, subscription: int) -> list[SubscriptionView]:
+        """The views of a subscription, by its id."""
+        return list(self._by_subscription.get(subscription, {}).values())
+
+    def walk(self) -> Iterator[ViewRecord]:
+        """Records that make the present views from nothing. They stay those of this moment, whatever is
+        applied meanwhile."""
+        walk = ViewWalk(self._by_id)
+        self._walks.add(walk)
+        return walk.records()
+
+    # --- records ------------------------------------------------------------------------------------------
+
+    def start(self, record: ViewStarted, rules: DeliveryRules) -> None:
+        """Apply the record that begins a view."""
+        place = record.subscription, record.topic_id, record.partition
+        self._put(SubscriptionView(record.view, place, SequenceView(rules, record.position)))
+
+    def restore(self, record: ViewState, rules: DeliveryRules) -> None:
+        """Apply the record that ends a view in a snapshot. ValueError if the view is damaged."""
+        pages, waiting = self._parts.pop(record.view, ([], []))
+        head = ViewHead(record.start, record.scanned, record.marked, record.ready)
+        sequence = SequenceView.restore(rules, head, pages, waiting)
+        place = record.subscription, record.topic_id, record.partition
+        self._put(SubscriptionView(record.view, place, sequence))
+
+    def _put(self, view: SubscriptionView) -> None:
+        assert view.id not in self._by_id, "the number of a view is not used again"
+        assert view.place not in self._by_place, "a subscription has one view of a partition"
+        self._by_id[view.id] = self._by_place[view.place] = view
+        self._by_topic.setdefault(view.topic_id, {})[view.id] = view
+        self._by_subscription.setdefault(view.subscription, {})[view.id] = view
+
+    def remove(self, view_id: int) -> None:
+        """Remove a view."""
+        view = self._by_id.pop(view_id)
+        del self._by_place[view.place]
+        _discard(self._by_topic, view.topic_id, view_id)
+        _discard(self._by_subscription, view.subscription, view_id)
+
+    def apply(self, record: ViewRecord) -> None:
+        """Apply a record about a view, but for those that `start` and `restore` apply. KeyError: there is no
+        such view; ValueError: the record is damaged."""
+        match record:
+            case ViewPage(view=view_id, index=index, data=data):
+                self._part(view_id)[0].append(PageState(index, data))
+            case ViewWaiting(view=view_id, waiting=waiting):
+                self._part(view_id)[1].extend(waiting)
+            case ViewEnded(view=view_id):
+                self.remove(view_id)
+            case _:
+                view = self._by_id[record.view]
+                for walk in self._walks:
+                    walk.about_to_change(view)
+                self._change(view, record)
+
+    def _part(self, view_id: int) -> tuple[list[PageState], list[tuple[int, int]]]:
+        return self._parts.setdefault(view_id, ([], []))
+
+    def _change(self, view: SubscriptionView, record: ViewRecord) -> None:
+        sequence = view.sequence
+        match record:
+            case EventsAcked():
+                sequence.apply_acked(record.runs)
+            case EventsReleased(counts=counts, due_ms=due_ms):
+                sequence.apply_released(record.runs, counts, due_ms)
+            case EventsRejecting(reason=reason):
+                runs = record.runs
+                self.given_up[view.subscription, reason] += count_positions(runs)
+                sequence.apply_rejecting(runs, reason)
+            case EventsDropped(reason=reason):
+                runs = record.runs
+                self.given_up[view.subscription, reason] += count_positions(runs)
+                sequence.apply_acked(runs)
+            case EventsRedriven():
+                sequence.apply_redriven(record.runs)
+            case EventDeadLettered(position=position):
+                sequence.apply_dead_lettered(position)
+            case ViewSought(position=position):
+                sequence.apply_sought(position)
+            case ViewTrimmed(start=start):
+                sequence.apply_trimmed(start)
+            case ViewCut(end=end):
+                self.forgotten += sequence.forget_from(end)
+            case CursorMarked(position=position):
+                sequence.apply_cursor(position)
+            case _:
+                raise AssertionError(f"no record about a view: {record}")
+
+
+def _discard(index: dict[K, dict[int, SubscriptionView]], key: K, view_id: int) -> None:
+    views = index[key]
+    del views[view_id]
+    if not views:
+        del index[key]
