@@ -120,10 +120,13 @@ class NaiveView:
                 if not self.rules.accepts_late_acks:
                     entry.lease = 0
 
-    def rejecting(self, runs: Sequence[Run], reason: int) -> None:
+    def rejecting(self, runs: Sequence[Run], reason: int, delivered: bool = True) -> None:
         for position in self.each_of(runs):
             entry = self.at_position(position)
             if entry.state != DONE:
+                if delivered:
+                    acquisitions = self.acquisitions(position) + (entry.state != LEASED)
+                    entry.counted = (acquisitions, self.failures(position))
                 entry.state, entry.reason, entry.due_ms = DYING, reason, None
 
     def redriven(self, runs: Sequence[Run]) -> None:

@@ -33,9 +33,12 @@ def random_page(seed: int) -> OpenPage:
     allowed = chance.choice(((READY,), (AHEAD, READY, LEASED, WAITING, PARKED, DYING)))
     for offset in chance.sample(range(PAGE_POSITIONS), count):
         states[offset] = chance.choice(allowed)
+    if chance.random() < 0.4:
+        ahead = chance.randrange(PAGE_POSITIONS)
+        states[ahead:] = FILL[AHEAD][ahead:]
     page = OpenPage(states)
     for offset in chance.sample(range(PAGE_POSITIONS), chance.choice((0, 3, 1000))):
-        if states[offset] != DONE:
+        if states[offset] not in (DONE, AHEAD):
             page.words[offset] = chance.randrange(2**32)
             page.tries.put(offset, chance.randrange(1, 70_000), chance.randrange(70_000))
     return page
@@ -52,7 +55,7 @@ def test_a_page_is_the_same_after_freezing(seed: int) -> None:
     data = freeze(page)
     assert everything(thaw(data)) == everything(page)
     assert freeze(thaw(data)) == data
-    assert undone_of(data) == page.undone
+    assert undone_of(data) == len(page.states.rstrip(FILL[AHEAD])) - page.states.count(DONE)
     plain = page.states.count(READY) == page.undone and not any(page.words) and not page.tries
     assert is_all_ready(data) == plain
 
@@ -74,6 +77,9 @@ def test_the_sizes_that_the_module_promises() -> None:
     lone = freeze(OpenPage(states))
     assert lone == bytes.fromhex("00 01 0011")
     assert freeze(OpenPage(bytearray(states))) is lone
+    states[3000:] = FILL[AHEAD][3000:]
+    assert freeze(OpenPage(states)) == bytes.fromhex("10 01 0011 0bb8")
+    states[3000:] = FILL[DONE][3000:]
     states[:256] = FILL[READY][:256]
     assert len(freeze(OpenPage(states))) == 1 + 512
 
@@ -82,7 +88,10 @@ def test_the_sizes_that_the_module_promises() -> None:
     ("damage", "data"),
     [
         ("nothing", ""),
-        ("unknown flags", "10 00"),
+        ("unknown flags", "20 00"),
+        ("ahead that is cut off", "10 00 01"),
+        ("ahead beyond the page", "10 00 1000"),
+        ("a position that is ahead", "10 01 0005 0005"),
         ("a list that is cut off", "00 02 0001"),
         ("a list that is too long", "00 81" + "0001" * 129),
         ("positions that do not ascend", "00 02 0002 0001"),

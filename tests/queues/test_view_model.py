@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from mainstem.queues import page_table, tries
 from mainstem.queues.pages import PositionState
 from mainstem.queues.rules import DeliveryRules
-from mainstem.queues.runs import Run, merge_runs, runs_of
+from mainstem.queues.runs import Run, encode_runs, merge_runs, runs_of
 from mainstem.queues.view import SequenceView
+from mainstem.queues.view_types import PageState, ViewHead
 from tests.queues.naive_view import NaiveView
 
 REASONS = (1, 7, 2**32 - 1)
@@ -49,6 +51,7 @@ class ViewLife:
         """What the view was when `records` began."""
         self.records: list[Record] = []
         self.lease_ids = [0, 99]
+        self.restarts = 0
 
     def steps(self, count: int) -> None:
         often: list[Callable[[], None]] = [
@@ -60,7 +63,7 @@ class ViewLife:
             self.nack,
         ]
         seldom = [self.reject, self.expire, self.detach, self.wake, self.extend, self.redrive, self.mark]
-        rarely = [self.trim, self.seek, self.restart, self.purge, self.check_replay, self.browse]
+        rarely = [self.trim, self.seek, self.restart, self.purge, self.check_replay, self.browse, self.freeze]
         for step in range(count):
             kind = self.random.random()
             self.random.choice(often if kind < 0.75 else seldom if kind < 0.96 else rarely)()
@@ -153,6 +156,9 @@ class ViewLife:
         lease_id, runs = self.chosen()
         runs = self.view.releasable(lease_id, runs)
         self.apply("rejecting", runs, self.random.choice(REASONS))
+        if self.random.random() < 0.2:  # what expires while it is ready
+            expired = self.naive.in_state(PositionState.READY)[:3]
+            self.apply("rejecting", runs_of(expired), 1, False)
         for position, _ in self.view.dying(self.random.randrange(5)):
             self.apply("dead_lettered", position)
 
@@ -192,7 +198,10 @@ class ViewLife:
     def redrive(self) -> None:
         first = self.random.randrange(self.naive.start, self.naive.scanned + 1)
         size = 6000 if self.random.random() < 0.05 else self.random.randrange(1, 40)
-        self.apply("redriven", [(first, min(first + size, self.naive.scanned))])
+        runs = self.view.redrivable([(first, first + size), (first + size // 2, first + size)])
+        below = range(first, min(first + size, self.naive.scanned))
+        assert runs == runs_of(p for p in below if self.naive.state(p) == PositionState.DONE)
+        self.apply("redriven", runs)
 
     def purge(self) -> None:
         ready = merge_runs(self.view.runs_in(PositionState.READY))
@@ -230,6 +239,7 @@ class ViewLife:
             assert self.view.forget_from(end) == self.naive.forget_from(end)
         self.naive.check(self.view)
         self.origin, self.records = self.restored(), []
+        self.restarts += 1
 
     def check_replay(self) -> None:
         """I5: what the records make of the state at their beginning is what serving has made of it."""
@@ -252,8 +262,15 @@ class ViewLife:
             state = self.view.state(position)
             assert view.state(position) == soft.get(state, state), position
             assert view.failures(position) == self.view.failures(position), position
+            if not self.restarts:  # each restart may count an acquisition twice, or not at all
+                acquisitions = self.view.acquisitions(position) - (state == PositionState.LEASED)
+                assert view.acquisitions(position) == acquisitions, position
         assert view.dying(50) == self.view.dying(50)
         assert sorted(view.waits.entries()) == sorted(self.view.waits.entries())
+
+    def freeze(self) -> None:
+        self.view.freeze()
+        assert not self.view.table.open_pages
 
     def browse(self) -> None:
         """I12: reading, by runs or by position, leaves the state as it is."""
@@ -276,3 +293,93 @@ def test_a_view_is_what_a_dict_of_positions_is(seed: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(page_table, "OPEN_PAGES_MAX", 2)  # so that pages are frozen all the time
     monkeypatch.setattr(tries, "SPARSE_MAX", 12)
     ViewLife(seed).steps(400)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_long_ranges_are_sets_of_positions(seed: int) -> None:
+    """Scans, purges and redrives of many pages at a time, which are not walked a page at a time."""
+    chance = random.Random(seed)
+    view = SequenceView(DeliveryRules(), 50)
+    ready: set[int] = set()
+    leased: set[int] = set()
+    for _ in range(14):
+        low, high = sorted(chance.choices(range(50, view.scanned + 50), k=2))
+        low, high = (low & ~4095, high & ~4095) if chance.random() < 0.5 else (low, high)
+        low, high = max(low, 50), min(high, view.scanned)
+        kind = chance.random()
+        if kind < 0.4:
+            end = view.scanned + chance.choice((100, 5000, 90_000))
+            bounds = sorted(chance.choices(range(view.scanned, end + 1), k=4))
+            skips = [(bounds[0], bounds[1]), (bounds[2], bounds[3])]
+            scanned = set(range(view.scanned, end))
+            view.scan(end, skips)
+            ready |= scanned.difference(*(range(first, stop) for first, stop in skips))
+        elif kind < 0.6:
+            view.apply_acked([(low, high)])
+            ready -= set(range(low, high))
+            leased -= set(range(low, high))
+        elif kind < 0.8:
+            view.apply_redriven([(low, high)])
+            ready |= set(range(low, high)) - leased
+        elif (lease := view.acquire("worker", chance.choice((3, 9000)), 0)) is not None:
+            leased |= {p for first, end in lease.runs for p in range(first, end)}
+            ready -= leased
+        assert merge_runs(view.runs_in(PositionState.READY)) == runs_of(ready)
+        assert (view.counts().ready, view.counts().leased) == (len(ready), len(leased))
+        assert view.oldest == min([*ready, *leased, view.scanned])
+
+
+def test_a_number_that_no_lease_had_acknowledges_nothing() -> None:
+    """I4: a lease 2³² numbers away has the same word in the pages, and is another."""
+    view = SequenceView(DeliveryRules(accepts_late_acks=True), 0)
+    view.scan(10)
+    lease = view.acquire("worker", 10, 0)
+    assert lease is not None
+    for lease_id in (lease.id + 2**32, lease.id - 2**32, lease.id + 1, 0, -1):
+        assert view.ackable(lease_id, [(0, 10)]) == []
+        assert view.releasable(lease_id, [(0, 10)]) == []
+    assert view.ackable(lease.id, [(0, 10)]) == [(0, 10)]
+
+
+def test_what_was_released_remembers_its_lease_only_for_late_acknowledgements() -> None:
+    sizes = []
+    for accepts in (False, True):
+        view = SequenceView(DeliveryRules(accepts_late_acks=accepts), 0)
+        view.scan(10)
+        view.acquire("worker", 10, 0)
+        view.apply_released([(0, 10)], True, None)
+        view.freeze()
+        sizes.append(len(dict(view.table.frozen.items())[0]))
+    assert sizes[1] - sizes[0] == 4 * 10
+
+
+def test_a_scan_cannot_go_back() -> None:
+    view = SequenceView(DeliveryRules(), 0)
+    view.scan(10)
+    with pytest.raises(ValueError):
+        view.scan(9)
+
+
+def test_a_snapshot_that_contradicts_itself_is_refused() -> None:
+    view = SequenceView(DeliveryRules(), 100)
+    view.scan(9000)
+    view.acquire("worker", 50, 0)
+    snapshot = view.snapshot()
+    head, pages = snapshot.head, list(snapshot.pages)
+    restored = SequenceView.restore(DeliveryRules(), head, pages)
+    assert restored.counts().ready == 8900
+
+    def damaged(
+        changed: ViewHead = head, also: Sequence[PageState] = (), waiting: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        with pytest.raises(ValueError):
+            SequenceView.restore(DeliveryRules(), changed, [*pages, *also], waiting)
+
+    damaged(replace(head, scanned=99))
+    damaged(replace(head, ready=encode_runs(100, [(8000, 9001)])))
+    damaged(replace(head, ready=b"\x80"))
+    damaged(also=pages)
+    damaged(also=[PageState(1, bytes.fromhex("00010001"))])  # ready without a page already
+    damaged(also=[PageState(9, bytes.fromhex("020100 0102"))])  # leased
+    damaged(also=[PageState(9, b"")])
+    damaged(waiting=[(5, 200)])

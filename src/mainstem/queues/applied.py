@@ -87,6 +87,10 @@ class AppliedView:
         counts = self.table.counts
         return StateCounts(counts[READY], counts[LEASED], counts[WAITING], counts[PARKED], counts[DYING])
 
+    def freeze(self) -> None:
+        """Freezes all pages: for a view that is idle, whose memory others need. Nothing else changes."""
+        self.table.freeze_all()
+
     def state(self, position: int) -> PositionState:
         """The state of a position."""
         return PositionState(self.table.state(position))
@@ -163,19 +167,16 @@ class AppliedView:
     def _finish(self, first: int, end: int) -> None:
         """The positions are done."""
         table = self.table
-        first = max(first, table.start)
-        while first < end:
-            index, base = first >> PAGE_SHIFT, first & ~PAGE_MASK
-            stop = min(end, base + PAGE_POSITIONS)
+        for low, high in table.pieces(first, end):
+            index, base = low >> PAGE_SHIFT, low & ~PAGE_MASK
             page = table.page(index)
-            if page is None and stop <= table.scanned:
-                whole = stop - first == PAGE_POSITIONS
-                if whole or not table.ready.within(first, stop):
-                    table.counts[READY] -= table.ready.remove(first, stop)
-                    first = stop
+            if page is None and high <= table.scanned:
+                whole = not (low | high) & PAGE_MASK
+                if whole or not table.ready.within(low, high):
+                    table.counts[READY] -= table.ready.remove(low, high)
                     continue
             page = page or table.open(index)
-            low, high = first - base, stop - base
+            low, high = low - base, high - base
             done = page.states.count(DONE, low, high)
             self._vacate(page, base, low, high)
             page.states[low:high] = FILL[DONE][: high - low]
@@ -184,7 +185,6 @@ class AppliedView:
                 page.tries.clear(low, high)
             if not page.undone:
                 table.drop_if_done(index)
-            first = stop
 
     def _vacate(self, page: OpenPage, base: int, low: int, high: int) -> None:
         """Takes a range of a page out of leases, waiting positions and counters; its states are set next."""
@@ -275,14 +275,18 @@ class AppliedView:
             table.counts[READY] += 1
             table.ready_pages.add(position >> PAGE_SHIFT)
 
-    def apply_rejecting(self, runs: Sequence[Run], reason: int) -> None:
-        """T6: these positions are dying, for a reason (a number from 0 below 2³²)."""
+    def apply_rejecting(self, runs: Sequence[Run], reason: int, delivered: bool = True) -> None:
+        """T6: these positions are dying, for a reason (a number from 0 below 2³²). Delivered: they were
+        leased, which replay counts as an acquisition; otherwise they were ready, as what expires is."""
         for index, low, high in self._pieces(runs):
             page, base = self.table.open(index), index << PAGE_SHIFT
             for offset in range(low, high):
-                if page.states[offset] == DONE:
+                state = page.states[offset]
+                if state == DONE:
                     continue
                 self._vacate(page, base, offset, offset + 1)
+                if delivered:
+                    self._count_release(page, base, offset, state, False)
                 page.states[offset] = DYING
                 page.words[offset] = reason
                 self.table.counts[DYING] += 1
@@ -294,16 +298,17 @@ class AppliedView:
         self._finish(position, position + 1)
 
     def apply_redriven(self, runs: Sequence[Run]) -> None:
-        """T11: these positions, which are done, are ready again, as if they had never been delivered."""
+        """T11: these positions, which are done (`SequenceView.redrivable`), are ready again, as if they had
+        never been delivered. On replay they may be ahead."""
         table = self.table
-        for index, low, high in self._pieces(runs):
-            base = index << PAGE_SHIFT
+        for first, end in (piece for run in runs for piece in table.pieces(*run)):
+            index, base = first >> PAGE_SHIFT, first & ~PAGE_MASK
             page = table.page(index)
-            if page is None and high - low == PAGE_POSITIONS and base + high <= table.scanned:
-                table.counts[READY] += table.ready.add(base, base + high)
+            if page is None and not (first | end) & PAGE_MASK and end <= table.scanned:
+                table.counts[READY] += table.ready.add(first, end)
                 continue
             page = page or table.open(index)
-            for offset in range(low, high):
+            for offset in range(first - base, end - base):
                 state = page.states[offset]
                 if state in (DONE, AHEAD):
                     page.undone += state == DONE
@@ -375,6 +380,7 @@ class AppliedView:
             forgotten += PAGE_POSITIONS - beyond - page.states.count(AHEAD, beyond)
             self._vacate(page, base, low, PAGE_POSITIONS)
             page.states[low:] = FILL[AHEAD][low:]
+            page.words[low:] = array("I", bytes(4 * (PAGE_POSITIONS - low)))
             page.undone = PAGE_POSITIONS - page.states.count(DONE)
             page.tries.clear(low, PAGE_POSITIONS)
             if not low:

@@ -11,27 +11,34 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from mainstem.queues.runs import Run
+from mainstem.queues.runs import Run, count_positions, decode_runs, encode_runs
 
 WORD_MASK = 0xFFFF_FFFF
+PLAIN_RUNS_MAX = 4
+"""A lease of more runs has them encoded: 2 bytes a run in place of 130."""
 
 
 class DeliveryLease:
     """An acquisition: these positions belong to a consumer until the deadline, or until they are settled."""
 
-    __slots__ = ("consumer", "deadline_ms", "id", "left", "lock_ms", "runs")
+    __slots__ = ("_runs", "consumer", "deadline_ms", "id", "left", "lock_ms")
 
-    def __init__(self, lease_id: int, consumer: str, runs: tuple[Run, ...], lock_ms: int) -> None:
+    def __init__(self, lease_id: int, consumer: str, runs: list[Run], lock_ms: int) -> None:
         self.id = lease_id
         """From 1, and never the same again in the life of a view."""
         self.consumer = consumer
-        self.runs = runs
-        """What was acquired, ascending."""
         self.lock_ms = lock_ms
         """0: without a deadline."""
         self.deadline_ms: int | None = None
-        self.left = sum(end - first for first, end in runs)
+        self.left = runs[0][1] - runs[0][0] if len(runs) == 1 else count_positions(runs)
         """How many of the positions are still leased."""
+        self._runs = tuple(runs) if len(runs) <= PLAIN_RUNS_MAX else encode_runs(0, runs)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """What was acquired, ascending."""
+        runs = self._runs
+        return runs if isinstance(runs, tuple) else tuple(decode_runs(0, runs))
 
     def __repr__(self) -> str:
         return f"DeliveryLease({self.id}, {self.consumer!r}, {self.runs}, left={self.left})"
@@ -40,7 +47,7 @@ class DeliveryLease:
 class LeaseTable:
     """The live leases of a view."""
 
-    __slots__ = ("_by_consumer", "_by_lock", "_last_id", "by_word")
+    __slots__ = ("_by_consumer", "_by_lock", "_last_id", "_newest_ms", "by_word")
 
     def __init__(self, last_id: int = 0) -> None:
         self.by_word: dict[int, DeliveryLease] = {}
@@ -49,6 +56,8 @@ class LeaseTable:
         self._by_consumer: dict[str, dict[int, DeliveryLease]] = {}
         self._by_lock: dict[int, OrderedDict[int, DeliveryLease]] = {}
         """Lock duration -> its leases, in the order of their deadlines."""
+        self._newest_ms: dict[int, int] = {}
+        """Lock duration -> the last deadline in its list."""
 
     def __len__(self) -> int:
         return len(self.by_word)
@@ -61,18 +70,19 @@ class LeaseTable:
     def next_word(self) -> int:
         """The word of the lease that is opened next."""
         next_id = self._last_id + 1
-        while not next_id & WORD_MASK or next_id & WORD_MASK in self.by_word:
+        word = next_id & WORD_MASK
+        while not word or word in self.by_word:
             next_id += 1
+            word = next_id & WORD_MASK
         self._last_id = next_id - 1
-        return next_id & WORD_MASK
+        return word
 
-    def open(self, consumer: str, runs: tuple[Run, ...], now_ms: int, lock_ms: int) -> DeliveryLease:
+    def open(self, consumer: str, runs: list[Run], now_ms: int, lock_ms: int) -> DeliveryLease:
         """A new lease, with the word that `next_word` returned."""
         self._last_id = lease_id = self._last_id + 1
         lease = DeliveryLease(lease_id, consumer, runs, lock_ms)
         self.by_word[lease_id & WORD_MASK] = lease
-        leases = self._by_consumer.get(consumer)
-        if leases is None:
+        if (leases := self._by_consumer.get(consumer)) is None:
             leases = self._by_consumer[consumer] = {}
         leases[lease_id] = lease
         if lock_ms:
@@ -80,16 +90,13 @@ class LeaseTable:
         return lease
 
     def _schedule(self, lease: DeliveryLease, now_ms: int) -> None:
-        fifo = self._by_lock.get(lease.lock_ms)
-        if fifo is None:
+        deadline_ms = now_ms + lease.lock_ms
+        if (fifo := self._by_lock.get(lease.lock_ms)) is None:
             fifo = self._by_lock[lease.lock_ms] = OrderedDict()
-        lease.deadline_ms = now_ms + lease.lock_ms
-        if fifo:
+        elif deadline_ms < self._newest_ms[lease.lock_ms]:
             # A clock that was set back must not disorder the list: deadlines never fall in it.
-            newest = fifo[next(reversed(fifo))].deadline_ms
-            assert newest is not None
-            if newest > lease.deadline_ms:
-                lease.deadline_ms = newest
+            deadline_ms = self._newest_ms[lease.lock_ms]
+        self._newest_ms[lease.lock_ms] = lease.deadline_ms = deadline_ms
         fifo[lease.id] = lease
 
     def get(self, lease_id: int) -> DeliveryLease | None:
@@ -118,7 +125,7 @@ class LeaseTable:
         if fifo is not None and lease.deadline_ms is not None:
             del fifo[lease.id]
             if not fifo:
-                del self._by_lock[lease.lock_ms]
+                del self._by_lock[lease.lock_ms], self._newest_ms[lease.lock_ms]
 
     def extend(self, lease_id: int, now_ms: int, lock_ms: int) -> bool:
         """Gives a live lease a new deadline, `lock_ms` from now (0: none). False: it is over."""

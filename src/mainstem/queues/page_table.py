@@ -9,9 +9,11 @@ Owns: opening, freezing and dropping pages, and the counters. Refuses: leases an
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
+from mainstem.queues.frozen_pages import FrozenPages
 from mainstem.queues.lowest_first import LowestFirst
 from mainstem.queues.pages import (
     AHEAD,
@@ -46,7 +48,7 @@ class PageTable:
         self.ready = ReadyRuns()
         """Ready positions without a page; they were never leased in this life of the server."""
         self.open_pages: dict[int, OpenPage] = {}
-        self.frozen: dict[int, bytes] = {}
+        self.frozen = FrozenPages()
         self.ready_pages = LowestFirst()
         """The pages that may have ready positions."""
         self.counts = [0] * (DONE + 1)
@@ -70,7 +72,7 @@ class PageTable:
     def page(self, index: int) -> OpenPage | None:
         """The page with this number, open, or None if its positions need none."""
         page = self.open_pages.get(index)
-        if page is None and (data := self.frozen.pop(index, None)) is not None:
+        if page is None and (data := self.frozen.pop(index)) is not None:
             page = thaw(data)
             self._insert(index, page)
         return page
@@ -100,6 +102,18 @@ class PageTable:
         self._insert(index, page)
         return page
 
+    def freeze_all(self) -> None:
+        """Freezes all open pages, and drops the last if it has nothing that the end of the scan does not
+        say."""
+        last = self.scanned >> PAGE_SHIFT
+        ahead = self.scanned & PAGE_MASK
+        page = self.open_pages.get(last)
+        if page is not None and page.states.count(AHEAD, ahead) == page.undone == PAGE_POSITIONS - ahead:
+            self.drop(last)
+        for index, page in self.open_pages.items():
+            self.frozen[index] = freeze(page)
+        self.open_pages.clear()
+
     def _insert(self, index: int, page: OpenPage) -> None:
         if len(self.open_pages) >= OPEN_PAGES_MAX:
             oldest = next(iter(self.open_pages))
@@ -123,7 +137,7 @@ class PageTable:
     def drop(self, index: int) -> None:
         """Drops a page whose positions are done or ahead."""
         self.open_pages.pop(index, None)
-        self.frozen.pop(index, None)
+        self.frozen.pop(index)
         self._forget(index)
 
     def _forget(self, index: int) -> None:
@@ -133,6 +147,25 @@ class PageTable:
     def indexes(self) -> list[int]:
         """The numbers of all pages, ascending."""
         return sorted([*self.open_pages, *self.frozen])
+
+    def pieces(self, first: int, end: int) -> Iterator[Run]:
+        """The range from `start` on, cut: each piece is in a single page, or consists of whole pages that are
+        not there, below `scanned`. So a range costs what its pages do, however long it is. While it is read,
+        only pages of pieces that were returned may change."""
+        first = max(first, self.start)
+        whole_end = min(end, self.scanned) & ~PAGE_MASK
+        pages: list[int] | None = None
+        if whole_end - first > 16 * PAGE_POSITIONS:
+            pages = [index << PAGE_SHIFT for index in self.indexes()]
+        while first < end:
+            stop = min(end, (first | PAGE_MASK) + 1)
+            if pages is not None and not first & PAGE_MASK and first < whole_end:
+                place = bisect_left(pages, first)
+                next_page = pages[place] if place < len(pages) else whole_end
+                if next_page > first:
+                    stop = min(whole_end, next_page)
+            yield first, stop
+            first = stop
 
     def state(self, position: int) -> int:
         """The state of a position."""

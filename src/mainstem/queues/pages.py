@@ -3,14 +3,15 @@
 An open page has a byte a position for its state and 4 for its lease, so that operations on a range are
 slices. A frozen page is bytes, in memory as in a snapshot:
 
-    flags 1 B | count 1 B or bitmap 512 B | positions | states | words | tries
+    flags 1 B | count 1 B or bitmap 512 B | positions | states | words | tries | ahead
 
-    flags   1: bitmap   2: states   4: words   8: tries
-    count   of positions that are not done, 0 to 128, which follow in 2 B each, ascending; or a bitmap, the
-            first position in the highest bit of its first byte
+    flags   1: bitmap   2: states   4: words   8: tries   16: ahead
+    count   of positions that are not done, and not in `ahead`: 0 to 128, which follow in 2 B each, ascending;
+            or a bitmap of them, the first position in the highest bit of its first byte
     states  1 B for each of them, unless all are ready
     words   4 B for each of them, unless all are 0
     tries   count 2 B, then for each, ascending: position 2 B, acquisitions 2 B, failures 2 B
+    ahead   2 B: from this position on, all are ahead of the scan
 
 All numbers are big-endian. An isolated position takes 4 bytes, and those of all pages with the same one are
 a single object.
@@ -66,7 +67,7 @@ DONE: Final = 6
 FILL: Final = tuple(bytes([state]) * PAGE_POSITIONS for state in range(7))
 """A whole page of each state; slices of it set ranges."""
 
-_BITMAP, _STATES, _WORDS, _TRIES = 1, 2, 4, 8
+_BITMAP, _STATES, _WORDS, _TRIES, _AHEAD = 1, 2, 4, 8, 16
 _BITMAP_BYTES = PAGE_POSITIONS // 8
 _DONE_BYTE = bytes([DONE])
 _NOT_DONE = bytes(state != DONE for state in range(256))
@@ -75,7 +76,7 @@ _READY_OR_DONE = bytes.maketrans(b"01", bytes([DONE, READY]))
 _SOFT_TO_READY = bytes.maketrans(bytes([LEASED, PARKED]), bytes([READY, READY]))
 _ZERO_WORDS = bytes(4 * PAGE_POSITIONS)
 _lone: dict[bytes, bytes] = {}
-"""Frozen pages of at most 4 bytes, each a single object: at most 4,097 of them."""
+"""Frozen pages of at most 4 bytes, each a single object: at most 8,193 of them."""
 
 
 class OpenPage:
@@ -107,6 +108,8 @@ def freeze(page: OpenPage, durable: bool = False) -> bytes:
     """The page as bytes. Durable: without what ends with the server, the leases; so leased and parked
     positions are ready, and only dying ones have their word."""
     states = bytes(page.states)
+    ahead = len(states.rstrip(FILL[AHEAD]))
+    states = states[:ahead] + FILL[DONE][ahead:]
     mask = states.translate(_NOT_DONE)
     words = array("I", compress(page.words, mask))
     own_states = states.translate(None, _DONE_BYTE)
@@ -116,7 +119,7 @@ def freeze(page: OpenPage, durable: bool = False) -> bytes:
         else:
             words = array("I")
         own_states = own_states.translate(_SOFT_TO_READY)
-    undone = page.undone
+    undone = page.undone - (PAGE_POSITIONS - ahead)
     flags = 0
     if undone <= LISTED_MAX:
         head = bytes([undone]) + _big_endian(array("H", compress(range(PAGE_POSITIONS), mask)))
@@ -133,6 +136,9 @@ def freeze(page: OpenPage, durable: bool = False) -> bytes:
     if page.tries:
         flags |= _TRIES
         columns += page.tries.encode()
+    if ahead < PAGE_POSITIONS:
+        flags |= _AHEAD
+        columns += ahead.to_bytes(2, "big")
     data = bytes([flags]) + head + columns
     return _lone.setdefault(data, data) if len(data) <= 4 else data
 
@@ -140,41 +146,52 @@ def freeze(page: OpenPage, durable: bool = False) -> bytes:
 def thaw(data: bytes) -> OpenPage:
     """The page of these bytes. ValueError if they are damaged."""
     flags, places, rest = _split(data)
-    if flags & _BITMAP:
-        bits = int.from_bytes(places, "big")
-        states = bytearray(format(bits, f"0{PAGE_POSITIONS}b").encode().translate(_READY_OR_DONE))
-        columns = flags & (_STATES | _WORDS)
-        chosen = list(compress(range(PAGE_POSITIONS), states.translate(_NOT_DONE))) if columns else []
-        count = bits.bit_count()
-    else:
-        states = bytearray(FILL[DONE])
-        chosen = list(_native(places, "H"))
-        count = len(chosen)
-        if any(a >= b for a, b in pairwise(chosen)) or chosen[-1:] > [PAGE_MASK]:
-            raise ValueError("a damaged page: its positions do not ascend")
-        for index in chosen:
-            states[index] = READY
+    states, chosen = _positions(flags, places)
     if flags & _STATES:
-        column, rest = _take(rest, count)
+        column, rest = _take(rest, len(chosen))
         if max(column, default=0) >= DONE:
             raise ValueError("a damaged page: an unknown state")
         for index, state in zip(chosen, column, strict=True):
             states[index] = state
-    page = OpenPage(states)
+    words = array("I", _ZERO_WORDS)
     if flags & _WORDS:
-        column, rest = _take(rest, 4 * count)
-        words = page.words
+        column, rest = _take(rest, 4 * len(chosen))
         for index, word in zip(chosen, _native(column, "I"), strict=True):
             words[index] = word
+    tries = TryCounts()
     if flags & _TRIES:
-        page.tries, rest = TryCounts.decode(rest)
+        tries, rest = TryCounts.decode(rest)
+    if flags & _AHEAD:
+        column, rest = _take(rest, 2)
+        ahead = int.from_bytes(column, "big")
+        if ahead >= PAGE_POSITIONS or states[ahead:].count(DONE) < PAGE_POSITIONS - ahead:
+            raise ValueError("a damaged page: positions after its end")
+        states[ahead:] = FILL[AHEAD][ahead:]
     if rest:
         raise ValueError("a damaged page: bytes after its end")
+    page = OpenPage(states, words)
+    page.tries = tries
     return page
 
 
+def _positions(flags: int, places: bytes) -> tuple[bytearray, list[int]]:
+    """(states, as if all were ready or done; the ready ones, as far as columns need them)."""
+    if flags & _BITMAP:
+        bits = int.from_bytes(places, "big")
+        states = bytearray(format(bits, f"0{PAGE_POSITIONS}b").encode().translate(_READY_OR_DONE))
+        columns = flags & (_STATES | _WORDS)
+        return states, list(compress(range(PAGE_POSITIONS), states.translate(_NOT_DONE))) if columns else []
+    states = bytearray(FILL[DONE])
+    chosen = list(_native(places, "H"))
+    if any(a >= b for a, b in pairwise(chosen)) or chosen[-1:] > [PAGE_MASK]:
+        raise ValueError("a damaged page: its positions do not ascend")
+    for index in chosen:
+        states[index] = READY
+    return states, chosen
+
+
 def undone_of(data: bytes) -> int:
-    """How many positions of a frozen page are not done. ValueError as `thaw`."""
+    """How many positions of a frozen page are not done, before those ahead. ValueError as `thaw`."""
     flags, places, _ = _split(data)
     return int.from_bytes(places, "big").bit_count() if flags & _BITMAP else len(places) // 2
 
@@ -186,7 +203,7 @@ def is_all_ready(data: bytes) -> bool:
 
 def _split(data: bytes) -> tuple[int, bytes, bytes]:
     """(flags, positions or bitmap, columns)."""
-    if len(data) < 2 or data[0] > 15:
+    if len(data) < 2 or data[0] > 31:
         raise ValueError("a damaged page: unknown flags")
     if data[0] & _BITMAP:
         places, rest = _take(data[1:], _BITMAP_BYTES)

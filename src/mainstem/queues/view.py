@@ -13,6 +13,7 @@ Positions below `start` are done and stay so; every method ignores them.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
 from mainstem.queues.applied import AppliedView
@@ -28,6 +29,7 @@ from mainstem.queues.pages import (
     READY,
     WAITING,
     OpenPage,
+    PositionState,
 )
 from mainstem.queues.release_plan import ReleasePlan
 from mainstem.queues.runs import Run, add_run, merge_runs
@@ -59,8 +61,16 @@ class SequenceView(AppliedView):
         for position, time_ms in (due_ms or {}).items():
             due_by_page.setdefault(position >> PAGE_SHIFT, []).append((position, time_ms))
         skip_index = 0
+        pages = None
+        if end - table.scanned > 16 * PAGE_POSITIONS:
+            pages = sorted({*table.indexes(), *due_by_page})
         while table.scanned < end:
             low = table.scanned
+            while skip_index < len(skips) and skips[skip_index][1] <= low:
+                skip_index += 1
+            skip = skips[skip_index] if skip_index < len(skips) else (end, end)
+            if pages is not None and self._scan_whole_pages(low, end, skip, pages):
+                continue
             index = low >> PAGE_SHIFT
             high = min(end, (index + 1) << PAGE_SHIFT)
             ready: list[Run] = []
@@ -75,6 +85,24 @@ class SequenceView(AppliedView):
             if low < high:
                 ready.append((low, high))
             self._scan_piece(index, high, ready, due_by_page.get(index, ()))
+
+    def _scan_whole_pages(self, low: int, end: int, skip: Run, pages: list[int]) -> bool:
+        """Scans the pages from `low` on that are all to be ready or all to be skipped, if there are any: a
+        range without pages of its own (`pages`, with those that get one) costs the same however long it
+        is."""
+        is_skipped = skip[0] <= low
+        high = min(end, skip[1] if is_skipped else skip[0])
+        place = bisect_left(pages, low >> PAGE_SHIFT)
+        if place < len(pages):
+            high = min(high, pages[place] << PAGE_SHIFT)
+        high &= ~PAGE_MASK
+        if high <= low:
+            return False
+        if not is_skipped:
+            self.table.ready.append(low, high)
+            self.table.counts[READY] += high - low
+        self.table.scanned = high
+        return True
 
     def _scan_piece(self, index: int, high: int, ready: list[Run], due: Sequence[tuple[int, int]]) -> None:
         """Scans up to `high`, which is in this page or its end."""
@@ -133,7 +161,7 @@ class SequenceView(AppliedView):
         if runs[-1][1] > self._cursor:
             self._cursor = runs[-1][1]
         lock_ms = self.rules.lock_ms if lock_ms is None else lock_ms
-        return self.leases.open(consumer, tuple(runs), now_ms, lock_ms)
+        return self.leases.open(consumer, runs, now_ms, lock_ms)
 
     def _lease_positions(
         self, positions: Sequence[int], consumer: str, now_ms: int, lock_ms: int | None
@@ -208,15 +236,18 @@ class SequenceView(AppliedView):
 
     def releasable(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
         """The parts of the runs that this lease still has: they may be released, rejected, acknowledged."""
-        lease = self.leases.get(lease_id)
-        return [] if lease is None else self._parts(runs, lease_id & WORD_MASK, b"\x02")
+        word = lease_id & WORD_MASK
+        lease = self.leases.by_word.get(word)
+        return [] if lease is None or lease.id != lease_id else self._parts(runs, word, b"\x02")
 
     def ackable(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
         """The parts of the runs that an acknowledgement with this lease may take: what the lease still has,
         and, where the rules accept late ones, what is ready or waiting since that lease, with none after it.
         Lease 0 is any lease of an earlier life of the server."""
         if not self.rules.accepts_late_acks:
-            return self.releasable(lease_id, runs)
+            word = lease_id & WORD_MASK  # as `releasable`, without a call: it is the hot path
+            lease = self.leases.by_word.get(word)
+            return [] if lease is None or lease.id != lease_id else self._parts(runs, word, b"\x02")
         if not lease_id:
             delivered = [(first, min(end, self._delivered_below)) for first, end in runs]
             return self._parts(delivered, 0, b"\x01\x03")
@@ -236,7 +267,10 @@ class SequenceView(AppliedView):
                 if page is not None:
                     offset = first & PAGE_MASK
                     if page.words[offset] == word and page.states[offset] in states and first >= table.start:
-                        add_run(parts, first, end)
+                        if parts and parts[-1][1] == first:
+                            parts[-1] = (parts[-1][0], end)
+                        else:
+                            parts.append((first, end))
                     continue
             first = max(first, table.start)
             while first < end:
@@ -264,6 +298,12 @@ class SequenceView(AppliedView):
         for offset, state in enumerate(part):
             if state in states and words[offset] == word:
                 add_run(parts, first + offset, first + offset + 1)
+
+    def redrivable(self, runs: Sequence[Run]) -> list[Run]:
+        """The parts of the runs that are done, below the end of the scan: only these may be redriven. A
+        record of others would, on replay, free what waits or is rejected."""
+        below = [(first, min(end, self.scanned)) for first, end in merge_runs(runs)]
+        return merge_runs(part for run in below for part in self.runs_in(PositionState.DONE, *run))
 
     def plan_release(
         self,
