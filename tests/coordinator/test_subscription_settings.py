@@ -26,6 +26,13 @@ def test_a_subscription_has_the_settings_that_were_asked_for_and_defaults() -> N
     assert rig.subscriptions.all() == [changed]
 
 
+def test_a_subscription_has_an_id_and_is_known_by_it() -> None:
+    rig = QueueRig()
+    made = done(rig.subscriptions.create("mail"))
+    assert rig.subscriptions.by_id(made.id) == made
+    assert rig.subscriptions.by_id(made.id + 1) is None
+
+
 def test_every_setting_has_a_range_and_its_default_is_in_it() -> None:
     assert sorted(RANGES) == sorted(field.name for field in fields(SubscriptionSettings))
     for name, allowed in RANGES.items():

@@ -139,6 +139,10 @@ class Subscriptions:
             raise UnknownSubscription(f"there is no subscription '{name}'")
         return subscription
 
+    def by_id(self, id_: int) -> SubscriptionMetadata | None:
+        """The subscription with that id. See `get`."""
+        return self._by_id.get(id_)
+
     def all(self) -> list[SubscriptionMetadata]:
         """All subscriptions, sorted by name. See `get`."""
         return [self._by_name[name] for name in sorted(self._by_name)]
@@ -247,8 +251,8 @@ class Subscriptions:
 
     def _give_back(self, view: SubscriptionView, lease: DeliveryLease) -> None:
         """The lease never reached its consumer. If the state is loaded again, it is void anyway."""
-        if self.views.get(view.id) is view and view.sequence.lease(lease.id) is lease:
-            view.sequence.apply_released(lease.runs, False, None)
+        if self.views.get(view.id) is view and (runs := view.sequence.releasable(lease.id, lease.runs)):
+            view.sequence.apply_released(runs, False, None)
 
     def settle(self, settlements: Sequence[Settlement]) -> Promise[list[list[Run]]]:
         """Record what consumers answer. The value has, for each answer, the positions that it settled: the
