@@ -208,15 +208,32 @@ def test_a_cancelled_event_that_waits_again_is_popped_at_its_new_time_only() -> 
 
 
 @pytest.mark.usefixtures("small")
-def test_a_listing_goes_on_while_events_become_due() -> None:
+def test_the_entries_are_those_of_the_moment_of_the_call() -> None:
     index = DelayIndex(MemoryRuns())
     for position in range(40):
         index.add(START_MS + position, position)
+    index.cancel(35)
     entries = index.entries()
-    first = next(entries)
     assert len(index.pop_due(START_MS + 20)) == 21
-    rest = list(entries)
-    assert {position for _, position in rest} >= set(range(21, 40)) - {first[1]}
+    index.cancel(30)
+    index.add(START_MS + 50, 3)
+    begun = [next(entries)]
+    index.clear()
+    index.add(START_MS, 99)
+    expected = [(START_MS + position, position) for position in range(40) if position != 35]
+    assert sorted([*begun, *entries]) == expected
+
+
+def test_an_event_that_waits_again_until_the_same_time_is_listed_and_popped_once() -> None:
+    index = DelayIndex(MemoryRuns())
+    index.add(START_MS, 1)
+    index.cancel(1)
+    index.add(START_MS, 1)
+    assert list(index.entries()) == [(START_MS, 1)]
+    assert index.waiting(9) == [(START_MS, 0, 1)]
+    assert len(index) == 1
+    assert index.pop_due(START_MS) == [1]
+    assert len(index) == 0
 
 
 def test_numbers_out_of_range_are_refused() -> None:

@@ -146,7 +146,7 @@ class KeyOrderModel(RuleBasedStateMachine):
     @rule(back=st.integers(0, 10))
     def trim(self, back: int) -> None:
         start = self.end - back
-        self.order.trim(start)
+        self.order.done_runs([(0, start)])
         for position in [p for p in self.key_of if p < start]:
             self.forget([position])
         self.done_keys = {p: key for p, key in self.done_keys.items() if p >= start}
@@ -157,6 +157,8 @@ class KeyOrderModel(RuleBasedStateMachine):
         assert order.waiting == len(self.waiting)
         assert order.parked + order.unread + order.waiting + len(self.leased) == len(self.key_of)
         assert all(order.is_leased(position) for position in self.leased)
+        assert all(order.knows(position) for position in self.key_of)
+        assert not any(order.knows(position) for position in self.done_keys)
         assert sum(order.is_parked(position) for position in self.key_of) == order.parked
 
     @invariant()
@@ -398,3 +400,26 @@ def test_keys_out_of_range_are_refused() -> None:
         with pytest.raises(ValueError, match="key hash"):
             order.add_waiting(0, key)
     assert order.unread + order.waiting == 0
+
+
+def test_a_line_stays_sorted_around_what_is_done() -> None:
+    order = order_of("aaaaaa")
+    order.take("x", 2)
+    assert order.take("y", 9) == []
+    order.done(range(2, 6))
+    for position in range(6, 9):
+        order.add(position, ord("a"))
+    assert order.take("x", 9) == [6, 7, 8]
+    assert order.give_back([7]) == [8]
+    assert [order.is_leased(position) for position in (0, 1, 6, 7, 8)] == [True, True, True, False, False]
+
+
+def test_a_line_that_is_not_sorted_has_no_event_twice() -> None:
+    order = order_of("aaaaaa")
+    assert len(order.take("x", 6)) == 6
+    order.done([3, 5])
+    order.add(3, ord("a"))  # behind 4
+    order.take("x", 1)
+    order.add(5, ord("a"))
+    assert order.take("x", 9) == [5]
+    assert order.give_back([0]) == [1, 2, 3, 4, 5]

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, merge, nsmallest
 from itertools import islice
 from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
 from mainstem.queues.delay_run import (
     BLOCK_ENTRIES,
@@ -82,6 +83,11 @@ class _StoredRun:
         self.blocks: dict[int, bytes] = {}
         """The blocks that are in memory: that with the next entry, and perhaps the one after it."""
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(block_range(self.entries, len(self.firsts) - 1))
+
     def read(self, number: int) -> BlockRead:
         """Where a block is; the first one with the header before it."""
         start, size = block_range(self.entries, number)
@@ -99,6 +105,38 @@ class _StoredRun:
                 raise DamagedDelayRun(self.id, f"has {header.entries} entries, not {self.entries}")
             data = data[HEADER_BYTES:]
         return decode_block(self.id, self.entries, number, data)
+
+
+class _Moment:
+    """What waited at a moment, for a reader of `entries`."""
+
+    def __init__(
+        self,
+        heap: list[bytes],
+        runs: list[_StoredRun],
+        cancelled: dict[int, int],
+        revised: dict[int, tuple[int | None, int]],
+    ) -> None:
+        self.heap = heap
+        self.runs = [(run, run.next) for run in runs]
+        self.deleted: dict[int, bytes] = {}
+        """The bytes of those runs that the store has no more."""
+        self._cancelled = dict(cancelled)
+        self._revised = dict(revised)
+
+    def alive(self, entries: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+        """(due time, position) of those that are not cancelled."""
+        for packed in entries:
+            due_ms, _, position = unpack_entries(packed)[0]
+            page, bit = divmod(position, _PAGE)
+            if self._cancelled.get(page, 0) >> bit & 1:
+                continue
+            if position in self._revised:
+                if self._revised[position][0] != due_ms:
+                    continue
+                # An older entry may have the same time.
+                self._revised[position] = (None, 0)
+            yield due_ms, position
 
 
 class DelayIndex:
@@ -122,6 +160,8 @@ class DelayIndex:
         """How many of the entries will be dropped when they are popped."""
         self._cancelled: dict[int, int] = {}
         """Position // 4096 -> a bit for each position whose only entry is cancelled."""
+        self._moments: WeakSet[_Moment] = WeakSet()
+        """What `entries` has returned and somebody still reads."""
         self._revised: dict[int, tuple[int | None, int]] = {}
         """Position that was cancelled and waits again -> the due time that counts, and its entries."""
 
@@ -182,9 +222,8 @@ class DelayIndex:
 
     def clear(self) -> None:
         """Nothing waits. Also the first step after `DamagedDelayRun`; the second is to add what waits."""
-        for run_id in self._runs:
-            self._store.delete(run_id)
-        self._runs.clear()
+        for run in list(self._runs.values()):
+            self._delete_run(run)
         self._heap.clear()
         self._cancelled.clear()
         self._revised.clear()
@@ -319,8 +358,7 @@ class DelayIndex:
         number = run.next // BLOCK_ENTRIES
         run.next = max(run.next, number * BLOCK_ENTRIES + end)
         if run.next == run.entries:
-            self._store.delete(run.id)
-            del self._runs[run.id]
+            self._delete_run(run)
         elif run.next // BLOCK_ENTRIES > number:
             del run.blocks[number]
             run.floor = run.firsts[number + 1]
@@ -333,41 +371,45 @@ class DelayIndex:
     # what waits
 
     def entries(self) -> Iterator[tuple[int, int]]:
-        """(due time, position) of all that wait now, in any order, read while it is iterated: what has been
-        popped or cancelled meanwhile may be missing, what has been added is.
+        """(due time, position) of all that wait at the moment of the call, in any order. Runs are read while
+        it is iterated, whatever happens to the index meanwhile.
 
         Raises:
             DamagedDelayRun: a run is damaged or lost.
         """
-        heap, runs = list(self._heap), list(self._runs.values())
-        return self._iterate(heap, runs)
+        moment = _Moment(list(self._heap), list(self._runs.values()), self._cancelled, self._revised)
+        self._moments.add(moment)
+        return self._iterate(moment)
 
-    def _iterate(self, heap: list[bytes], runs: list[_StoredRun]) -> Iterator[tuple[int, int]]:
-        for start in range(0, len(heap), BLOCK_ENTRIES):
-            yield from self._alive(heap[start : start + BLOCK_ENTRIES])
-        for run in runs:
-            yield from self._alive(self._entries_of(run, b""))
+    def _iterate(self, moment: _Moment) -> Iterator[tuple[int, int]]:
+        for start in range(0, len(moment.heap), BLOCK_ENTRIES):
+            yield from moment.alive(moment.heap[start : start + BLOCK_ENTRIES])
+        for run, first in moment.runs:
+            for number in range(first // BLOCK_ENTRIES, len(run.firsts)):
+                whole = moment.deleted.get(run.id)
+                _, _, start, size = run.read(number)
+                if whole is not None:
+                    block = run.decode(number, whole[start : start + size])
+                else:
+                    block = run.blocks.get(number) or self._read_block(run, number)
+                skipped = max(first - number * BLOCK_ENTRIES, 0)
+                yield from moment.alive(_slices(block, skipped, len(block) // ENTRY_BYTES))
 
-    def _alive(self, entries: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-        """Those that are not cancelled."""
-        for packed in entries:
-            due_ms, _, position = unpack_entries(packed)[0]
-            if self._dead:
-                page, bit = divmod(position, _PAGE)
-                if self._cancelled.get(page, 0) >> bit & 1:
-                    continue
-                if self._revised.get(position, (due_ms, 0))[0] != due_ms:
-                    continue
-            yield due_ms, position
+    def _delete_run(self, run: _StoredRun) -> None:
+        """The run is not needed any more, but perhaps by who reads `entries`."""
+        for moment in self._moments:
+            moment.deleted[run.id] = self._store.read(run.id, 0, run.size)
+        self._store.delete(run.id)
+        del self._runs[run.id]
 
     def _entries_of(self, run: _StoredRun, after: bytes) -> Iterator[bytes]:
         """The entries of a run that are not popped and greater than these bytes, ascending."""
-        number = max(run.next // BLOCK_ENTRIES, bisect_right(run.firsts, after) - 1)
-        while number < len(run.firsts) and run.id in self._runs:
+        for number in range(
+            max(run.next // BLOCK_ENTRIES, bisect_right(run.firsts, after) - 1), len(run.firsts)
+        ):
             block = run.blocks.get(number) or self._read_block(run, number)
             first = max(run.next - number * BLOCK_ENTRIES, _entries_below(block, after + b"\0"), 0)
             yield from _slices(block, first, len(block) // ENTRY_BYTES)
-            number += 1
 
     def waiting(self, max_entries: int, after: WaitingEntry | None = None) -> list[WaitingEntry]:
         """What waits, in the order of due time and position: at most this number, from the beginning or after
@@ -381,7 +423,8 @@ class DelayIndex:
         # Cancelled entries are in the way of those that wait, so their number is added.
         parts = [iter(nsmallest(max_entries + min(self._dead, len(self._heap)), in_heap))]
         parts += [self._entries_of(run, start) for run in self._runs.values()]
-        page = islice(self._alive(merge(*parts)), max_entries)
+        moment = _Moment([], [], self._cancelled, self._revised)
+        page = islice(moment.alive(merge(*parts)), max_entries)
         return [WaitingEntry(due_ms, self._sequence, position) for due_ms, position in page]
 
 

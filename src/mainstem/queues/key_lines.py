@@ -25,7 +25,7 @@ class KeyLine:
     """The outstanding events of one busy key, in the order in which they are offered. A key with a single
     event, which is leased, needs none."""
 
-    __slots__ = ("is_mixed", "key", "leased", "next", "owner", "pending", "positions")
+    __slots__ = ("high", "is_mixed", "key", "leased", "next", "owner", "pending", "positions")
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -33,6 +33,8 @@ class KeyLine:
         """Who has the leased ones; None: none is leased."""
         self.positions: list[int] = []
         """Those before `next` are leased, the others pending. Those that are done stay until a compaction."""
+        self.high = -1
+        """The highest position that was ever in the line."""
         self.next = 0
         self.leased = 0
         """How many of them are leased."""

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from mainstem.queues.key_lines import KeyLine, KeyOwner
+from mainstem.queues.runs import Run
 
 KEY_END = 1 << 63
 """Key hashes are below this."""
@@ -96,6 +97,10 @@ class KeyOrder:
         free or fewer are parked."""
         return self._row >= self._row_max or self.parked >= self._parked_max
 
+    def knows(self, position: int) -> bool:
+        """Whether it was added and is not done."""
+        return self._is_outstanding(position) or self._is_unread(position)
+
     def is_leased(self, position: int) -> bool:
         """Whether a consumer has it."""
         return position in self._leased
@@ -166,7 +171,7 @@ class KeyOrder:
         line = self._line(key)
         if line is None:
             line = self._lines[key] = KeyLine(key)
-        elif line.positions[-1] >= position:
+        elif position <= line.high:
             # It may have been in the line before; a dead entry would come to life.
             self._compact(line)
         positions = line.positions
@@ -177,6 +182,7 @@ class KeyOrder:
             index = bisect_left(positions, position, line.next)
             positions.insert(index, position)
             line.is_mixed = line.is_mixed or (index > 0 and positions[index - 1] > position)
+        line.high = max(line.high, position)
         line.pending += 1
         self._pending[position] = line
         if self._head(line) == position:
@@ -228,6 +234,7 @@ class KeyOrder:
         line = self._lines[key] = self._leased[position] = KeyLine(key)
         line.owner = self._slots[packed & _SLOT_MASK]
         line.positions.append(position)
+        line.high = position
         line.next = line.leased = 1
         return line
 
@@ -344,9 +351,12 @@ class KeyOrder:
             assert head is not None
             if head < position:
                 return False
+        else:
+            del line.positions[line.next :]  # dead
         positions = line.positions
         line.is_mixed = line.is_mixed or (line.next > 0 and positions[line.next - 1] > position)
         positions.insert(line.next, position)
+        line.high = max(line.high, position)
         line.next += 1
         was_free = line.owner is None
         self._own(line, owner, position)
@@ -381,12 +391,15 @@ class KeyOrder:
                 if not owner.keys:
                     self._leave(owner)
 
-    def trim(self, start: int) -> None:
-        """All events below this position are done."""
-        self.done([p for places in (self._leased, self._pending) for p in places if p < start])
-        index = bisect_left(self._unread, start, self._unread_start)
-        self._unread_done -= set(self._unread[self._unread_start : index])
-        self._unread_start = index
+    def done_runs(self, runs: Iterable[Run]) -> None:
+        """As `done`, for runs of positions, most of which may be unknown."""
+        for first, end in runs:
+            known = len(self._leased) + len(self._pending) + len(self._unread) - self._unread_start
+            if end - first <= known:
+                self.done(range(first, end))
+            elif known:
+                places = (self._leased, self._pending, self._unread[self._unread_start :])
+                self.done([p for place in places for p in place if first <= p < end])
 
     def give_back(self, positions: Iterable[int]) -> list[int]:
         """Leases of these events ended without an acknowledgement: they are at the head of their keys again.

@@ -44,6 +44,11 @@ class SequenceView(AppliedView):
     # ------------------------------------------------------------------------------------------------------
     # T1: scan
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the scan is to wait: what follows could not be offered to anybody. In key order only."""
+        return False
+
     def scan(
         self,
         end: int,
@@ -356,16 +361,21 @@ class SequenceView(AppliedView):
 
     def wake_due(self, now_ms: int) -> int:
         """T8: what is due by now becomes ready; returns how many positions did."""
-        table, woken = self.table, 0
+        return len(self._wake_due(now_ms))
+
+    def _wake_due(self, now_ms: int) -> list[int]:
+        """T8; returns what is ready now."""
+        table = self.table
+        woken: list[int] = []
         for position in self.waits.pop_due(now_ms):
             index, offset = position >> PAGE_SHIFT, position & PAGE_MASK
             page = table.page(index)
             if page is not None and page.states[offset] == WAITING:
                 page.states[offset] = READY
                 table.ready_pages.add(index)
-                woken += 1
-        table.counts[WAITING] -= woken
-        table.counts[READY] += woken
+                woken.append(position)
+        table.counts[WAITING] -= len(woken)
+        table.counts[READY] += len(woken)
         return woken
 
     def next_due_ms(self) -> int | None:

@@ -1,0 +1,205 @@
+"""A view whose events are offered in key order.
+
+`keys.py` selects what is leased; the rest is as in any view. Keys are in no record: after a restart, and
+after a redrive, the view asks for those of its outstanding positions (`unkeyed`, `learn_keys`), and offers
+these then. A parked position is ready in the pages of the view; what is parked is soft state.
+
+Owns: the connection of the two. Refuses: to compute hashes of keys, and to read events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Self
+
+from mainstem.queues.keys import KeyOrder
+from mainstem.queues.leases import DeliveryLease
+from mainstem.queues.pages import LEASED, WAITING, PositionState
+from mainstem.queues.rules import DeliveryRules
+from mainstem.queues.runs import Run, add_run, merge_runs, runs_of
+from mainstem.queues.view import SequenceView
+from mainstem.queues.view_types import PageState, StateCounts, ViewHead
+from mainstem.queues.waits import WaitingPositions
+
+
+class OrderedView(SequenceView):
+    """A view in key order. `rules.in_key_order` is fixed for its life."""
+
+    def __init__(self, rules: DeliveryRules, start: int, waits: WaitingPositions | None = None) -> None:
+        super().__init__(rules, start, waits)
+        self._order = KeyOrder(rules.parked_max)
+        self._unkeyed: list[Run] = []
+        """Runs that have all outstanding positions below `scanned` that the order does not know."""
+
+    @classmethod
+    def restore(
+        cls,
+        rules: DeliveryRules,
+        head: ViewHead,
+        pages: Iterable[PageState],
+        waiting: Iterable[tuple[int, int]] = (),
+        waits: WaitingPositions | None = None,
+    ) -> Self:
+        """See `AppliedView.restore`. No key is known."""
+        view = super().restore(rules, head, pages, waiting, waits)
+        view._unkeyed = merge_runs([(view.start, view.scanned)])
+        return view
+
+    # ------------------------------------------------------------------------------------------------------
+    # what is asked
+
+    def counts(self) -> StateCounts:
+        """See `AppliedView.counts`."""
+        counts, parked = super().counts(), self._order.parked
+        return StateCounts(counts.ready - parked, counts.leased, counts.waiting, parked, counts.dying)
+
+    def state(self, position: int) -> PositionState:
+        """See `AppliedView.state`. A position is parked from the time when it was its turn and its key was
+        taken, and until it is leased."""
+        return PositionState.PARKED if self._order.is_parked(position) else super().state(position)
+
+    def runs_in(self, state: PositionState, first: int = 0, end: int | None = None) -> Iterator[Run]:
+        """See `AppliedView.runs_in`."""
+        if state not in (PositionState.READY, PositionState.PARKED):
+            yield from super().runs_in(state, first, end)
+            return
+        runs: list[Run] = []
+        for low, high in super().runs_in(PositionState.READY, first, end):
+            for position in range(low, high):
+                if self._order.is_parked(position) == (state == PositionState.PARKED):
+                    add_run(runs, position, position + 1)
+        yield from runs
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the scan is to wait: what follows would only be parked."""
+        return self._order.is_full
+
+    def blocker(self, position: int) -> int | None:
+        """The earlier outstanding position of the same key, or None: why this one is not offered."""
+        return self._order.blocker(position)
+
+    # ------------------------------------------------------------------------------------------------------
+    # keys
+
+    def scan(
+        self,
+        end: int,
+        skipped: Iterable[Run] = (),
+        due_ms: Mapping[int, int] | None = None,
+        keys: Mapping[int, int] | None = None,
+    ) -> None:
+        """See `SequenceView.scan`. Keys: position -> hash of its key, from 0 below 2⁶³; a position that has
+        none has no key. ValueError also if keys of earlier positions are missing (`unkeyed`)."""
+        if self._has_unkeyed():
+            raise ValueError("the keys of earlier positions are not known yet")
+        first = self.scanned
+        super().scan(end, skipped, due_ms)
+        self._learn(first, end, keys or {})
+
+    def unkeyed(self, max_positions: int) -> list[Run]:
+        """Outstanding positions whose keys are not known, the lowest first, at most this number."""
+        positions = (
+            position
+            for first, end in self._unkeyed
+            for position, _ in self._outstanding(first, end)
+            if not self._order.knows(position)
+        )
+        return runs_of(islice(positions, max_positions))
+
+    def learn_keys(self, end: int, keys: Mapping[int, int]) -> None:
+        """The keys of all unkeyed positions below `end`, as for `scan`: these are offered from now on."""
+        for first, stop in self._unkeyed:
+            if first < end:
+                self._learn(first, min(stop, end), keys)
+        self._unkeyed = [(max(first, end), stop) for first, stop in self._unkeyed if end < stop]
+
+    def _has_unkeyed(self) -> bool:
+        if self._unkeyed and not self.unkeyed(1):
+            self._unkeyed = []
+        return bool(self._unkeyed)
+
+    def _outstanding(self, first: int, end: int) -> Iterator[tuple[int, bool]]:
+        """(position, whether it waits) of what is ready or waits between two positions, ascending."""
+        ready = super().runs_in(PositionState.READY, first, end)
+        if not self.table.counts[WAITING]:
+            yield from ((position, False) for low, high in ready for position in range(low, high))
+            return
+        waiting = super().runs_in(PositionState.WAITING, first, end)
+        runs = merge(((run, False) for run in ready), ((run, True) for run in waiting))
+        yield from ((position, waits) for (low, high), waits in runs for position in range(low, high))
+
+    def _learn(self, first: int, end: int, keys: Mapping[int, int]) -> None:
+        order = self._order
+        for position, waits in self._outstanding(first, end):
+            if waits:
+                order.add_waiting(position, keys.get(position))
+            else:
+                order.add(position, keys.get(position))
+
+    # ------------------------------------------------------------------------------------------------------
+    # transitions
+
+    def acquire(
+        self, consumer: str, max_events: int, now_ms: int, lock_ms: int | None = None
+    ) -> DeliveryLease | None:
+        """See `SequenceView.acquire`: the lowest positions that the order of their keys allows."""
+        room = min(max_events, self.rules.in_flight_max - self.table.counts[LEASED])
+        positions = self._order.take(consumer, room)
+        return self._lease_positions(positions, consumer, now_ms, lock_ms) if positions else None
+
+    def apply_acked(self, runs: Sequence[Run]) -> None:
+        """See `AppliedView.apply_acked`. Later positions of the keys may be leased to others."""
+        super().apply_acked(runs)
+        self._order.done_runs(runs)
+
+    def apply_released(self, runs: Sequence[Run], counts: bool, due_ms: int | None) -> None:
+        """See `AppliedView.apply_released`. Later leased positions of the keys are taken back: ready again,
+        with no failure and no record."""
+        super().apply_released(runs, counts, due_ms)
+        if not self._order.busy_keys:
+            return
+        released = [position for first, end in runs for position in range(first, end)]
+        if due_ms is None:
+            self._void(self._order.give_back(released))
+        else:
+            self._void(self._order.hold_back(released))
+
+    def apply_rejecting(self, runs: Sequence[Run], reason: int, delivered: bool = True) -> None:
+        """See `AppliedView.apply_rejecting`. The keys are free of these positions at once."""
+        super().apply_rejecting(runs, reason, delivered)
+        self._order.done_runs(runs)
+
+    def apply_redriven(self, runs: Sequence[Run]) -> None:
+        """See `AppliedView.apply_redriven`. The positions are offered when their keys are known."""
+        super().apply_redriven(runs)
+        known = [(first, min(end, self.scanned)) for first, end in runs if first < self.scanned]
+        self._unkeyed = merge_runs([*self._unkeyed, *known])
+
+    def apply_sought(self, position: int) -> None:
+        """See `AppliedView.apply_sought`."""
+        super().apply_sought(position)
+        self._forget_keys()
+
+    def apply_trimmed(self, start: int) -> None:
+        """See `AppliedView.apply_trimmed`."""
+        super().apply_trimmed(start)
+        self._order.done_runs([(0, start)])
+
+    def forget_from(self, end: int) -> int:
+        """See `AppliedView.forget_from`. No key is known any more."""
+        forgotten = super().forget_from(end)
+        self._forget_keys()
+        return forgotten
+
+    def _forget_keys(self) -> None:
+        self._order = KeyOrder(self.rules.parked_max)
+        self._unkeyed = merge_runs([(self.start, self.scanned)])
+
+    def wake_due(self, now_ms: int) -> int:
+        """See `SequenceView.wake_due`."""
+        woken = self._wake_due(now_ms)
+        self._order.wake(woken)
+        return len(woken)
