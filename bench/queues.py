@@ -96,12 +96,23 @@ def one_by_one(events: int) -> int:
     return events
 
 
+def replay(events: int) -> int:
+    """A start: records of 500 single acknowledgements each, applied to a view whose scan is behind."""
+    view = SequenceView(DeliveryRules(), 0)
+    for base in range(0, events, 10 * FETCH):
+        for low in range(10):
+            last = min(base + 10 * FETCH, events)
+            view.apply_acked([(position, position + 1) for position in range(base + low, last, 10)])
+    return events
+
+
 def nacks(events: int) -> int:
     """Acquire 500; every tenth position fails, waits, and is delivered again; the others are acknowledged as
     singles. Deliveries."""
     view = SequenceView(DeliveryRules(backoff_min_ms=50), 0)
     view.scan(events)
     now_ms = deliveries = 0
+    failures: set[int] = set()
     while view.counts().outstanding:
         now_ms += 1
         view.wake_due(now_ms)
@@ -110,9 +121,13 @@ def nacks(events: int) -> int:
             now_ms += 50
             continue
         deliveries += lease.left
-        positions = [position for first, end in lease.runs for position in range(first, end)]
-        failed = [(p, p + 1) for p in positions if p % 10 == 3 and not view.failures(p)]
-        acked = [(p, p + 1) for p in positions if p % 10 != 3 or view.failures(p)]
+        acked: list[Run] = []
+        failed: list[Run] = []
+        for first, end in lease.runs:
+            for position in range(first, end):
+                fails = position % 10 == 3 and position not in failures
+                (failed if fails else acked).append((position, position + 1))
+        failures.update(position for position, _ in failed)
         view.apply_acked(view.ackable(lease.id, acked))
         plan = view.plan_release(view.releasable(lease.id, failed), True, now_ms)
         for runs, due_ms in plan.released:
@@ -183,6 +198,7 @@ def speeds(scale: float) -> Iterator[Row]:
     yield speed("acquire 500, acknowledge singles, 500 a call", lambda n: singles(n, True), 500_000, 0.8)
     yield speed("acquire 500, acknowledge singles, 1 a call", lambda n: singles(n, False), 200_000, 0.8)
     yield speed("acquire 1, acknowledge it", one_by_one, 100_000)
+    yield speed("replay of single acknowledgements at a start", replay, 500_000)
     yield speed("a tenth fails once and waits, the others single", nacks, 200_000)
 
 

@@ -329,6 +329,41 @@ def test_long_ranges_are_sets_of_positions(seed: int) -> None:
         assert view.oldest == min([*ready, *leased, view.scanned])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_poisoned_event_is_delivered_its_limit_and_once_more_a_crash(seed: int) -> None:
+    """I9: failures are durable, deliveries are not; a crash forgets at most the one that was under way."""
+    chance = random.Random(seed)
+    rules = DeliveryRules(failures_max=5, lock_ms=100)
+    snapshot, records = SequenceView(rules, 0).snapshot(), list[Record]()
+    deliveries = crashes = failures = now_ms = 0
+    view = SequenceView(rules, 0)
+    view.scan(3)
+    while view.state(1) not in (PositionState.DYING, PositionState.DONE):
+        lease = view.acquire("worker", 3, now_ms)
+        assert lease is not None
+        deliveries += 1
+        if chance.random() < 0.4:
+            crashes += 1
+            view = SequenceView.restore(rules, snapshot.head, [], [])
+            for name, arguments in records:
+                getattr(view, f"apply_{name}")(*arguments)
+            view.restarted()
+            view.scan(3)
+        else:
+            now_ms += 100
+            (expired,) = view.expired(now_ms)
+            plan = view.plan_release(view.releasable(expired.id, expired.runs), True, now_ms)
+            made: list[Record] = [("released", (runs, True, due_ms)) for runs, due_ms in plan.released]
+            made += [("rejecting", (plan.exhausted, 1))] if plan.exhausted else []
+            for name, arguments in made:
+                getattr(view, f"apply_{name}")(*arguments)
+            records += made
+        assert view.failures(1) >= failures
+        failures = view.failures(1)
+    assert deliveries <= rules.failures_max + crashes
+    assert [reason for _, reason in view.dying(5)] == [1, 1, 1]
+
+
 def test_a_number_that_no_lease_had_acknowledges_nothing() -> None:
     """I4: a lease 2³² numbers away has the same word in the pages, and is another."""
     view = SequenceView(DeliveryRules(accepts_late_acks=True), 0)

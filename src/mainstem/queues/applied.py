@@ -144,19 +144,24 @@ class AppliedView:
         """T3, T10: these positions are done, whatever they were."""
         table, leases = self.table, self.leases
         open_pages, by_word, start = table.open_pages, leases.by_word, table.start
+        counts = table.counts
         for first, end in runs:
             if end - first == 1 and first >= start:
                 index, offset = first >> PAGE_SHIFT, first & PAGE_MASK
                 page = open_pages.get(index)
-                if page is not None and page.states[offset] == LEASED:
+                # While serving it is leased; on replay it is ready, or the scan has not reached it.
+                if page is not None and (state := page.states[offset]) <= LEASED:
                     page.states[offset] = DONE
-                    lease = by_word[page.words[offset]]
-                    if lease.left > 1:
-                        lease.left -= 1
-                    else:
-                        leases.take(page.words[offset], 1)
-                    table.counts[LEASED] -= 1
-                    if page.tries:
+                    if state == LEASED:
+                        lease = by_word[page.words[offset]]
+                        if lease.left > 1:
+                            lease.left -= 1
+                        else:
+                            leases.take(page.words[offset], 1)
+                        counts[LEASED] -= 1
+                    elif state == READY:
+                        counts[READY] -= 1
+                    if page.tries.used:
                         page.tries.clear(offset, offset + 1)
                     page.undone -= 1
                     if not page.undone:
@@ -181,7 +186,7 @@ class AppliedView:
             self._vacate(page, base, low, high)
             page.states[low:high] = FILL[DONE][: high - low]
             page.undone -= high - low - done
-            if page.tries:
+            if page.tries.used:
                 page.tries.clear(low, high)
             if not page.undone:
                 table.drop_if_done(index)

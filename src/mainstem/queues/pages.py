@@ -133,7 +133,7 @@ def freeze(page: OpenPage, durable: bool = False) -> bytes:
     if any(words):
         flags |= _WORDS
         columns += _big_endian(words)
-    if page.tries:
+    if page.tries.used:
         flags |= _TRIES
         columns += page.tries.encode()
     if ahead < PAGE_POSITIONS:

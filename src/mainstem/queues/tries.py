@@ -21,18 +21,21 @@ _COUNT = struct.Struct(">H")
 class TryCounts:
     """Position in the page -> (acquisitions, failures), for those that have an entry: no entry is (0, 0)."""
 
-    __slots__ = ("_array", "_sparse")
+    __slots__ = ("_array", "_sparse", "used")
 
     def __init__(self) -> None:
+        self.used = False
+        """Whether there may be entries: to ask before anything else, where speed counts."""
         self._sparse: dict[int, int] | None = None
         self._array: array[int] | None = None
 
     def __bool__(self) -> bool:
-        return self._sparse is not None or self._array is not None
+        return self.used
 
     def copied(self) -> TryCounts:
         """A copy, which changes of this one do not change."""
         copy = TryCounts()
+        copy.used = self.used
         copy._sparse = None if self._sparse is None else dict(self._sparse)
         copy._array = None if self._array is None else self._array[:]
         return copy
@@ -49,6 +52,7 @@ class TryCounts:
     def put(self, offset: int, acquisitions: int, failures: int) -> None:
         """Sets an entry; not both counters are 0."""
         entry = min(acquisitions, COUNT_MAX) << 16 | min(failures, COUNT_MAX)
+        self.used = True
         if self._array is not None:
             self._array[offset] = entry
             return
@@ -86,6 +90,7 @@ class TryCounts:
                 del self._sparse[offset]
         if not self._sparse:
             self._sparse = None
+            self.used = False
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """(position, acquisitions, failures), ascending."""

@@ -180,7 +180,7 @@ class SequenceView(AppliedView):
             assert page.states[offset] == READY
             page.states[offset] = LEASED
             page.words[offset] = word
-            if page.tries:
+            if page.tries.used:
                 self._count_acquisitions(page, offset, offset + 1)
             add_run(runs, position, position + 1)
         table.counts[READY] -= len(positions)
@@ -215,7 +215,7 @@ class SequenceView(AppliedView):
             else:
                 states[first : first + count] = FILL[LEASED][:count]
                 words[first : first + count] = array("I", (word,)) * count
-            if page.tries:
+            if page.tries.used:
                 self._count_acquisitions(page, first, first + count)
             add_run(runs, base + first, base + first + count)
             leased += count
@@ -327,7 +327,7 @@ class SequenceView(AppliedView):
                 base = first & ~PAGE_MASK
                 stop = min(end, base + PAGE_POSITIONS)
                 page = self.table.page(first >> PAGE_SHIFT)
-                if page is not None and page.tries:
+                if page is not None and page.tries.used:
                     for offset in page.tries.within(first - base, stop - base):
                         position = base + offset
                         plan.add(first, position, 0)
