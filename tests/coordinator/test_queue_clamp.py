@@ -104,7 +104,7 @@ def test_a_topic_made_anew_under_its_old_name_is_another(machine: NodeRig) -> No
 def test_a_start_ends_the_views_of_a_topic_whose_deletion_a_crash_interrupted(machine: NodeRig) -> None:
     subscribed(machine, 2)
     subscribed(machine, 2, "b")
-    machine.node.subscriptions.changes._write = lambda records: machine.node.queue_runtime.read(None)
+    machine.node.queue_runtime.fenced = "the disk fails"
     machine.done(machine.node.topics.delete("a"))
     machine.settle(1)
     assert len(machine.node.subscriptions.views.all()) == 2

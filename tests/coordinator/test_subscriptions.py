@@ -17,6 +17,7 @@ from mainstem.coordinator.queues.types import (
     Settlement,
 )
 from mainstem.log.errors import StorageError
+from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.pages import PositionState
 from tests.coordinator.queue_rig import TOPIC, QueueRig, states
 from tests.coordinator.state_rig import code, done
@@ -338,67 +339,38 @@ def test_what_a_lost_consumer_had_is_ready_again(counts: bool) -> None:
     assert view.sequence.failures(0) == other.sequence.failures(0) == counts
 
 
-# --- seek, redrive, purge, trim ---------------------------------------------------------------------------
+# --- key order --------------------------------------------------------------------------------------------
 
 
-def test_seek_begins_anew_and_ends_the_leases() -> None:
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_in_key_order_a_nack_takes_the_later_events_of_its_key_back(snapshot: bool) -> None:
     rig = QueueRig()
-    view = rig.view(10)
-    lease = rig.lease(view, 8)
-    rig.settle(rig.answer(view, lease, (0, 5)))
-    done(rig.subscriptions.changes.seek(view, 3))
-    assert rig.settle(rig.answer(view, lease)) == [[]]
-    for known in (view, _restarted(rig)):
-        assert (known.sequence.start, known.sequence.scanned) == (3, 3)
-        known.sequence.scan(10)
-        assert states(known, 10) == "xxxrrrrrrr"
-
-
-def test_redrive_delivers_again_what_is_done() -> None:
-    rig = QueueRig()
-    view = rig.view(6)
-    rig.settle(rig.answer(view, rig.lease(view, 6)))
-    done(rig.subscriptions.changes.redrive(view, [(4, 5), (1, 3)]))
-    end = rig.log.log_end_offset
-    for nothing in ([], [(6, 9)], [(-3, 0)]):
-        done(rig.subscriptions.changes.redrive(view, nothing))
-    assert rig.log.log_end_offset == end
-    for known in (view, _restarted(rig)):
-        known.sequence.scan(6)
-        assert states(known, 6) == "xrrxrx"
-
-
-def test_purge_ends_all_that_was_scanned_below_a_position() -> None:
-    rig = QueueRig()
-    view = rig.view(9)
-    lease = rig.lease(view, 3)
-    done(rig.subscriptions.changes.purge(view, 5))
-    assert states(view, 10) == "xxxxxrrrra"
-    assert rig.settle(rig.answer(view, lease)) == [[]]
-    done(rig.subscriptions.changes.purge(view, 1 << 60))
-    done(rig.subscriptions.changes.purge(view, 1 << 60))
-    assert states(view, 10) == "xxxxxxxxxa"
-    known = _restarted(rig)
-    known.sequence.scan(12)
-    assert states(known, 12) == "xxxxxxxxxrrr"
-
-
-def test_trim_ends_what_retention_deletes_in_every_view_of_the_partition() -> None:
-    rig = QueueRig()
-    view, other = rig.view(9), rig.view(9, "other")
-    rig.settle(rig.answer(other, rig.lease(other, 6)))
-    elsewhere = done(rig.subscriptions.open_view("mail", TOPIC, 1, 0, 0))
-    end = rig.log.log_end_offset
-    done(rig.subscriptions.changes.trim(TOPIC, 0, 4))
-    assert rig.log.log_end_offset == end + 1, "the other view has nothing to trim"
-    assert (view.sequence.start, elsewhere.sequence.start) == (4, 0)
+    done(rig.subscriptions.create("mail", {"in_key_order": True}))
+    view = done(rig.subscriptions.open_view("mail", TOPIC, 0, 0, 0))
+    keys = {position: position % 2 for position in range(8)}
+    assert isinstance(view.sequence, OrderedView)
+    view.sequence.scan(8, keys=keys)
+    lease = rig.lease(view, 6)
+    answers = (
+        rig.answer(view, lease, (0, 1)),
+        rig.answer(view, lease, (2, 3), verb="nack", delay_ms=60_000),
+        rig.answer(view, lease, (1, 2), (3, 5)),
+    )
+    assert rig.settle(*answers) == [[(0, 1)], [(2, 3)], [(1, 2), (3, 5)]]
+    assert states(view, 4) == "xxwx"
+    if snapshot:
+        rig.runtime.take_snapshot()
+        rig.clock.run()
     rig.restart()
-    assert rig.known().sequence.start == 4
-
-
-def _restarted(rig: QueueRig) -> Any:
-    rig.restart()
-    return rig.known()
+    view = rig.known()
+    assert isinstance(view.sequence, OrderedView)
+    view.sequence.learn_keys(8, keys)
+    view.sequence.scan(8, keys=keys)
+    assert [rig.lease(view, 1, "d").runs, rig.lease(view, 1, "d").runs] == [((5, 6),), ((7, 8),)]
+    assert done(rig.subscriptions.acquire(view, "d", 9)) is None, "6 waits behind 2"
+    rig.clock.advance(61)
+    view.sequence.wake_due(rig.clock.wall_ms())
+    assert rig.lease(view, 9, "c").runs == ((2, 3), (6, 7))
 
 
 # --- a failed commit --------------------------------------------------------------------------------------

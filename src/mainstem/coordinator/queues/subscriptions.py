@@ -10,7 +10,7 @@ writes dead letters), timers, and doors.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
@@ -69,7 +69,7 @@ class Subscriptions:
         self._rng = rng
         self.views = SubscriptionViews()
         """For reading, and for what is soft: a service scans them. Only records change the rest."""
-        self.changes = ViewChanges(self.views, lambda records: self._write(records))
+        self.changes = ViewChanges(self.views, lambda decide_change: self.runtime.write(decide_change))
         """What happens to views beside the answers of consumers."""
         self.reset()
 
@@ -296,6 +296,3 @@ class Subscriptions:
             return records, total
 
         return self.runtime.write(decide_release)
-
-    def _write(self, records: Iterator[ViewRecord] | Sequence[ViewRecord]) -> Promise[None]:
-        return self.runtime.write(lambda: (list(records), None))

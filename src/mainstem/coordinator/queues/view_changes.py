@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
+
+from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.records import (
     EventDeadLettered,
     EventsAcked,
@@ -24,7 +28,9 @@ from mainstem.coordinator.queues.types import DeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.promise import Promise, gather
 from mainstem.queues.pages import PositionState
-from mainstem.queues.runs import Run, merge_runs
+from mainstem.queues.runs import Run
+
+T = TypeVar("T")
 
 RECORDS_OF_WRITE = 1_000
 """Records of one batch of the state log, where there may be very many."""
@@ -32,48 +38,79 @@ RECORDS_OF_WRITE = 1_000
 _KNOWN = (PositionState.READY, PositionState.WAITING, PositionState.DYING, PositionState.DONE)
 
 
-class ViewChanges:
-    """The changes. All promises are done when the change is durable, and fail with StorageError."""
+class Write(Protocol):
+    """`Runtime.write`."""
 
-    def __init__(
-        self, views: SubscriptionViews, write: Callable[[Sequence[ViewRecord]], Promise[None]]
-    ) -> None:
+    def __call__(self, decide: Callable[[], tuple[Sequence[msgspec.Struct], T]], /) -> Promise[T]: ...
+
+
+class ViewChanges:
+    """The changes. All promises are done when the change is durable. They fail with StorageError; those for
+    one view with UnknownSubscription, if the view is there no more."""
+
+    def __init__(self, views: SubscriptionViews, write: Write) -> None:
+        """`write`: that of the runtime."""
         self._views = views
         self._write = write
+
+    def _change(
+        self, view: SubscriptionView, decide: Callable[[SubscriptionView], tuple[list[ViewRecord], T]]
+    ) -> Promise[T]:
+        """Write what `decide` returns about the view as it is now: it is another object after a load."""
+
+        def decide_change() -> tuple[Sequence[msgspec.Struct], T]:
+            current = self._views.get(view.id)
+            if current is None:
+                raise UnknownSubscription("the subscription or the topic was deleted")
+            return decide(current)
+
+        return self._write(decide_change)
+
+    def _write_records(self, records: Sequence[ViewRecord]) -> Promise[None]:
+        return self._write(lambda: (records, None))
 
     def seek(self, view: SubscriptionView, position: int) -> Promise[None]:
         """Let a view begin anew at a position: earlier events are done, later ones are delivered as if they
         never were. Its leases are over."""
-        return self._write([ViewSought(view.id, position)])
+        return self._change(view, lambda current: ([ViewSought(current.id, position)], None))
 
-    def redrive(self, view: SubscriptionView, runs: Sequence[Run]) -> Promise[None]:
-        """Deliver events again that are done, as if they never were. No other subscription notices. What the
-        scan has not reached, or retention has deleted, is left out."""
-        low, high = view.sequence.start, view.sequence.scanned
-        known = merge_runs((max(first, low), min(end, high)) for first, end in runs)
-        return self._write([EventsRedriven(view.id, *encoded(known))] if known else [])
+    def redrive(self, view: SubscriptionView, runs: Sequence[Run]) -> Promise[list[Run]]:
+        """Deliver events again that are done, as if they never were. No other subscription notices. What is
+        not done is left out, and what retention has deleted. The value has the others."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
+            start = current.sequence.start
+            done = current.sequence.redrivable([(max(first, start), end) for first, end in runs])
+            return [EventsRedriven(current.id, *encoded(done))] if done else [], done
+
+        return self._change(view, decide)
 
     def purge(self, view: SubscriptionView, end: int) -> Promise[None]:
         """Let all events below `end` that the scan has reached be done, also those that are leased."""
-        sequence = view.sequence
-        end = min(end, sequence.scanned)
-        if sequence.oldest >= end:
-            return self._write([])
-        return self._write([EventsAcked(view.id, *encoded([(sequence.oldest, end)]))])
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], None]:
+            oldest, stop = current.sequence.oldest, min(end, current.sequence.scanned)
+            return [EventsAcked(current.id, *encoded([(oldest, stop)]))] if oldest < stop else [], None
+
+        return self._change(view, decide)
 
     def dead_lettered(self, view: SubscriptionView, letters: Sequence[DeadLetter]) -> Promise[None]:
         """Note that the dead letters of these events, which are dying, are durable: the events are done."""
-        return self._write(
-            [
-                EventDeadLettered(view.id, letter.position, letter.topic_id, letter.partition, letter.offset)
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], None]:
+            return [
+                EventDeadLettered(
+                    current.id, letter.position, letter.topic_id, letter.partition, letter.offset
+                )
                 for letter in letters
-                if view.sequence.state(letter.position) is PositionState.DYING
-            ]
-        )
+                if current.sequence.state(letter.position) is PositionState.DYING
+            ], None
+
+        return self._change(view, decide)
 
     def trim(self, topic_id: UUID, partition: int, log_start: int) -> Promise[None]:
         """The events of a partition below `log_start` are deleted: they are done in every view."""
-        return self._write(
+        return self._write_records(
             [
                 ViewTrimmed(view.id, log_start)
                 for view in self._views.of_topic(topic_id)
@@ -106,10 +143,10 @@ class ViewChanges:
         return cut.map(lambda _: self._views.forgotten - before)
 
     def _write_all(self, records: Iterator[ViewRecord]) -> Promise[None]:
-        written = [self._write([])]
+        written = [self._write_records([])]
         all_records = iter(list(records))
         while part := list(islice(all_records, RECORDS_OF_WRITE)):
-            written.append(self._write(part))
+            written.append(self._write_records(part))
         return gather(written).map(_raise_first_error)
 
 

@@ -32,6 +32,7 @@ from mainstem.coordinator.queues.records import (
     ViewTrimmed,
     ViewWaiting,
 )
+from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import count_positions
 from mainstem.queues.view import SequenceView
@@ -148,13 +149,13 @@ class SubscriptionViews:
     def start(self, record: ViewStarted, rules: DeliveryRules) -> None:
         """Apply the record that begins a view."""
         place = record.subscription, record.topic_id, record.partition
-        self._put(SubscriptionView(record.view, place, SequenceView(rules, record.position)))
+        self._put(SubscriptionView(record.view, place, _sequence_type(rules)(rules, record.position)))
 
     def restore(self, record: ViewState, rules: DeliveryRules) -> None:
         """Apply the record that ends a view in a snapshot. ValueError if the view is damaged."""
         pages, waiting = self._parts.pop(record.view, ([], []))
         head = ViewHead(record.start, record.scanned, record.marked, record.ready)
-        sequence = SequenceView.restore(rules, head, pages, waiting)
+        sequence = _sequence_type(rules).restore(rules, head, pages, waiting)
         place = record.subscription, record.topic_id, record.partition
         self._put(SubscriptionView(record.view, place, sequence))
 
@@ -220,6 +221,10 @@ class SubscriptionViews:
                 sequence.apply_cursor(position)
             case _:
                 raise AssertionError(f"no record about a view: {record}")
+
+
+def _sequence_type(rules: DeliveryRules) -> type[SequenceView]:
+    return OrderedView if rules.in_key_order else SequenceView
 
 
 def _discard(index: dict[K, dict[int, SubscriptionView]], key: K, view_id: int) -> None:
