@@ -18,7 +18,7 @@ from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.view import SequenceView
 
 OPEN_PAGES = 2
-PAGES = 10
+PAGES = 6
 EVENTS = PAGES * PAGE_POSITIONS
 RULES = DeliveryRules(in_flight_max=EVENTS, accepts_late_acks=True)
 
