@@ -14,7 +14,13 @@ from crc32c import crc32c
 
 import mainstem.doors
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.producer_ids import START_LIMIT, START_MIN, START_STEP
+from mainstem.coordinator.producer_ids import (
+    BLOCK_IDS,
+    LOST_IDS_MAX,
+    START_LIMIT,
+    START_MIN,
+    START_STEP,
+)
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.log.errors import DiskFull, InvalidBatch, PartitionDeleted, StorageError
@@ -369,8 +375,19 @@ def test_the_first_start_records_the_servers_own_producer_id_and_every_later_sta
         assert again().producer_ids.server_id == server_id
         machine.node.runtime.take_snapshot()
         machine.settle()
-    assert machine.node.log.state.log_end_offset == 1, "it is recorded once"
-    assert machine.done(machine.node.producer_ids.allocate()) == (server_id + 1, 0)
+    skipped = 2 if machine.settings["durability"] == "os" else 0
+    assert machine.node.log.state.log_end_offset == 1 + skipped, "it is recorded once"
+    allocated = machine.done(machine.node.producer_ids.allocate())
+    assert allocated == (server_id + 1 + skipped * LOST_IDS_MAX, 0)
+
+
+def test_ids_whose_record_a_power_cut_may_have_taken_are_not_allocated_again() -> None:
+    machine = NodeRig(durability="os")
+    first, _ = machine.done(machine.node.producer_ids.allocate())
+    machine.restart()
+    assert machine.done(machine.node.producer_ids.allocate())[0] == first + BLOCK_IDS, "a clean stop"
+    machine.start()
+    assert machine.done(machine.node.producer_ids.allocate())[0] == first + 2 * BLOCK_IDS + LOST_IDS_MAX
 
 
 def test_a_server_id_whose_commit_fails_is_drawn_again_later() -> None:

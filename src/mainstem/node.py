@@ -98,11 +98,14 @@ class Node:
         for runtime in node.runtimes:
             runtime.load()
         report = node.recovery_report = opened.recover(node.topics.status)
+        may_lack_records = report.is_copy or (settings.durability == "os" and not report.clean)
+        skipped = node.producer_ids.skip_lost_ids() if may_lack_records else None
         node._start()
-        if report.is_copy or (settings.durability == "os" and not report.clean):
+        if skipped is not None:
             clamps = [
                 node.groups.clamp_to_log_end(node._log_end_of),
                 node.subscriptions.changes.clamp_to_log_end(node._end_of),
+                skipped.map(lambda _: 0),
             ]
             gather(clamps).then(lambda done: node._on_clamped(done.result(), report.is_copy))
         return Promise.resolved(node)
@@ -163,11 +166,11 @@ class Node:
                 )
         for failure in errors:
             log.error(
-                "what the coordinator knows beyond the end of the log could not be set back; the next start"
-                " tries again: %s",
+                "the state could not be adapted to a log whose last records may be lost; the next start tries"
+                " again: %s",
                 failure,
             )
-        offsets, positions = (promise.result() if promise.error is None else 0 for promise in clamped)
+        offsets, positions, _ = (promise.result() if promise.error is None else 0 for promise in clamped)
         if offsets:
             log.warning(
                 "%d committed offsets of groups were after the end of their partition and are set back to it,"

@@ -11,6 +11,7 @@ import pytest
 from mainstem.coordinator.producer_ids import (
     BLOCK_IDS,
     EPOCH_MAX,
+    LOST_IDS_MAX,
     START_LIMIT,
     START_MIN,
     START_STEP,
@@ -214,3 +215,18 @@ def test_a_folder_of_0_1_0_that_has_allocated_no_id_starts_as_a_new_one() -> Non
     rig.create("orders")
     rig.restart()
     assert done(rig.producer_ids.allocate())[0] > START_MIN
+
+
+def test_ids_that_may_be_lost_are_skipped_and_count_as_allocated() -> None:
+    rig, first = started()
+    done(rig.producer_ids.allocate())
+    done(rig.producer_ids.skip_lost_ids())
+    lost = first + BLOCK_IDS + 5
+    assert done(rig.producer_ids.bump_epoch(lost, 0)) == (lost, 1)
+    assert done(rig.producer_ids.allocate()) == (first + BLOCK_IDS + LOST_IDS_MAX, 0)
+
+
+def test_a_folder_that_has_no_producer_ids_yet_has_none_to_skip() -> None:
+    rig = StateRig()
+    done(rig.producer_ids.skip_lost_ids())
+    assert rig.log.batches == []

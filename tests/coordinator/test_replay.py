@@ -110,6 +110,10 @@ class StateReplay(RuleBasedStateMachine):
     def reserve_server_id(self) -> None:
         self.live.producer_ids.reserve_server_id()
 
+    @rule()
+    def skip_lost_ids(self) -> None:
+        self.live.producer_ids.skip_lost_ids()
+
     @rule(times=st.integers(1, 700))
     def producers(self, times: int) -> None:
         self.live.producer_ids.reserve_server_id()

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from crc32c import crc32c
 
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.coordinator.producer_ids import BLOCK_IDS
+from mainstem.coordinator.producer_ids import BLOCK_IDS, LOST_IDS_MAX
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.log.commit import checkpoint
 from mainstem.log.disk.contract import Disk
@@ -130,7 +130,9 @@ def test_a_restored_folder_has_the_producer_ids_of_the_backup(tmp_path: Path) ->
         ((partition,),) = [topic.partition_responses for topic in refused.responses]
         assert partition.error_code == ErrorCode.INVALID_RECORD, "the server's own id is the same"
         assert client.call(22, 4, init_producer_id(first, 0)).producer_id == first
-        assert client.call(22, 4, init_producer_id()).producer_id == first + BLOCK_IDS
+        lost = first + BLOCK_IDS  # of a producer that the server got to know after the backup
+        assert client.call(22, 4, init_producer_id()).producer_id == lost + LOST_IDS_MAX
+        assert client.call(22, 4, init_producer_id(lost, 0)).producer_id == lost
         client.close()
 
 

@@ -1,7 +1,8 @@
 """Allocates ids and epochs to idempotent producers, and reserves the server's own producer id.
 
 Owns: which producer ids are allocated. Ids are reserved in blocks. The end of a block is recorded before its
-first id is used, so that no id is ever allocated twice; the rest of a block is skipped after a restart.
+first id is used, so that no id is ever allocated twice; the rest of a block is skipped after a restart. Where
+that record itself may be lost, in a copy or after a power cut with `durability=os`, many more are skipped.
 
 The ids of a data folder start at a random number, which the first start draws and records. Partitions that
 move between two systems keep the producer ids of their batches. If both had counted from 0, a log would take
@@ -29,6 +30,9 @@ BLOCK_IDS = 1000
 """Size of a block, as in Kafka's `ProducerIdsBlock`."""
 EPOCH_MAX = 32766
 """The highest epoch. A producer that has reached it gets a new id. Kafka reserves 32767."""
+LOST_IDS_MAX = 1 << 20
+"""More ids than are allocated after the moment to which a restored backup or a power cut sets a folder
+back."""
 START_STEP = 1 << 20
 START_MIN, START_LIMIT = 1 << 40, 1 << 52
 """The server's own id is a multiple of START_STEP in [START_MIN, START_LIMIT). Kafka counts from 0 and does
@@ -117,6 +121,13 @@ class ProducerIds:
             return (ProducerIdStart(server_id, 0 if self._end else server_id + 1),), None
 
         return self.runtime.write(decide)
+
+    def skip_lost_ids(self) -> Promise[None]:
+        """Skip LOST_IDS_MAX ids, because the newest records of the state log may be missing: those ids may
+        have producers already. Done when that is durable. Fails with StorageError."""
+        return self.runtime.write(
+            lambda: ((ProducerIdBlock(self._end + LOST_IDS_MAX),) if self._end else (), None)
+        )
 
     def allocate(self) -> Promise[tuple[int, int]]:
         """Allocate a (producer id, epoch 0). Done when the allocation is durable. Fails with StorageError."""
