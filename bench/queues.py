@@ -1,20 +1,26 @@
 """How fast and how small the state of a queue is: `python -m bench.queues [--scale X]`.
 
-In memory and in this process: `mainstem.queues` has no disk and no socket. Rates are per second of the
-process's CPU time, medians of several runs; what else the machine does matters little. The bars are those of
-a core that runs `calibration` at `CALIBRATION_BAR` loops a second, and scale with it. Sizes are the sums of
-`sys.getsizeof` over all objects that a view refers to.
+In this process: `mainstem.queues` has no disk and no socket (delay runs are temporary files here). Rates are
+per second of the process's CPU time, medians of several runs; what else the machine does matters little. The
+bars are those of a core that runs `calibration` at `CALIBRATION_BAR` loops a second, and scale with it. Sizes
+are the sums of `sys.getsizeof` over all objects that a view refers to.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from random import Random
 from types import FunctionType, ModuleType
+from typing import BinaryIO
 
+from mainstem.queues.delays import DelayIndex
+from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import Run
 from mainstem.queues.view import SequenceView
@@ -26,6 +32,7 @@ Row = tuple[str, str, float, str]
 """(what, unit, figure, bar)"""
 FETCH = 500
 """Events of an acquisition, as a consumer's poll has."""
+WEEK_MS = 7 * 24 * 3600 * 1000
 
 
 def calibration() -> float:
@@ -135,6 +142,87 @@ def nacks(events: int) -> int:
     return deliveries
 
 
+def in_key_order(events: int, keys: int, holds: bool = False) -> int:
+    """Acquire 500 and acknowledge the ranges, in key order, over a backlog whose events have keys in turn.
+    Holds: another consumer has the first event for ever, so that the events of its key are parked. Events
+    that were delivered."""
+    view = OrderedView(DeliveryRules(in_key_order=True), 0)
+    if holds:
+        view.scan(1, keys={0: 0})
+        assert view.acquire("slow", 1, 0, lock_ms=0) is not None
+    delivered = 0
+    for first in range(view.scanned, events, 4096):
+        end = min(first + 4096, events)
+        view.scan(end, keys={position: position * 7919 % keys for position in range(first, end)})
+        while (lease := view.acquire("worker", FETCH, 0)) is not None:
+            delivered += lease.left
+            view.apply_acked(lease.runs)
+    assert delivered + view.counts().outstanding == events
+    return delivered
+
+
+def a_million_keys(events: int) -> int:
+    """As `in_key_order`: no key comes again soon."""
+    return in_key_order(events, 1 << 20)
+
+
+class ScratchRuns:
+    """A store of delay runs in a temporary file each."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, BinaryIO] = {}
+        self.bytes = 0
+        """What is stored."""
+
+    def write(self, run_id: int, data: bytes) -> None:
+        """See `RunStore`."""
+        file = self._files[run_id] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by delete)
+        file.write(data)
+        file.flush()
+        self.bytes += len(data)
+
+    def read(self, run_id: int, start: int, size: int) -> bytes:
+        """See `RunStore`."""
+        return os.pread(self._files[run_id].fileno(), size, start)
+
+    def delete(self, run_id: int) -> None:
+        """See `RunStore`."""
+        with self._files.pop(run_id) as file:
+            self.bytes -= os.fstat(file.fileno()).st_size
+
+
+def delayed(events: int) -> tuple[DelayIndex, ScratchRuns]:
+    """Events that are due at times within the next seven days."""
+    store, random = ScratchRuns(), Random(12)
+    index = DelayIndex(store)
+    for position in range(events):
+        index.add(random.randrange(60_000, WEEK_MS), position)
+    return index, store
+
+
+def delays(events: int) -> Iterator[Row]:
+    """Entries of waiting events: how fast, how large, how late."""
+    added, popped, lists = [], [], []
+    times = [Random(13).randrange(60_000, WEEK_MS) for _ in range(events)]
+    for _ in range(3):
+        index, begin = DelayIndex(ScratchRuns()), time.process_time()
+        for position, due_ms in enumerate(times):
+            index.add(due_ms, position)
+        added.append(events / (time.process_time() - begin) / 1e6)
+        begin = time.process_time()
+        index.waiting(100)
+        lists.append((time.process_time() - begin) * 1e3)
+        begin, count, now_ms = time.process_time(), 0, 0
+        while len(index):
+            now_ms += WEEK_MS // 2000
+            count += len(index.pop_due(now_ms))
+        assert count == events
+        popped.append(events / (time.process_time() - begin) / 1e6)
+    yield "waiting events added, over 7 days", "M/s", statistics.median(added), ""
+    yield "the same popped, in 2,000 calls", "M/s", statistics.median(popped), ""
+    yield "list the next 100 of them", "ms", statistics.median(lists), ""
+
+
 def all_leased(events: int) -> SequenceView:
     """A view with everything in flight, in acquisitions of 500."""
     view = SequenceView(DeliveryRules(in_flight_max=events), 0)
@@ -200,6 +288,10 @@ def speeds(scale: float) -> Iterator[Row]:
     yield speed("acquire 1, acknowledge it", one_by_one, 100_000)
     yield speed("replay of single acknowledgements at a start", replay, 500_000)
     yield speed("a tenth fails once and waits, the others single", nacks, 200_000)
+    yield speed("key order, a million keys: acquire 500, acknowledge", a_million_keys, 1 << 20)
+    yield speed("key order, 1,000 keys", lambda n: in_key_order(n, 1000), 500_000)
+    yield speed("key order, 100 keys, one of which is blocked", lambda n: in_key_order(n, 100, True), 500_000)
+    yield from delays(max(8192, round(1_000_000 * scale)))
 
 
 def undisturbed(scale: float) -> Iterator[Row]:
@@ -225,6 +317,22 @@ def sizes(scale: float) -> Iterator[Row]:
         view = with_holes(many(50_000_000), apart, fails)
         what = f"a hole, {apart:,} apart{', that failed once' if fails else ''}"
         yield what, "B a hole", (size_of(view) - empty) / view.counts().ready, "≤ 80" if apart <= 4096 else ""
+    keyed = OrderedView(DeliveryRules(in_key_order=True), 0)
+    keyed.scan(100_000, keys={position: position * 7919 for position in range(100_000)})
+    order = vars(keyed)["_order"]
+    yield "key order: scanned, its key not looked at", "B an event", size_of(order) / order.unread, ""
+    keyed.acquire("worker", 100_000, 0)
+    yield "key order: leased, alone in its key", "B an event", size_of(order) / keyed.counts().leased, ""
+    keyed = OrderedView(DeliveryRules(in_key_order=True), 0)
+    keyed.scan(10_100, keys={position: position % 100 for position in range(10_100)})
+    keyed.acquire("slow", 100, 0)
+    keyed.acquire("worker", 1, 0)
+    yield "key order: parked", "B an event", size_of(vars(keyed)["_order"]) / keyed.counts().parked, ""
+    index, store = delayed(many(2_000_000))
+    yield "2 M waiting events over 7 days, stored", "MB", store.bytes / 1e6, "≤ 32"
+    size = size_of(index) - size_of(store)
+    yield "their index in memory", "MB", size / 1e6, "≤ 12"
+    del index, store
     milliseconds, megabytes = restored(many(10_000_000))
     yield "restore 10 M events, every second done", "ms", milliseconds, "≤ 500"
     yield "their snapshot", "MB", megabytes, "≤ 30"
