@@ -39,6 +39,11 @@ __all__ = [
 PULL_BYTES_MAX = 4 << 20
 """Bytes of keys, values and headers after which a pull returns, if its caller names no other number."""
 
+DEAD_LETTER_SUBSCRIPTION_HEADER = "mainstem-dead-letter-subscription"
+"""Header of a dead letter with the name of the subscription that has given the event up."""
+DEAD_LETTER_FROM_HEADER = "mainstem-dead-letter-from"
+"""Header of a dead letter that says where the event is: `topic/partition/offset`."""
+
 EventState: TypeAlias = Literal["ready", "leased", "waiting", "parked", "dying"]
 """Of an event that is not done. Ready: deliverable now. Leased: a consumer has it. Waiting: for the time from
 which it is deliverable. Parked: for an earlier event of its key. Dying: until its dead letter is durable."""
@@ -131,7 +136,8 @@ class Delivery:
     token: str
     """Names this delivery in the answer. Opaque: 27 characters that need no quoting in a URL."""
     attempt: int
-    """Counts the deliveries of this event, from 1. A kill of the server may raise it by one too many."""
+    """Counts the deliveries of this event, from 1. After a kill of the server it may be lower, but is
+    not 1 for an event that was delivered."""
     deadline_ms: int
     """The event is delivered again if it is not answered by then."""
 

@@ -27,7 +27,6 @@ READS = frozenset(
         "preview_settings",
         "reader",
         "topic",
-        "topic_id",
         "topics",
     }
 )

@@ -45,6 +45,7 @@ from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
+from mainstem.engines.embedded.queues.engine import EmbeddedQueues
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries, format_id
 from mainstem.engines.group_members import member_info
@@ -72,11 +73,12 @@ def _of_topic(name: str) -> AbstractContextManager[None]:
     return _translated(f"topic {name}")
 
 
-class EmbeddedEngine:
-    """Implements `Engine` and its capabilities on an open node. `address`: (host, port) of the Kafka door,
-    for `cluster`."""
+class EmbeddedEngine(EmbeddedQueues):
+    """Implements `Engine`, its capabilities and `Queues` on an open node. `address`: (host, port) of the
+    Kafka door, for `cluster`."""
 
     def __init__(self, node: Node, *, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(node)
         self._node = node
         self._address = address
         self._publish_count = itertools.count()
@@ -132,10 +134,6 @@ class EmbeddedEngine:
     async def partitions(self, topic: str) -> int:
         """See the contract."""
         return self._topic(topic).partitions
-
-    async def topic_id(self, topic: str) -> str:
-        """See the contract."""
-        return format_id((await self._node.runtime.read(self._topic(topic))).id)
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
@@ -407,9 +405,6 @@ class EmbeddedEngine:
                 "mainstem_recovery_quarantined_partitions": len(recovery.quarantined),
             }
         return values
-
-    async def close(self) -> None:
-        """See the contract. Does not close the node, which the engine does not own."""
 
     async def _end_committed(self, *partitions: Partition) -> None:
         """Wait until what Kafka's clients have appended with acks=0 or acks=1 can be read. While the disk

@@ -21,6 +21,9 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
     # Setting a position of a group with members is refused like a commit by an unknown member.
     coordinator.UnknownMember: contract.GroupInUse,
     coordinator.RebalanceInProgress: contract.GroupInUse,
+    coordinator.InvalidSubscriptionName: contract.InvalidArgument,
+    coordinator.InvalidSubscriptionSetting: contract.InvalidArgument,
+    coordinator.TooManySubscriptions: contract.InvalidArgument,
     log.BatchTooLarge: contract.EventTooLarge,
     log.InvalidBatch: contract.InvalidArgument,
     log.InvalidTimestamp: contract.InvalidArgument,

@@ -1,0 +1,130 @@
+"""The answers of one call of `Queues.settle`: from tokens to settlements, and from results to verdicts.
+
+Owns: this translation. Answers with the same lease and the same words become one settlement. Refuses: to
+write anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from mainstem.contract import InvalidArgument
+from mainstem.coordinator.queues.subscriptions import Subscriptions
+from mainstem.coordinator.queues.types import Settlement
+from mainstem.engines.embedded.queues.dead_letters import ViewPosition
+from mainstem.engines.embedded.queues.events import positions_of
+from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
+from mainstem.engines.embedded.queues.tokens import DeliveryToken
+from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
+from mainstem.queues.runs import Run, count_positions, runs_of
+
+DELAY_MS_MAX = 7 * 24 * 3600 * 1000
+LOCK_MS_MAX = 12 * 3600 * 1000
+REASON_CHARS_MAX = 1_000
+
+
+class _SettlementKey(NamedTuple):
+    """What answers have in common that become one settlement."""
+
+    view: int
+    lease: int
+    epoch: int
+    verb: Literal["ack", "nack", "reject"]
+    counts: bool
+    delay_ms: int | None
+
+
+class Answers:
+    """The answers of one call. InvalidArgument: a delay, a lock or a reason is out of range."""
+
+    def __init__(self, machine: Subscriptions, subscription: int, outcomes: Sequence[Outcome]) -> None:
+        self._machine = machine
+        self._outcomes = outcomes
+        self.verdicts: list[Verdict] = ["stale"] * len(outcomes)
+        self._extending: list[tuple[int, DeliveryToken, int]] = []
+        """(number of the answer, token, lock in ms)."""
+        self._parts: dict[_SettlementKey, dict[int, int]] = {}
+        """Position -> number of the answer."""
+        seen: set[str] = set()
+        for number, outcome in enumerate(outcomes):
+            _check_ranges(outcome)
+            token = DeliveryToken.decode(outcome.token)
+            view = machine.views.get(token.view) if token is not None else None
+            if token is None or (view is not None and view.subscription != subscription):
+                self.verdicts[number] = "invalid"
+            elif isinstance(outcome, Extend):
+                self._extending.append((number, token, outcome.lock_ms))
+            elif outcome.token not in seen:
+                seen.add(outcome.token)
+                self._parts.setdefault(_key(token, outcome), {})[token.position] = number
+        self.settlements = [self._settlement(key, positions) for key, positions in self._parts.items()]
+        self._live = [self._live_runs(settlement) for settlement in self.settlements]
+        """Of each settlement, what its lease still has: an acknowledgement of the rest is late."""
+
+    @staticmethod
+    def _settlement(key: _SettlementKey, positions: dict[int, int]) -> Settlement:
+        runs = tuple(runs_of(positions))
+        return Settlement(
+            key.view, key.lease, key.epoch, runs, key.verb, counts=key.counts, delay_ms=key.delay_ms
+        )
+
+    def _live_runs(self, settlement: Settlement) -> list[Run]:
+        view = self._machine.views.get(settlement.view)
+        if view is None or settlement.epoch != self._machine.epoch:
+            return []
+        return view.sequence.releasable(settlement.lease, settlement.runs)
+
+    def extend(self, now_ms: int) -> Iterator[int]:
+        """Extend leases; yields their new deadlines."""
+        for number, token, lock_ms in self._extending:
+            view = self._machine.views.get(token.view)
+            if view is None or token.epoch != self._machine.epoch:
+                continue
+            run = (token.position, token.position + 1)
+            if view.sequence.releasable(token.lease, [run]) and view.sequence.extend(
+                token.lease, now_ms, lock_ms
+            ):
+                self.verdicts[number] = "done"
+                yield now_ms + lock_ms
+
+    def take(self, settled: Sequence[Sequence[Run]], counters: QueueCounters) -> None:
+        """Set the verdicts from the positions that each settlement has settled, and count them."""
+        for (key, positions), runs, live in zip(self._parts.items(), settled, self._live, strict=True):
+            live_positions = set(positions_of(live))
+            for position in positions_of(runs):
+                self.verdicts[positions[position]] = "done" if position in live_positions else "late"
+            count = count_positions(runs)
+            if key.verb == "ack":
+                counters.acked += count
+            elif key.counts:
+                counters.failed += count
+
+    def reasons(self) -> Iterator[tuple[ViewPosition, str]]:
+        """The reason of each event that is rejected with one."""
+        for key, positions in self._parts.items():
+            for position, number in positions.items():
+                outcome = self._outcomes[number]
+                if isinstance(outcome, Reject) and outcome.reason:
+                    yield (key.view, position), outcome.reason
+
+
+def _key(token: DeliveryToken, outcome: Ack | Nack | Reject) -> _SettlementKey:
+    verb: Literal["ack", "nack", "reject"] = "ack"
+    counts, delay_ms = True, None
+    if isinstance(outcome, Nack):
+        verb, counts, delay_ms = "nack", outcome.counts, outcome.delay_ms
+    elif isinstance(outcome, Reject):
+        verb = "reject"
+    return _SettlementKey(token.view, token.lease, token.epoch, verb, counts, delay_ms)
+
+
+def _check_ranges(outcome: Outcome) -> None:
+    if isinstance(outcome, Nack) and outcome.delay_ms is not None:
+        if not 0 <= outcome.delay_ms <= DELAY_MS_MAX:
+            raise InvalidArgument(f"a delay of {outcome.delay_ms:,} ms; it is from 0 to {DELAY_MS_MAX:,}")
+    elif isinstance(outcome, Extend):
+        if not 1 <= outcome.lock_ms <= LOCK_MS_MAX:
+            raise InvalidArgument(f"a lock of {outcome.lock_ms:,} ms; it is from 1 to {LOCK_MS_MAX:,}")
+    elif isinstance(outcome, Reject) and len(outcome.reason) > REASON_CHARS_MAX:
+        raise InvalidArgument(f"a reason has at most {REASON_CHARS_MAX:,} characters")

@@ -1,0 +1,207 @@
+"""Writes dead letters: copies of the events that a subscription gave up, in its dead-letter topic.
+
+Owns: the headers of a dead letter, and trying again while the topic refuses: the event is dying until its
+copy is durable, so nothing is lost, and a kill in between leads to a second copy. Refuses: to give events up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from mainstem.contract import Event, NewEvent, NotReachable, Position, StreamError, UnknownTopic
+from mainstem.coordinator.errors import CoordinatorError
+from mainstem.coordinator.queues.types import DeadLetter, GiveUpReason
+from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.engines.embedded.errors import translate
+from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
+from mainstem.engines.embedded.queues.events import EventSource
+from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
+from mainstem.log.errors import LogError
+from mainstem.node import Node
+from mainstem.queue_contract import DEAD_LETTER_FROM_HEADER, DEAD_LETTER_SUBSCRIPTION_HEADER
+from mainstem.queues.runs import runs_of
+
+LETTERS_OF_WRITE = 100
+RETRY_S_MIN = 1.0
+RETRY_S_MAX = 30.0
+REASONS_MAX = 100_000
+"""Texts of consumers that are kept until the dead letters are written."""
+
+ViewPosition: TypeAlias = tuple[int, int]
+"""The number of a view, and a position."""
+
+log = logging.getLogger(__name__)
+
+
+class DeadLetterWriter:
+    """Writes the dead letters of all subscriptions of a service."""
+
+    def __init__(self, node: Node, counters_of: defaultdict[int, QueueCounters]) -> None:
+        self.problems: dict[int, str] = {}
+        """Subscription -> why its dead letters cannot be written at the moment, for people."""
+        self._node = node
+        self._machine = node.subscriptions
+        self._counters_of = counters_of
+        self._reasons: dict[ViewPosition, str] = {}
+        self._writing: dict[int, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._written = itertools.count()
+        self._closed = False
+
+    def note_reasons(self, reasons: Iterable[tuple[ViewPosition, str]]) -> None:
+        """Consumers reject these events, for these reasons."""
+        for place, reason in reasons:
+            if len(self._reasons) < REASONS_MAX:
+                self._reasons.setdefault(place, reason)
+
+    def topic_of(self, subscription: int) -> str | None:
+        """The dead-letter topic of a subscription."""
+        stored = self._machine.by_id(subscription)
+        return None if stored is None else stored.settings.dead_letter_topic
+
+    def run(self, work: Callable[[], Awaitable[None]], title: str) -> asyncio.Task[None]:
+        """Run something in the background. Errors of the log and the coordinator are logged."""
+
+        async def logged() -> None:
+            try:
+                await work()
+            except (StreamError, LogError, CoordinatorError) as error:
+                if not self._closed:
+                    log.warning("%s failed: %s", title, error)
+
+        task = asyncio.get_running_loop().create_task(logged())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def write_soon(self, subscription: int) -> None:
+        """Write the dead letters of a subscription, if there are some to write."""
+        if self._closed or subscription in self._writing or not self._dying(subscription):
+            return
+        task = self.run(lambda: self._write(subscription), "writing dead letters")
+        self._writing[subscription] = task
+
+        def on_done(_: asyncio.Task[None]) -> None:
+            del self._writing[subscription]
+            # More may have died after the last look.
+            self._node.clock.call_soon(lambda: self.write_soon(subscription))
+
+        task.add_done_callback(on_done)
+
+    def _dying(self, subscription: int) -> list[SubscriptionView]:
+        views = self._machine.views.of_subscription(subscription)
+        return [view for view in views if view.sequence.counts().dying]
+
+    async def _write(self, subscription: int) -> None:
+        wait_s = RETRY_S_MIN
+        while not self._closed and (views := self._dying(subscription)):
+            problem = ""
+            for view in views:
+                try:
+                    problem = await self._write_some(view) or problem
+                except (StreamError, LogError, CoordinatorError) as error:
+                    problem = str(error)
+            if not problem:
+                self.problems.pop(subscription, None)
+                wait_s = RETRY_S_MIN
+                continue
+            if self.problems.get(subscription) != problem and not self._closed:
+                log.warning("dead letters wait: %s", problem)
+            self.problems[subscription] = problem
+            await self._sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_S_MAX)
+        self.problems.pop(subscription, None)
+
+    async def _sleep(self, seconds: float) -> None:
+        over = asyncio.Event()
+        timer = self._node.clock.call_later(seconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+
+    async def _write_some(self, view: SubscriptionView) -> str:
+        """Write some dead letters of a view. Returns the first problem, or nothing."""
+        machine, node = self._machine, self._node
+        stored, origin = machine.by_id(view.subscription), node.topics.by_id(view.topic_id)
+        if stored is None or origin is None or machine.views.get(view.id) is not view:
+            return ""
+        name = stored.settings.dead_letter_topic
+        target = node.topics.get(name) if name is not None else None
+        if target is None:
+            where = f"topic {name} does not exist" if name else "it has no dead-letter topic any more"
+            return f"subscription {stored.name}: {where}"
+        dying = dict(view.sequence.dying(LETTERS_OF_WRITE))
+        source = EventSource(node.clock, origin.name, node.partition(origin, view.partition))
+        events = await source.read(runs_of(dying))
+        letters = []
+        for position, reason in dying.items():
+            event = events.get(position) or Event(origin.name, view.partition, position, -1, None, None)
+            facts = self._headers(stored.name, view, event, reason)
+            letters.append(NewEvent(event.value, event.key, (*event.headers, *facts)))
+        results = await self._publish(target, letters)
+        durable = [
+            DeadLetter(position, target.id, result.partition, result.offset)
+            for position, result in zip(dying, results, strict=True)
+            if isinstance(result, Position)
+        ]
+        await machine.changes.dead_lettered(view, durable)
+        for letter in durable:
+            self._reasons.pop((view.id, letter.position), None)
+        self._counters_of[view.subscription].dead_lettered += len(durable)
+        problem = next((result for result in results if isinstance(result, StreamError)), "")
+        return f"subscription {stored.name}: {problem}" if problem else ""
+
+    def _headers(
+        self, subscription: str, view: SubscriptionView, event: Event, reason: int
+    ) -> list[tuple[str, bytes | None]]:
+        known = reason in list(GiveUpReason)
+        facts = {
+            "mainstem-dead-letter-reason": GiveUpReason(reason).name.lower() if known else str(reason),
+            "mainstem-dead-letter-detail": self._reasons.get((view.id, event.offset), ""),
+            "mainstem-dead-letter-attempts": str(max(1, view.sequence.acquisitions(event.offset))),
+            DEAD_LETTER_SUBSCRIPTION_HEADER: subscription,
+            DEAD_LETTER_FROM_HEADER: f"{event.topic}/{event.partition}/{event.offset}",
+            "mainstem-dead-letter-event-time": str(event.timestamp_ms),
+            "mainstem-dead-letter-time": str(self._node.clock.wall_ms()),
+        }
+        return [(name, value.encode()) for name, value in facts.items() if value]
+
+    async def _publish(self, topic: TopicMetadata, letters: Sequence[NewEvent]) -> list[PublishResult]:
+        """Append events to a topic; the result of each of them."""
+        node = self._node
+        if node.rejection_reason is not None:
+            return [NotReachable(f"topic {topic.name}: {node.rejection_reason}")] * len(letters)
+        keyless = next(self._written) % topic.partitions
+        by_partition: dict[int, list[int]] = {}
+        for number, letter in enumerate(letters):
+            index = keyless if letter.key is None else partition_of(letter.key, topic.partitions)
+            by_partition.setdefault(index, []).append(number)
+        results: list[PublishResult] = [UnknownTopic(f"topic {topic.name}: it was deleted")] * len(letters)
+        for index, numbers in by_partition.items():
+            try:
+                partition = node.partition_to_append(topic, index)
+            except (LogError, CoordinatorError) as error:
+                translated = translate(error, f"topic {topic.name}")
+                assert isinstance(translated, StreamError)
+                for number in numbers:
+                    results[number] = translated
+                continue
+            chosen = [letters[number] for number in numbers]
+            written = append(topic.name, partition, chosen, node.clock.wall_ms())
+            batches = await results_of(written)
+            for number, result in zip(numbers, itertools.chain.from_iterable(batches), strict=True):
+                results[number] = result
+        return results
+
+    def close(self) -> None:
+        """Stop writing. Idempotent."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()

@@ -1,0 +1,139 @@
+"""The queues of the embedded engine: implements `Queues` on the node of the same process.
+
+Owns: the translation of errors. All state is the node's. Refuses: use from another thread or event loop than
+the node's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+from mainstem.contract import Position, StreamError
+from mainstem.coordinator import errors as coordinator
+from mainstem.engines.embedded.errors import translate
+from mainstem.engines.embedded.queues.management import QueueManagement
+from mainstem.engines.embedded.queues.service import QueueService
+from mainstem.node import Node
+from mainstem.queue_contract import (
+    PULL_BYTES_MAX,
+    BrowsedEvent,
+    Delivery,
+    EventState,
+    NoSuchSubscription,
+    Outcome,
+    SubscriptionInfo,
+    SubscriptionNameTaken,
+    Verdict,
+)
+from mainstem.queues.settings import SubscriptionSettings
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Convert errors of the log and the coordinator to errors of the contract."""
+    subject = f"subscription {name}"
+    try:
+        yield
+    except StreamError:
+        raise
+    except coordinator.UnknownSubscription:
+        raise NoSuchSubscription(f"{subject}: there is no such subscription") from None
+    except coordinator.SubscriptionExists:
+        raise SubscriptionNameTaken(f"{subject}: another one has this name") from None
+    except Exception as error:
+        raise translate(error, subject) from None
+
+
+class EmbeddedQueues:
+    """Implements `Queues`."""
+
+    def __init__(self, node: Node) -> None:
+        self._queue_node = node
+        self._queue_service = QueueService(node)
+        self._queue_management = QueueManagement(self._queue_service)
+        node.clock.call_soon(self._queue_service.start)
+
+    async def subscriptions(self) -> list[str]:
+        """See the contract."""
+        with _about("list"):
+            stored = await self._queue_node.queue_runtime.read(self._queue_node.subscriptions.all())
+        return [subscription.name for subscription in stored]
+
+    async def subscription(self, name: str) -> SubscriptionInfo:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.describe(name)
+
+    async def create_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+        """See the contract."""
+        with _about(name):
+            await self._queue_management.create(name, settings)
+
+    async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+        """See the contract."""
+        with _about(name):
+            await self._queue_management.alter(name, settings)
+
+    async def delete_subscription(self, name: str) -> None:
+        """See the contract."""
+        with _about(name):
+            await self._queue_management.delete(name)
+
+    async def pull(
+        self,
+        name: str,
+        consumer: str,
+        *,
+        max_events: int = 100,
+        wait_ms: int = 0,
+        max_bytes: int = PULL_BYTES_MAX,
+        lock_ms: int | None = None,
+    ) -> list[Delivery]:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_service.pull(
+                name,
+                consumer,
+                max_events=max_events,
+                wait_ms=wait_ms,
+                max_bytes=max_bytes,
+                lock_ms=lock_ms,
+            )
+
+    async def settle(self, name: str, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_service.settle(name, outcomes)
+
+    async def browse(
+        self,
+        name: str,
+        state: EventState | None = None,
+        *,
+        after: Position | None = None,
+        max_events: int = 100,
+    ) -> list[BrowsedEvent]:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.browse(name, state, after, max_events)
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.seek(name, to)
+
+    async def purge(self, name: str) -> int:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.purge(name)
+
+    async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.redrive(name, positions, dry_run)
+
+    async def close(self) -> None:
+        """Stop serving queues. Does not close the node, which the engine does not own."""
+        self._queue_service.close()

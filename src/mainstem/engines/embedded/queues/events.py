@@ -1,0 +1,150 @@
+"""Reads the events at given positions of a partition.
+
+Owns: the batches that were decoded last, for a batch is delivered in several parts, and some of its events
+again. Refuses: to know what a view is, and blocking the event loop: the disk is read without waiting, and a
+long read is divided among turns of the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mainstem.clock import Clock
+from mainstem.contract import Event
+from mainstem.engines.embedded.errors import translate
+from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
+from mainstem.log.partition.partition import BatchSlice, Partition
+from mainstem.log.storage.record_batch import Record, decode, iter_batches
+from mainstem.promise import Promise
+from mainstem.queues.runs import Run, add_run
+from mainstem.turns import next_turn
+
+READ_BYTES = 128 << 10
+"""Bytes of batches that are read and decoded in one turn of the loop, but for a batch that is larger."""
+DECODED_BATCHES = 4
+DECODED_BYTES = 4 << 20
+"""Decoded batches are kept up to these limits."""
+
+
+class EventsAtPositions(dict[int, Event]):
+    """Events by their offset, and the runs of offsets that damage has made unreadable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unreadable: list[Run] = []
+
+
+class EventSource:
+    """Reads the events of one partition."""
+
+    def __init__(self, clock: Clock, topic: str, partition: Partition) -> None:
+        self.topic = topic
+        self.partition = partition
+        self._clock = clock
+        self._decoded: list[tuple[int, int, int, list[Record]]] = []
+        """(first offset, offset after the last, bytes, records) of batches, the last used at the end."""
+
+    async def read(self, runs: Sequence[Run]) -> EventsAtPositions:
+        """The events of these runs, which are ascending and below the high watermark. An offset is missing if
+        it has no event: it was removed, by retention too, or is unreadable. StreamError: the disk or the
+        partition fails."""
+        events = EventsAtPositions()
+        for first, end in runs:
+            position = first
+            while position < end:
+                position = self._read_decoded(position, end, events) or await self._read_log(
+                    position, end, events
+                )
+        return events
+
+    def _read_decoded(self, position: int, end: int, events: EventsAtPositions) -> int | None:
+        for index, (first, following, _, records) in enumerate(self._decoded):
+            if first <= position < following:
+                self._decoded.append(self._decoded.pop(index))
+                self._add(records, position, end, events)
+                return following
+        return None
+
+    def _add(self, records: Sequence[Record], first: int, end: int, events: EventsAtPositions) -> None:
+        topic, index = self.topic, self.partition.index
+        for record in records:
+            if first <= record.offset < end:
+                events[record.offset] = Event(
+                    topic,
+                    index,
+                    record.offset,
+                    record.timestamp_ms,
+                    record.key,
+                    record.value,
+                    record.headers,
+                )
+
+    async def _read_log(self, position: int, end: int, events: EventsAtPositions) -> int:
+        """Read some batches from a position on. Returns where to go on, after the position."""
+        try:
+            batches = await read_batches(self.partition, position, READ_BYTES)
+        except CorruptBatch as error:
+            following = error.next_offset or position + 1
+            add_run(events.unreadable, position, min(following, end))
+            return max(following, position + 1)
+        except OffsetOutOfRange:
+            return max(position + 1, min(end, self.partition.log_start_offset))
+        except Exception as error:
+            subject = f"topic {self.topic}, partition {self.partition.index}, offset {position}"
+            raise translate(error, subject) from None
+        view = memoryview(batches.data)
+        following = position
+        for start, header in iter_batches(view):
+            if header.base_offset >= end:
+                break
+            if not header.is_control:
+                try:
+                    records = decode(view[start : start + header.total_bytes])
+                except CorruptBatch:
+                    first = max(position, header.base_offset)
+                    add_run(events.unreadable, first, min(end, header.next_offset))
+                else:
+                    self._add(records, position, end, events)
+                    self._remember(header.base_offset, header.next_offset, records)
+            following = max(following, header.next_offset)
+        if following < end:
+            await next_turn(self._clock)
+        return max(following, position + 1)
+
+    def _remember(self, first: int, following: int, records: list[Record]) -> None:
+        size = sum(map(record_bytes, records))
+        if size > DECODED_BYTES:
+            return
+        self._decoded.append((first, following, size, records))
+        while len(self._decoded) > DECODED_BATCHES or self._decoded_bytes() > DECODED_BYTES:
+            del self._decoded[0]
+
+    def _decoded_bytes(self) -> int:
+        return sum(size for _, _, size, _ in self._decoded)
+
+
+def record_bytes(record: Record) -> int:
+    """Bytes of key, value and headers."""
+    return len(record.value or b"") + len(record.key or b"") + header_bytes(record.headers)
+
+
+def event_bytes(event: Event) -> int:
+    """Bytes of key, value and headers."""
+    return len(event.value or b"") + len(event.key or b"") + header_bytes(event.headers)
+
+
+def header_bytes(headers: Sequence[tuple[str, bytes | None]]) -> int:
+    """Bytes of the names and values of headers."""
+    return sum(len(name) + len(value or b"") for name, value in headers)
+
+
+async def read_batches(partition: Partition, offset: int, max_bytes: int) -> BatchSlice:
+    """See `Partition.read`, whose errors it raises."""
+    batches = partition.read(offset, max_bytes)
+    return await batches if isinstance(batches, Promise) else batches
+
+
+def positions_of(runs: Sequence[Run]) -> Iterator[int]:
+    """All positions of runs, ascending."""
+    for first, end in runs:
+        yield from range(first, end)

@@ -1,0 +1,295 @@
+"""Management of subscriptions: create, alter, describe, browse, seek, purge, redrive.
+
+Owns: what these calls check and return. Refuses: deliveries (`service.py`). All methods raise errors of the
+log and the coordinator, and StreamError.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Literal, get_args
+
+from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
+from mainstem.coordinator.queues.types import SubscriptionMetadata
+from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.service import QueueService
+from mainstem.engines.embedded.queues.states import ViewStates
+from mainstem.engines.embedded.queues.subscription_queue import UNDONE, SubscriptionQueue
+from mainstem.log.partition.commit_wait import when_end_committed
+from mainstem.promise import gather
+from mainstem.queue_contract import (
+    BrowsedEvent,
+    ConsumerInfo,
+    EventState,
+    QueueDepth,
+    SubscriptionInfo,
+)
+from mainstem.queues.pages import PositionState
+from mainstem.queues.runs import Run, count_positions, merge_runs
+from mainstem.queues.settings import SubscriptionSettings
+from mainstem.search.query.parser import QueryError, parse
+
+BROWSE_EVENTS_MAX = 1_000
+
+
+class QueueManagement:
+    """Management of the subscriptions of a service."""
+
+    def __init__(self, service: QueueService) -> None:
+        self._service = service
+        self._machine = service.machine
+        self._node = service.node
+
+    async def create(self, name: str, settings: SubscriptionSettings) -> None:
+        """See `Queues.create_subscription`."""
+        self._check(settings)
+        await self._machine.create(name, asdict(settings), validate_only=True)
+        self._check_topics(settings)
+        await self._machine.create(name, asdict(settings))
+        await self._when_committed(self._service.queue(name))
+        await self._service.queue(name).refresh(settings.topics)
+
+    async def alter(self, name: str, settings: SubscriptionSettings) -> None:
+        """See `Queues.alter_subscription`."""
+        old = self._machine.get(name).settings
+        if settings.filter != old.filter:
+            raise InvalidArgument("the filter of a subscription cannot be changed; create another one")
+        self._check(settings)
+        self._check_topics(settings)
+        changed = await self._machine.alter(name, asdict(settings))
+        queue = self._service.queue(name)
+        await queue.refresh(set(settings.topics) - set(old.topics))
+        self._service.after_release(changed.id)
+
+    @staticmethod
+    def _check(settings: SubscriptionSettings) -> None:
+        if not settings.topics:
+            raise InvalidArgument("a subscription has at least one topic")
+        if len(set(settings.topics)) < len(settings.topics):
+            raise InvalidArgument("a subscription names each topic once")
+        if settings.in_key_order:
+            raise InvalidArgument("delivery in key order is not offered yet")
+        if settings.lock_ms < 1:
+            raise InvalidArgument("lock_ms is 1 or more, for a consumer that pulls has no connection to lose")
+        if settings.dead_letter_topic in settings.topics:
+            raise InvalidArgument("the dead-letter topic cannot be a topic of the subscription")
+        if settings.filter:
+            try:
+                parse(settings.filter)
+            except QueryError as error:
+                raise InvalidArgument(f"the filter is no query: {error}") from None
+
+    def _check_topics(self, settings: SubscriptionSettings) -> None:
+        for topic in (*settings.topics, settings.dead_letter_topic):
+            if topic is not None and self._node.topics.get(topic) is None:
+                raise UnknownTopic(f"topic {topic}: there is no such topic")
+
+    async def _when_committed(self, queue: SubscriptionQueue) -> None:
+        """Wait until what producers have appended to the topics can be read, so that the end is behind it."""
+        partitions = [
+            self._node.partition(topic, index)
+            for name in queue.stored.settings.topics
+            if (topic := self._node.topics.get(name)) is not None
+            for index in range(self._node.topics.durable_partitions(topic))
+        ]
+        if self._node.stall_monitor.problem:
+            return
+        behind = [part for part in partitions if part.log_end_offset > part.high_watermark]
+        await gather([when_end_committed(partition, self._node.clock) for partition in behind])
+
+    async def delete(self, name: str) -> None:
+        """See `Queues.delete_subscription`."""
+        self._service.forget(await self._machine.delete(name))
+
+    async def _feeds(self, name: str) -> tuple[SubscriptionMetadata, list[PartitionFeed]]:
+        """The subscription, which is durable, and its feeds, by topic and partition."""
+        queue = self._service.queue(name)
+        stored = await self._node.queue_runtime.read(queue.stored)
+        await queue.refresh()
+        feeds = sorted(queue.feeds.values(), key=lambda feed: (feed.source.topic, feed.partition.index))
+        for feed in feeds:
+            await queue.trim(feed)
+            feed.advance()
+        return stored, feeds
+
+    async def describe(self, name: str) -> SubscriptionInfo:
+        """See `Queues.subscription`."""
+        stored, feeds = await self._feeds(name)
+        depth = QueueDepth(0, 0, 0, 0, 0, 0)
+        oldest: Position | None = None
+        oldest_ms: int | None = None
+        problems = [problem for problem in [self._service.dead_letters.problems.get(stored.id)] if problem]
+        consumers: dict[str, tuple[int, int | None]] = {}
+        for feed in feeds:
+            sequence = feed.view.sequence
+            depth = _added(depth, feed)
+            if feed.problem:
+                problems.append(feed.problem)
+            position = max(sequence.oldest, feed.partition.log_start_offset)
+            if position < feed.partition.high_watermark:
+                arrived_ms = max(0, feed.partition.arrival_of(position))
+                if oldest_ms is None or arrived_ms < oldest_ms:
+                    oldest_ms = arrived_ms
+                    oldest = Position(feed.source.topic, feed.partition.index, position)
+            for lease in sequence.leases.by_word.values():
+                leased, deadline_ms = consumers.get(lease.consumer, (0, None))
+                times = [time for time in (deadline_ms, lease.deadline_ms) if time is not None]
+                consumers[lease.consumer] = leased + lease.left, min(times, default=None)
+        counters = self._service.counters[stored.id]
+        return SubscriptionInfo(
+            name=stored.name,
+            settings=stored.settings,
+            created_ms=stored.created_ms,
+            depth=depth,
+            oldest=oldest,
+            oldest_ms=oldest_ms,
+            consumers=tuple(ConsumerInfo(consumer, *facts) for consumer, facts in sorted(consumers.items())),
+            since_ms=self._service.since_ms,
+            delivered=counters.delivered,
+            redelivered=counters.redelivered,
+            acked=counters.acked,
+            failed=counters.failed,
+            dead_lettered=counters.dead_lettered,
+            dropped=counters.dropped,
+            trimmed=counters.trimmed,
+            unreadable=counters.unreadable + sum(feed.unreadable for feed in feeds),
+            problems=tuple(problems),
+        )
+
+    async def browse(
+        self, name: str, state: EventState | None, after: Position | None, max_events: int
+    ) -> list[BrowsedEvent]:
+        """See `Queues.browse`."""
+        if not 1 <= max_events <= BROWSE_EVENTS_MAX:
+            raise InvalidArgument(f"max_events is {max_events:,}; it is from 1 to {BROWSE_EVENTS_MAX:,}")
+        if state is not None and state not in get_args(EventState):
+            raise InvalidArgument(f"there is no state '{state}'; there are {', '.join(get_args(EventState))}")
+        _, feeds = await self._feeds(name)
+        browsed: list[BrowsedEvent] = []
+        for feed in feeds:
+            first = 0
+            if after is not None:
+                place = feed.source.topic, feed.partition.index
+                if place < (after.topic, after.partition):
+                    continue
+                first = after.offset + 1 if place == (after.topic, after.partition) else 0
+            room = max_events - len(browsed)
+            if room:
+                states = ViewStates(feed.view)
+                chosen = [PositionState[state.upper()]] if state else list(UNDONE)
+                runs = _first_runs(feed, chosen, first, room)
+                facts = states.facts(runs)
+                events = await feed.source.read(runs)
+                browsed += [
+                    BrowsedEvent(events[position], *fact)
+                    for position, fact in facts.items()
+                    if position in events
+                ]
+        return browsed
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+        """See `Queues.seek`."""
+        stored, feeds = await self._feeds(name)
+        if to == "latest":
+            await self._when_committed(self._service.queue(name))
+        if isinstance(to, Position):
+            place = to.topic, to.partition
+            feeds = [feed for feed in feeds if (feed.source.topic, feed.partition.index) == place]
+            if not feeds:
+                raise UnknownTopic(f"the subscription has no partition {to.partition} of a topic {to.topic}")
+        elif not isinstance(to, int) and to not in ("earliest", "latest"):
+            raise InvalidArgument(f"there is no place '{to}' to seek")
+        following = 0
+        for feed in feeds:
+            position = await _sought(feed, to)
+            following += feed.partition.high_watermark - position
+            await self._machine.changes.seek(feed.view, position)
+            feed.scan_soon()
+        self._service.after_release(stored.id)
+        return following
+
+    async def purge(self, name: str) -> int:
+        """See `Queues.purge`."""
+        await self._when_committed(self._service.queue(name))
+        _, feeds = await self._feeds(name)
+        purged = 0
+        for feed in feeds:
+            purged += feed.view.sequence.counts().outstanding + feed.ahead
+            feed.scan_all()
+            await self._machine.changes.purge(feed.view, feed.partition.high_watermark)
+        return purged
+
+    async def redrive(self, name: str, positions: Sequence[Position], dry_run: bool) -> int:
+        """See `Queues.redrive`."""
+        stored, feeds = await self._feeds(name)
+        chosen: dict[tuple[str, int], list[Run]] = {}
+        for position in positions:
+            run = position.offset, position.offset + 1
+            chosen.setdefault((position.topic, position.partition), []).append(run)
+        redriven = 0
+        for feed in feeds:
+            sequence = feed.view.sequence
+            first = max(sequence.start, feed.partition.log_start_offset)
+            runs = [
+                (low, high)
+                for low, high in merge_runs(chosen.get((feed.source.topic, feed.partition.index), []))
+                if low >= 0
+            ]
+            done = [
+                (low, high)
+                for begin, end in runs
+                for low, high in sequence.runs_in(
+                    PositionState.DONE, max(first, begin), min(end, sequence.scanned)
+                )
+            ]
+            redriven += count_positions(done)
+            if done and not dry_run:
+                await self._machine.changes.redrive(feed.view, done)
+        self._service.after_release(stored.id)
+        return redriven
+
+
+def _added(depth: QueueDepth, feed: PartitionFeed) -> QueueDepth:
+    counts = feed.view.sequence.counts()
+    return QueueDepth(
+        depth.ready + counts.ready,
+        depth.leased + counts.leased,
+        depth.waiting + counts.waiting,
+        depth.parked + counts.parked,
+        depth.dying + counts.dying,
+        depth.ahead + feed.ahead,
+    )
+
+
+async def _sought(feed: PartitionFeed, to: Literal["earliest", "latest"] | int | Position) -> int:
+    partition = feed.partition
+    if isinstance(to, Position):
+        if not partition.log_start_offset <= to.offset <= partition.high_watermark:
+            raise PositionOutOfRange(
+                f"topic {to.topic}, partition {to.partition}: it has the offsets"
+                f" {partition.log_start_offset} to {partition.high_watermark}"
+            )
+        return to.offset
+    if to == "earliest":
+        return partition.log_start_offset
+    if isinstance(to, int):
+        timed = await partition.offset_for_time(to)
+        if timed is not None:
+            return min(timed.offset, partition.high_watermark)
+    return partition.high_watermark
+
+
+def _first_runs(feed: PartitionFeed, states: Sequence[PositionState], first: int, room: int) -> list[Run]:
+    """The first positions from `first` on that are in one of these states, as runs of at most `room`."""
+    sequence = feed.view.sequence
+    parts: list[Iterator[Run]] = [sequence.runs_in(state, first) for state in states]
+    runs: list[Run] = []
+    for low, high in heapq.merge(*parts):
+        end = min(high, low + room)
+        runs.append((low, end))
+        room -= end - low
+        if not room:
+            break
+    return merge_runs(runs)

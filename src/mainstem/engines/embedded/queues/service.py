@@ -1,0 +1,258 @@
+"""The service of queues: pulls, answers, and what time brings about.
+
+Owns: the subscriptions that are served, the answers of a turn of the loop, which become one record a view,
+and the single timer for locks that expire and events that are due. Refuses: the rules of the state machine,
+and management (`management.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from mainstem.clock import Timer
+from mainstem.contract import InvalidArgument
+from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
+from mainstem.engines.embedded.queues.answers import Answers
+from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
+from mainstem.engines.embedded.queues.subscription_queue import QueueCounters, SubscriptionQueue
+from mainstem.log.errors import StorageError
+from mainstem.node import Node
+from mainstem.promise import Promise
+from mainstem.queue_contract import Delivery, Outcome, Verdict
+from mainstem.queues.runs import Run
+
+TIMER_S_MAX = 5.0
+"""The timer looks at the clock this often while something has a deadline, for the wall clock may jump."""
+TIMER_S_MIN = 0.005
+RETRY_S = 1.0
+"""Time after which locks that expired are looked at again, when the disk has refused the record."""
+PULL_EVENTS_MAX = 10_000
+CONSUMER_CHARS_MAX = 255
+LOCK_MS_MAX = 12 * 3600 * 1000
+WAIT_MS_MAX = 600_000
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class QueueService:
+    """Serves the subscriptions of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.machine = node.subscriptions
+        self.since_ms = node.clock.wall_ms()
+        self.counters: defaultdict[int, QueueCounters] = defaultdict(QueueCounters)
+        """By the id of the subscription."""
+        self.dead_letters = DeadLetterWriter(node, self.counters)
+        self._queues: dict[int, SubscriptionQueue] = {}
+        self._clock = node.clock
+        self._pending: list[tuple[Sequence[Settlement], Promise[list[list[Run]]]]] = []
+        """The answers of this turn of the loop."""
+        self._timer: Timer | None = None
+        self._timer_at_s = 0.0
+        self._closed = False
+        node.queue_runtime.on_reloaded.append(self.start)
+
+    def start(self) -> None:
+        """The state was loaded: go on with what needs no consumer, which is filters and dead letters."""
+        if self._closed:
+            return
+        for stored in self.machine.all():
+            if stored.settings.filter:
+                self._refresh_soon(self.queue(stored.name))
+            self.dead_letters.write_soon(stored.id)
+        for queue in self._queues.values():
+            queue.wake()
+        self._set_timer()
+
+    def _refresh_soon(self, queue: SubscriptionQueue) -> None:
+        self.dead_letters.run(queue.refresh, f"opening the views of subscription {queue.stored.name}")
+
+    def queue(self, name: str) -> SubscriptionQueue:
+        """The subscription of that name, which is served from now on. UnknownSubscription."""
+        stored = self.machine.get(name)
+        queue = self._queues.get(stored.id)
+        if queue is None:
+            queue = self._queues[stored.id] = SubscriptionQueue(self.node, stored, self.counters)
+        queue.stored = stored
+        return queue
+
+    def served(self, subscription: int) -> SubscriptionQueue | None:
+        """The subscription with this id, if it is served."""
+        return self._queues.get(subscription)
+
+    def forget(self, stored: SubscriptionMetadata) -> None:
+        """The subscription was deleted."""
+        queue = self._queues.pop(stored.id, None)
+        self.counters.pop(stored.id, None)
+        if queue is not None:
+            queue.close()
+
+    # --- deliveries ---------------------------------------------------------------------------------------
+
+    async def pull(
+        self, name: str, consumer: str, *, max_events: int, wait_ms: int, max_bytes: int, lock_ms: int | None
+    ) -> list[Delivery]:
+        """See the contract. Errors of the log and the coordinator, StreamError."""
+        _check("max_events", max_events, 1, PULL_EVENTS_MAX)
+        _check("max_bytes", max_bytes, 1, 1 << 62)
+        _check("wait_ms", wait_ms, 0, WAIT_MS_MAX)
+        if lock_ms is not None:
+            _check("lock_ms", lock_ms, 1, LOCK_MS_MAX)
+        if not 0 < len(consumer) <= CONSUMER_CHARS_MAX:
+            raise InvalidArgument(f"the name of a consumer has 1 to {CONSUMER_CHARS_MAX} characters")
+        queue = self.queue(name)
+        end_s = self._clock.monotonic() + wait_ms / 1000
+        waiter = queue.add_waiter()
+        timer = self._clock.call_later(wait_ms / 1000, waiter.set) if wait_ms else None
+        try:
+            while True:
+                waiter.clear()
+                deliveries = await queue.take(consumer, max_events, max_bytes, lock_ms)
+                if deliveries:
+                    self._set_timer(min(delivery.deadline_ms for delivery in deliveries))
+                    return deliveries
+                if self._closed or self._clock.monotonic() >= end_s:
+                    return []
+                await waiter.wait()
+                if self.queue(name) is not queue:
+                    return []  # another subscription has its name now
+        finally:
+            queue.remove_waiter(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    async def settle(self, name: str, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        """See the contract. Errors of the log and the coordinator, StreamError."""
+        queue = self.queue(name)
+        answers = Answers(self.machine, queue.stored.id, outcomes)
+        now_ms = self._clock.wall_ms()
+        for extended_ms in answers.extend(now_ms):
+            self._set_timer(extended_ms)
+        if answers.settlements:
+            self.dead_letters.note_reasons(answers.reasons())
+            answers.take(await self._settle_in_turn(answers.settlements), queue.counters)
+            self.after_release(queue.stored.id)
+        else:
+            await self.node.queue_runtime.read(None)
+        return answers.verdicts
+
+    def _settle_in_turn(self, settlements: Sequence[Settlement]) -> Promise[list[list[Run]]]:
+        """Record answers together with all others of this turn of the loop."""
+        settled: Promise[list[list[Run]]] = Promise()
+        self._pending.append((settlements, settled))
+        if len(self._pending) == 1:
+            self._clock.call_soon(self._settle_pending)
+        return settled
+
+    def _settle_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        all_settlements = [settlement for settlements, _ in pending for settlement in settlements]
+        try:
+            written = self.dropping(lambda: self.machine.settle(all_settlements))
+        except Exception as error:  # a bug: no caller of this turn may wait for ever
+            written = Promise.failed(error)
+
+        def on_settled(done: Promise[list[list[Run]]]) -> None:
+            start = 0
+            for settlements, settled in pending:
+                if done.error is not None:
+                    settled.fail(done.error)
+                else:
+                    settled.resolve(done.result()[start : start + len(settlements)])
+                start += len(settlements)
+
+        written.then(on_settled)
+
+    def dropping(self, release: Callable[[], Result]) -> Result:
+        """Run a call that may give events up, and count those of subscriptions without dead letters."""
+        before = self.machine.views.given_up.copy()
+        result = release()
+        for (subscription, _), count in (self.machine.views.given_up - before).items():
+            if not self.dead_letters.topic_of(subscription):
+                self.counters[subscription].dropped += count
+        return result
+
+    def after_release(self, subscription: int) -> None:
+        """Events of a subscription were given back or given up: somebody may wait for them."""
+        queue = self._queues.get(subscription)
+        if queue is not None:
+            queue.wake()
+        self.dead_letters.write_soon(subscription)
+        self._set_timer()
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def _set_timer(self, at_ms: int | None = None) -> None:
+        """Look at deadlines at this time, or when the first of all is."""
+        if self._closed:
+            return
+        if at_ms is None:
+            times = [
+                time_ms
+                for view in self.machine.views.all()
+                for time_ms in (view.sequence.next_deadline_ms(), view.sequence.next_due_ms())
+                if time_ms is not None
+            ]
+            if not times:
+                return
+            at_ms = min(times)
+        wait_s = min(max((at_ms - self._clock.wall_ms()) / 1000, TIMER_S_MIN), TIMER_S_MAX)
+        at_s = self._clock.monotonic() + wait_s
+        if self._timer is not None:
+            if self._timer_at_s <= at_s:
+                return
+            self._timer.cancel()
+        self._timer_at_s = at_s
+        self._timer = self._clock.call_later(wait_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._closed:
+            return
+        now_ms = self._clock.wall_ms()
+        for view in self.machine.views.all():
+            queue = self._queues.get(view.subscription)
+            if view.sequence.wake_due(now_ms) and queue is not None:
+                queue.wake()
+        expired: Mapping[int, int] = {
+            view.subscription: sum(lease.left for lease in leases)
+            for view in self.machine.views.all()
+            if (leases := view.sequence.expired(now_ms))
+        }
+        if expired:
+            released = self.dropping(self.machine.release_expired)
+            released.then(lambda done: self._on_expired(expired, done))
+        else:
+            self._set_timer()
+
+    def _on_expired(self, expired: Mapping[int, int], done: Promise[int]) -> None:
+        if done.error is not None:
+            if not isinstance(done.error, StorageError):
+                raise done.error
+            log.warning("events whose lock has expired are not given back yet: %s", done.error)
+            self._clock.call_later(RETRY_S, self._set_timer)
+            return
+        for subscription, count in expired.items():
+            self.counters[subscription].failed += count
+            self.after_release(subscription)
+
+    def close(self) -> None:
+        """Stop serving. Idempotent."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.dead_letters.close()
+        for queue in list(self._queues.values()):
+            queue.close()
+        self._queues.clear()
+
+
+def _check(name: str, value: int, minimum: int, maximum: int) -> None:
+    if not minimum <= value <= maximum:
+        raise InvalidArgument(f"{name} is {value:,}; it is from {minimum:,} to {maximum:,}")

@@ -1,0 +1,283 @@
+"""A subscription while it is served: its partitions, the consumers that wait, and deliveries.
+
+Owns: which partitions feed it (those of topics that are created later, too), fairness among them, and the
+path from a ready position to a delivery. Refuses: answers and timers (`service.py`). What a pull leased and
+did not return is given back, whatever ended the pull.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
+from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.events import EventSource, event_bytes, positions_of
+from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.tokens import DeliveryToken
+from mainstem.node import Node
+from mainstem.promise import Promise
+from mainstem.queue_contract import Delivery
+from mainstem.queues.leases import DeliveryLease
+from mainstem.queues.pages import PositionState
+from mainstem.queues.runs import Run, count_positions, runs_of
+from mainstem.search.match.matcher import Matcher
+
+LEASE_EVENTS_MAX = 500
+"""Events of one lease. More of them in a pull are several leases."""
+
+TopicPartition = tuple[UUID, int]
+
+
+@dataclass(slots=True)
+class QueueCounters:
+    """What a subscription did since the start of the service. See `SubscriptionInfo`."""
+
+    delivered: int = 0
+    redelivered: int = 0
+    acked: int = 0
+    failed: int = 0
+    dead_lettered: int = 0
+    dropped: int = 0
+    trimmed: int = 0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A lease of a pull that has not returned yet."""
+
+    view: SubscriptionView
+    lease: DeliveryLease
+    epoch: int
+
+
+class SubscriptionQueue:
+    """A subscription while it is served. `stored` is what the state machine knows of it."""
+
+    def __init__(
+        self, node: Node, stored: SubscriptionMetadata, counters_of: defaultdict[int, QueueCounters]
+    ) -> None:
+        self.stored = stored
+        self.counters = counters_of[stored.id]
+        self._counters_of = counters_of
+        self.feeds: dict[TopicPartition, PartitionFeed] = {}
+        self._node = node
+        self._machine = node.subscriptions
+        self._matcher: Matcher | None = None
+        if stored.settings.filter:
+            self._matcher = Matcher.of(stored.settings.filter, now_ms=stored.created_ms)
+        self._waiting: set[asyncio.Event] = set()
+        self._first_feed = 0
+
+    # --- consumers that wait ------------------------------------------------------------------------------
+
+    def add_waiter(self) -> asyncio.Event:
+        """An event that is set whenever something may be ready. Remove it with `remove_waiter`."""
+        waiter = asyncio.Event()
+        self._waiting.add(waiter)
+        return waiter
+
+    def remove_waiter(self, waiter: asyncio.Event) -> None:
+        """Wake it no more."""
+        self._waiting.discard(waiter)
+
+    def wake(self) -> None:
+        """Something may be ready."""
+        for waiter in self._waiting:
+            waiter.set()
+
+    # --- partitions ---------------------------------------------------------------------------------------
+
+    async def refresh(self, new_topics: Collection[str] = ()) -> None:
+        """Feed from the partitions that the topics have now. `new_topics`: topics that were not topics of the
+        subscription before, so a partition of them may begin at its end. Errors of the log and the
+        coordinator."""
+        wanted: dict[TopicPartition, str] = {}
+        for name in self.stored.settings.topics:
+            topic = self._node.topics.get(name)
+            if topic is not None:
+                for index in range(self._node.topics.durable_partitions(topic)):
+                    wanted[topic.id, index] = name
+        if wanted.keys() == self.feeds.keys() and all(feed.bind() for feed in self.feeds.values()):
+            return
+        for place in [place for place, feed in self.feeds.items() if place not in wanted or not feed.bind()]:
+            self.feeds.pop(place).close()
+        for (topic_id, index), name in wanted.items():
+            if (topic_id, index) not in self.feeds:
+                await self._open_feed(topic_id, index, name, name in new_topics)
+
+    async def _open_feed(self, topic_id: UUID, index: int, name: str, is_new: bool) -> None:
+        topic = self._node.topics.by_id(topic_id)
+        if topic is None:
+            return
+        partition = self._node.partition(topic, index)
+        log_start = partition.log_start_offset
+        # A partition that is met later has only events from after the creation, or the server was killed
+        # before the view was durable.
+        latest = partition.high_watermark if is_new else partition.offset_for_arrival(self.stored.created_ms)
+        view = await self._machine.open_view(
+            self.stored.name, topic_id, index, log_start, max(log_start, latest)
+        )
+        if (topic_id, index) in self.feeds or view.subscription != self.stored.id:
+            return  # another pull was faster, or the subscription was replaced
+        source = EventSource(self._node.clock, name, partition)
+        feed = PartitionFeed(self._node.clock, self._machine, view, source, self._matcher, self.wake)
+        self.feeds[topic_id, index] = feed
+        feed.scan_soon()
+
+    # --- deliveries ---------------------------------------------------------------------------------------
+
+    async def take(
+        self, consumer: str, max_events: int, max_bytes: int, lock_ms: int | None
+    ) -> list[Delivery]:
+        """The next deliveries; none if nothing is ready. See `Queues.pull`. Errors of the log and the
+        coordinator, StreamError."""
+        await self.refresh()
+        deliveries: list[Delivery] = []
+        taken: list[_Taken] = []
+        size = 0
+        feeds = list(self.feeds.values())
+        # Another partition is asked first each time, so that a busy one does not starve the others.
+        self._first_feed += 1
+        try:
+            for number in range(len(feeds)):
+                feed = feeds[(self._first_feed + number) % len(feeds)]
+                while len(deliveries) < max_events and size < max_bytes:
+                    room = min(max_events - len(deliveries), LEASE_EVENTS_MAX)
+                    part = await self._take_from(feed, consumer, room, max_bytes - size, lock_ms, taken)
+                    if part is None:
+                        break
+                    deliveries += part
+                    size += sum(event_bytes(delivery.event) for delivery in part)
+        except BaseException as error:
+            if not deliveries or not isinstance(error, Exception):
+                for lease in taken:
+                    self._give_back(lease)
+                raise
+            # What was read before is delivered; the next pull raises the error.
+        self.counters.delivered += len(deliveries)
+        self.counters.redelivered += sum(delivery.attempt > 1 for delivery in deliveries)
+        return deliveries
+
+    async def _take_from(
+        self,
+        feed: PartitionFeed,
+        consumer: str,
+        max_events: int,
+        max_bytes: int,
+        lock_ms: int | None,
+        taken: list[_Taken],
+    ) -> list[Delivery] | None:
+        """Deliveries of one lease, without the positions that have no event; None if nothing is ready."""
+        if not feed.bind():
+            return None
+        await self.trim(feed)
+        feed.advance()
+        view = feed.view
+        if not view.sequence.counts().ready:
+            return None
+        epoch = self._machine.epoch
+        leasing = self._machine.acquire(view, consumer, _step(feed, max_events, max_bytes), lock_ms)
+        try:
+            lease = await leasing
+        except asyncio.CancelledError:
+            leasing.then(lambda done: self._give_back_late(view, done, epoch))
+            raise
+        if lease is None:
+            return None
+        try:
+            events = await feed.source.read(lease.runs)
+        except BaseException:
+            self._give_back(_Taken(view, lease, epoch))
+            raise
+        taken.append(_Taken(view, lease, epoch))
+        missing = [position for position in positions_of(lease.runs) if position not in events]
+        if missing:
+            self.counters.unreadable += count_positions(events.unreadable)
+            self._settle_unseen(view, lease.id, epoch, runs_of(missing))
+        deadline_ms = lease.deadline_ms or 0
+        acquisitions, view_id, lease_id = view.sequence.acquisitions, view.id, lease.id
+        return [
+            Delivery(
+                event,
+                DeliveryToken(view_id, position, lease_id, epoch).encode(),
+                max(1, acquisitions(position)),
+                deadline_ms,
+            )
+            for position, event in sorted(events.items())
+        ]
+
+    async def trim(self, feed: PartitionFeed) -> None:
+        """Let the events that retention has deleted be done."""
+        log_start = feed.partition.log_start_offset
+        if log_start <= feed.trimmed_to:
+            return
+        topic_id, index = feed.view.topic_id, feed.view.partition
+        views = [view for view in self._machine.views.of_topic(topic_id) if view.partition == index]
+        before = [_undone_below(view, log_start) for view in views]
+        trimmed = self._machine.changes.trim(topic_id, index, log_start)
+        for view, undone in zip(views, before, strict=True):
+            if view.sequence.oldest >= log_start:
+                self._counters_of[view.subscription].trimmed += undone
+        await trimmed
+        feed.trimmed_to = log_start
+
+    def _settle_unseen(self, view: SubscriptionView, lease_id: int, epoch: int, runs: list[Run]) -> None:
+        """Let positions that have no event be done."""
+        settled = self._machine.settle([Settlement(view.id, lease_id, epoch, tuple(runs))])
+        settled.then(lambda _: None)  # if it fails, they are leased again
+
+    def _give_back(self, taken: _Taken) -> None:
+        """The consumer did not receive these events. If it fails, their lease expires, or a reload of the
+        state ends it."""
+        settlement = Settlement(
+            taken.view.id, taken.lease.id, taken.epoch, taken.lease.runs, "nack", counts=False, delay_ms=0
+        )
+        self._machine.settle([settlement])
+        self.wake()
+
+    def _give_back_late(
+        self, view: SubscriptionView, leased: Promise[DeliveryLease | None], epoch: int
+    ) -> None:
+        lease = leased.result() if leased.error is None else None
+        if lease is not None:
+            self._give_back(_Taken(view, lease, epoch))
+
+    def close(self) -> None:
+        """Stop feeding, and wake all that wait. Idempotent."""
+        for feed in self.feeds.values():
+            feed.close()
+        self.feeds.clear()
+        self.wake()
+
+
+UNDONE = (
+    PositionState.READY,
+    PositionState.LEASED,
+    PositionState.WAITING,
+    PositionState.PARKED,
+    PositionState.DYING,
+)
+"""The states of a position that the scan has reached and that is not done."""
+
+
+def _undone_below(view: SubscriptionView, end: int) -> int:
+    """The positions below `end` that are not done."""
+    sequence = view.sequence
+    if sequence.oldest >= end:
+        return 0
+    reached = sum(count_positions(sequence.runs_in(state, sequence.start, end)) for state in UNDONE)
+    return reached + max(0, end - sequence.scanned)
+
+
+def _step(feed: PartitionFeed, max_events: int, max_bytes: int) -> int:
+    """How many events to lease at once, so that they have about `max_bytes`."""
+    partition = feed.partition
+    start = max(partition.log_start_offset, min(feed.view.sequence.oldest, partition.high_watermark - 1))
+    count = partition.high_watermark - start
+    average = partition.available_bytes(start) // count if count > 0 else 0
+    return max(1, min(max_events, max_bytes // max(1, average)))
