@@ -185,6 +185,9 @@ class EventLog(Protocol):
     async def partitions(self, topic: str) -> int:
         """The number of partitions. UnknownTopic."""
 
+    async def topic_id(self, topic: str) -> str:
+        """The topic's id, as `TopicInfo.id`. UnknownTopic."""
+
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """The partition's first offset and its end, the high watermark. It counts every event that a producer
         knows of already, whatever its acks, unless the disk fails or stalls. UnknownTopic."""

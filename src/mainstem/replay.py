@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mainstem.clock import Clock
-from mainstem.contract import Engine, Event, InvalidArgument, NewEvent, Position, StreamError, UnknownTopic
+from mainstem.contract import Event, EventLog, InvalidArgument, NewEvent, Position, StreamError, UnknownTopic
 from mainstem.search.contract import Done, Hit, Search, SearchRequest, Unreadable
 
 FROM_HEADER = "mainstem-replayed-from"
@@ -126,7 +126,7 @@ class Replay:
     """One run of a job into the topic `target`. If the job may have run before, call `find_published` before
     `run`."""
 
-    def __init__(self, engine: Engine, search: Search, clock: Clock, target: str, job: ReplayJob) -> None:
+    def __init__(self, engine: EventLog, search: Search, clock: Clock, target: str, job: ReplayJob) -> None:
         self._engine = engine
         self._search = search
         self._clock = clock
@@ -170,7 +170,7 @@ class Replay:
     async def _topic_id(self, topic: str) -> str:
         if topic not in self._topic_ids:
             try:
-                self._topic_ids[topic] = (await self._engine.topic(topic)).id or NO_ID
+                self._topic_ids[topic] = await self._engine.topic_id(topic) or NO_ID
             except UnknownTopic:
                 self._topic_ids[topic] = NO_ID
         return self._topic_ids[topic]

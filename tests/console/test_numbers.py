@@ -139,7 +139,7 @@ def test_an_offset_beyond_doubles_is_exact_also_in_links(show: Open, numbers: Se
             f'{{"topic":"{NANOS}","partition":0,"offset":{offset},"timestamp":null,"timestamp_ms":null,'
             '"key":null,"value":null,"headers":[],"size":0}'
         )
-        body = f'{{"events":[{event}],"unreadable":[],"next":{offset},"begin":0,"end":{offset}}}'
+        body = f'{{"events":[{event}],"unreadable":[],"next":".{offset}","begin":0,"end":{offset}}}'
         route.fulfill(status=200, content_type="application/json", body=body)
 
     page.route("**/partitions/0/events?*", answer)

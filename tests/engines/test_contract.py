@@ -287,7 +287,7 @@ def test_topics_are_created_listed_altered_extended_and_deleted(run: Run) -> Non
         await engine.alter_topic(topic, {"retention.bytes": "1000000", "retention.ms": None})
         await engine.add_partitions(topic, 4)
         info = await engine.topic(topic)
-        assert listed.id == info.id != ""
+        assert listed.id == info.id == await engine.topic_id(topic) != ""
         for _ in range(100):
             if len(info.partitions) == 4:
                 break
@@ -311,6 +311,8 @@ def test_topics_are_created_listed_altered_extended_and_deleted(run: Run) -> Non
             await asyncio.sleep(0.05)
         with pytest.raises(UnknownTopic, match=topic):
             await engine.topic(topic)
+        with pytest.raises(UnknownTopic):
+            await engine.topic_id(topic)
         with pytest.raises(UnknownTopic, match=topic):
             await engine.delete_topic(topic)
 

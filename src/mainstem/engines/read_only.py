@@ -27,6 +27,7 @@ READS = frozenset(
         "preview_settings",
         "reader",
         "topic",
+        "topic_id",
         "topics",
     }
 )

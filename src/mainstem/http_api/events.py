@@ -108,8 +108,13 @@ class PublishedJson(msgspec.Struct):
     ]
 
 
+PageToken = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,22}\.[0-9]{1,19}$")]
+"""The topic's id, a dot, and an offset."""
+
+
 class ReadQuery(msgspec.Struct):
-    """Where to start reading a partition, and how much to read."""
+    """Where to start reading a partition, and how much to read. Without `offset`, `time` and `after`, the
+    first event is the oldest."""
 
     offset: Annotated[
         SignedOffset | None,
@@ -119,6 +124,13 @@ class ReadQuery(msgspec.Struct):
     ] = None
     time: Annotated[
         str | None, Meta(description="Start at the first event of this time or later, ISO 8601.")
+    ] = None
+    after: Annotated[
+        PageToken | None,
+        Meta(
+            description="Continue after a page: its `next`. Refused if the topic was deleted and created"
+            " again since."
+        ),
     ] = None
     limit: Annotated[int, Meta(ge=1, le=10_000, description="Maximum number of events.")] = 100
     max_bytes: Annotated[
@@ -138,7 +150,13 @@ class EventPageJson(msgspec.Struct):
     unreadable: Annotated[
         list[int], Meta(description="Offsets at which damaged ranges begin; their events are skipped.")
     ]
-    next: Annotated[int, Meta(description="The `offset` of the next page.")]
+    next: Annotated[
+        str,
+        Meta(
+            description="Pass it as `after` to get the next page: the topic's id (none if the cluster has no"
+            " topic ids), a dot, and the offset."
+        ),
+    ]
     begin: Annotated[int, Meta(description="The first offset that the partition still has.")]
     end: Annotated[int, Meta(description="The offset that the next published event will get.")]
 

@@ -283,10 +283,34 @@ def test_a_partition_is_read_from_any_offset_or_time(door: RunningHttpDoor) -> N
     assert offsets(time="1990-01-01", limit=1) == []
     assert offsets(limit=250) == list(range(250))
     page = door.get(where, limit=249)
-    assert (page["next"], page["begin"], page["end"], page["unreadable"]) == (249, 0, 250, [])
+    topic_id = door.get(f"topics/{topic}")["id"]
+    assert (page["begin"], page["end"], page["unreadable"]) == (0, 250, [])
+    assert page["next"] == f"{topic_id}.249"
     few = door.get(where, max_bytes=5)
     assert len(few["events"]) == 5
-    assert few["next"] == 5
+    assert offsets(after=few["next"], limit=2) == [5, 6]
+    assert offsets(after=page["next"]) == [249]
+    assert offsets(after=door.get(where, after=page["next"])["next"]) == []
+    assert offsets(after=".3", limit=1) == [3], "a page of a cluster without topic ids"
+
+
+def test_a_page_does_not_continue_in_a_topic_that_was_created_again(door: RunningHttpDoor) -> None:
+    """Its offsets are those of other events: those before would be left out."""
+    topic = door.create_topic("paged")
+    where = f"topics/{topic}/partitions/0/events"
+    door.post(f"topics/{topic}/events", [{"value": number} for number in range(3)])
+    following = door.get(where, limit=2)["next"]
+    door.run(lambda engine: engine.delete_topic(topic))
+    problem(door.http.get(f"/api/v1/{where}", params={"after": following}), 404, "unknown-topic")
+    door.create_topic(topic)
+    door.post(f"topics/{topic}/events", [{"value": number} for number in range(4)])
+    reply = door.http.get(f"/api/v1/{where}", params={"after": following})
+    refused = problem(reply, 422, "unfit")
+    assert "topic paged was deleted and created again" in refused["detail"]
+    assert (refused["begin"], refused["end"]) == (0, 4)
+    for invalid in ("2", "x.y", f"{following}x", f" {following}", ".", "a.b.1"):
+        reply = door.http.get(f"/api/v1/{where}", params={"after": invalid})
+        problem(reply, 400, "invalid")
 
 
 @pytest.mark.parametrize(

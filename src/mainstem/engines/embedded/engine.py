@@ -135,6 +135,10 @@ class EmbeddedEngine(EmbeddedQueues):
         """See the contract."""
         return self._topic(topic).partitions
 
+    async def topic_id(self, topic: str) -> str:
+        """See the contract."""
+        return format_id((await self._node.runtime.read(self._topic(topic))).id)
+
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
         log_partition = self._partition(topic, partition)

@@ -207,6 +207,10 @@ class KafkaEngine:
         """See the contract."""
         return await self._admin.partitions(topic)
 
+    async def topic_id(self, topic: str) -> str:
+        """See the contract."""
+        return topic_id_of((await self._admin.describe([topic]))[0])
+
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
         try:

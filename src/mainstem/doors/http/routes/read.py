@@ -19,16 +19,23 @@ SLICE_BYTES = 64 << 10
 
 
 async def read_events(call: Call) -> Response:
-    """Read events of a partition, by offset or by time."""
+    """Read events of a partition, by offset or by time, in pages."""
     query: ReadQuery = call.query
     topic, partition = call.path_parameter("topic"), call.path_partition()
-    if query.offset is not None and query.time is not None:
-        raise Problem("unfit", "give offset or time, not both: each says where to start")
+    if [query.offset, query.time, query.after].count(None) < 2:
+        raise Problem("unfit", "give only one of offset, time and after: each says where to start")
+    topic_id = await call.engine.topic_id(topic)  # first, so that the bounds are not those of an older topic
     page = await open_page(call, topic, partition, 0)
     offset = page.begin
     if query.time is not None:
         offset_of_time = await call.engine.offset_for_time(topic, partition, parse_time(query.time))
         offset = page.end if offset_of_time is None else offset_of_time
+    elif query.after is not None:
+        page_topic_id, _, digits = query.after.rpartition(".")
+        if page_topic_id and topic_id and page_topic_id != topic_id:
+            detail = f"after: topic {topic} was deleted and created again since that page; read from `begin`"
+            raise Problem("unfit", detail, begin=page.begin, end=page.end)
+        offset = int(digits)
     elif query.offset is not None:
         offset = query.offset if query.offset >= 0 else max(page.begin, page.end + query.offset)
     if not page.begin <= offset <= page.end:
@@ -37,13 +44,13 @@ async def read_events(call: Call) -> Response:
     page.next_offset = offset
     slices = page_slices(call, topic, partition, page, limit=query.limit, max_bytes=query.max_bytes)
     parts, end = await start_stream(
-        call, _json_slices(call, page, slices, exact=query.encoding == "base64"), slices.aclose
+        call, _json_slices(call, topic_id, page, slices, exact=query.encoding == "base64"), slices.aclose
     )
     return StreamedResponse(parts, JSON, end)
 
 
 async def _json_slices(
-    call: Call, page: EventPage, slices: AsyncIterator[list[Event]], *, exact: bool
+    call: Call, topic_id: str, page: EventPage, slices: AsyncIterator[list[Event]], *, exact: bool
 ) -> AsyncGenerator[bytes, None]:
     """An EventPageJson, read and encoded in slices: other tasks run in between, and what the client has not
     received yet is not in memory."""
@@ -58,7 +65,8 @@ async def _json_slices(
                 yield bytes(part)
                 part.clear()
                 await call.context.yield_to_loop()
-    other_fields = EventPageJson([], page.unreadable, page.next_offset, page.begin, page.end)
+    following = f"{topic_id}.{page.next_offset}"
+    other_fields = EventPageJson([], page.unreadable, following, page.begin, page.end)
     yield bytes(part) + b"]" + msgspec.json.encode(other_fields).removeprefix(b'{"events":[]')
 
 
