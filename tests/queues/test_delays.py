@@ -134,7 +134,7 @@ class DelayIndexModel(RuleBasedStateMachine):
 
 
 TestDelayIndexModel = DelayIndexModel.TestCase
-TestDelayIndexModel.settings = bounds(max_examples=150, stateful_step_count=40, deadline=None)
+TestDelayIndexModel.settings = bounds(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 def filled(store: MemoryRuns, events: int, random: Random) -> DelayIndex:

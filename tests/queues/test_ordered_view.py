@@ -82,7 +82,15 @@ class OrderedLife:
     def steps(self, count: int) -> None:
         """A life."""
         often = [self.scan, self.acquire, self.acquire, self.ack, self.ack, self.nack, self.wake]
-        seldom = [self.expire, self.detach, self.reject, self.redrive, self.learn, self.purge]
+        seldom = [
+            self.expire,
+            self.detach,
+            self.reject,
+            self.expire_ready,
+            self.redrive,
+            self.learn,
+            self.purge,
+        ]
         rarely = [self.restart, self.seek, self.trim, self.damage]
         for step in range(count):
             kind = self.random.random()
@@ -231,6 +239,12 @@ class OrderedLife:
             self.view.apply_dead_lettered(position)
             self.finish([position])
 
+    def expire_ready(self) -> None:
+        """As a time to live does: what is not leased is rejected without a delivery."""
+        positions = self.some(self.outstanding - set(self.leased) - set(self.waiting))
+        self.view.apply_rejecting(runs_of(positions), 9, delivered=False)
+        self.die(positions)
+
     def wake(self) -> None:
         due = {position for position, due_ms in self.waiting.items() if due_ms <= self.now_ms}
         assert self.view.wake_due(self.now_ms) == len(due)
@@ -343,12 +357,25 @@ class OrderedLife:
         assert self.view.counts().outstanding == self.view.counts().dying
 
 
-@pytest.mark.parametrize("seed", range(16))
-def test_a_view_in_key_order_is_the_naive_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delay runs and blocks of a few entries."""
     for module in (delay_run, delays):
         monkeypatch.setattr(module, "RUN_ENTRIES", 8)
         monkeypatch.setattr(module, "BLOCK_ENTRIES", 3)
+
+
+@pytest.mark.usefixtures("_small_runs")
+@pytest.mark.parametrize("seed", range(16))
+def test_a_view_in_key_order_is_the_naive_one(seed: int) -> None:
     OrderedLife(seed).steps(400)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_small_runs")
+def test_many_views_in_key_order_are_the_naive_ones() -> None:
+    for seed in range(100, 200):
+        OrderedLife(seed).steps(400)
 
 
 def test_a_hot_key_does_not_stop_others() -> None:

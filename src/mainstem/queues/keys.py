@@ -393,13 +393,15 @@ class KeyOrder:
 
     def done_runs(self, runs: Iterable[Run]) -> None:
         """As `done`, for runs of positions, most of which may be unknown."""
+        known = len(self._leased) + len(self._pending) + len(self._unread) - self._unread_start
+        positions: list[int] = []
         for first, end in runs:
-            known = len(self._leased) + len(self._pending) + len(self._unread) - self._unread_start
             if end - first <= known:
-                self.done(range(first, end))
+                positions += range(first, end)
             elif known:
                 places = (self._leased, self._pending, self._unread[self._unread_start :])
-                self.done([p for place in places for p in place if first <= p < end])
+                positions += [p for place in places for p in place if first <= p < end]
+        self.done(positions)
 
     def give_back(self, positions: Iterable[int]) -> list[int]:
         """Leases of these events ended without an acknowledgement: they are at the head of their keys again.
