@@ -265,7 +265,7 @@ class QueueReplay(RuleBasedStateMachine):
 
 
 TestQueueReplay = QueueReplay.TestCase
-TestQueueReplay.settings = bounds(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueueReplay.settings = bounds(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 # --- snapshots --------------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ ALSO = (
     "forge lines of the log",
     "nanoseconds",
     "Retention deletes",
+    "while consumers acknowledge",
+    "acknowledged by a subscription are lost",
+    "acknowledge garbage",
+    "state log of queues",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 
