@@ -52,7 +52,7 @@ def run(command: list[str], address: str, **more: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("docs") / "data", log_level="warning") as server:
+    with Server(tmp_path_factory.mktemp("docs") / "data", log_level="warning", http="127.0.0.1:0") as server:
         yield server
 
 
@@ -110,7 +110,7 @@ def test_the_http_pages_commands_run_as_they_are_written(tmp_path: Path) -> None
 
 def run_http_commands(address: str) -> None:
     """Send the requests that docs/HTTP.md shows, and check what they return."""
-    read, publish, search, replay = fences(page("HTTP.md"), "sh")
+    read, publish, search, replay, create, pull = fences(page("HTTP.md"), "sh")
     events = json.dumps([{"value": {"total": number}} for number in range(18)])
     to_dead = publish.partition(" -d ")[0].replace("orders", "orders-dead")
     assert curl(f"{to_dead} -d '{events}'", address).status_code == 200
@@ -120,6 +120,8 @@ def run_http_commands(address: str) -> None:
     assert [line["hit"]["offset"] for line in lines if "hit" in line] == [0]
     last = json.loads(curl(replay, address).text.splitlines()[-1])
     assert (last["published"], last["done"], last["problem"]) == (1, True, None)
+    assert curl(create, address).status_code == 201
+    assert [row["event"]["offset"] for row in curl(pull, address).json()["deliveries"]] == [0, 1]
 
 
 def test_the_readme_shows_a_ready_line_as_the_server_prints_it() -> None:

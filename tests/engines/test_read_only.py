@@ -18,6 +18,7 @@ from mainstem.contract import (
     ReportsMetrics,
 )
 from mainstem.engines.read_only import READS, ReadOnlyEngine, read_only
+from mainstem.queue_contract import Queues
 
 
 def calls_of(*classes: type) -> set[str]:
@@ -38,7 +39,7 @@ class RecordingReadEngine:
 
 
 def test_every_call_of_the_contract_is_passed_on_or_refused() -> None:
-    contract = calls_of(EventLog, Admin, Engine, HasFiles, PreviewsSettings, ReportsMetrics)
+    contract = calls_of(EventLog, Admin, Engine, HasFiles, PreviewsSettings, Queues, ReportsMetrics)
     refused = calls_of(*ReadOnlyEngine.__mro__[1:-1])
     assert contract == READS | refused
     assert READS & refused == set()

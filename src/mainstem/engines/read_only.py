@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn, cast
 
 from mainstem.contract import NO_SETTINGS, Engine, Member, NewEvent, NotAllowed, Position
+from mainstem.queue_contract import Delivery, Outcome, SubscriptionSettings, Verdict
 
 READS = frozenset(
     {
         "bounds",
+        "browse",
         "byte_ranges",
         "close",
         "cluster",
@@ -26,6 +28,8 @@ READS = frozenset(
         "partitions",
         "preview_settings",
         "reader",
+        "subscription",
+        "subscriptions",
         "topic",
         "topic_id",
         "topics",
@@ -83,7 +87,43 @@ class _RefusedChanges:
         _refuse("deleting a group")
 
 
-class ReadOnlyEngine(_RefusedChanges):
+class _RefusedWork:
+    """The calls of queues that change something. Each raises NotAllowed, because the door is read-only."""
+
+    async def create_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+        """Refused."""
+        _refuse("creating a subscription")
+
+    async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+        """Refused."""
+        _refuse("changing a subscription")
+
+    async def delete_subscription(self, name: str) -> None:
+        """Refused."""
+        _refuse("deleting a subscription")
+
+    async def pull(self, name: str, consumer: str, **limits: int | None) -> list[Delivery]:
+        """Refused, because the events would be leased."""
+        _refuse("pulling events")
+
+    async def settle(self, name: str, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        """Refused."""
+        _refuse("settling events")
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+        """Refused."""
+        _refuse("seeking")
+
+    async def purge(self, name: str) -> int:
+        """Refused."""
+        _refuse("purging a subscription")
+
+    async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
+        """Refused."""
+        _refuse("redriving events")
+
+
+class ReadOnlyEngine(_RefusedChanges, _RefusedWork):
     """Wraps an engine for a read-only door: passes on the calls that read, those of its capabilities too, and
     refuses those that change something. Created by `read_only`."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mainstem import contract
+from mainstem import contract, queue_contract
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:mainstem:"
@@ -52,12 +52,23 @@ KINDS: dict[str, ProblemKind] = {
     "unknown-group": ProblemKind(
         404, "There is no such consumer group", "GET /api/v1/groups lists the groups."
     ),
+    "unknown-subscription": ProblemKind(
+        404, "There is no such subscription", "GET /api/v1/subscriptions lists them."
+    ),
+    "not-offered": ProblemKind(
+        404,
+        "This event log does not offer that",
+        "Subscriptions are offered by `mainstem serve`, and not in front of a Kafka cluster.",
+    ),
     "method": ProblemKind(405, "This path does not accept that method", "Use a method of the Allow header."),
     "slow-body": ProblemKind(408, "The body did not arrive in time", "Send it without long pauses."),
     "slow-request": ProblemKind(
         408, "The request did not arrive in time", "Send its headers without pauses."
     ),
     "topic-exists": ProblemKind(409, "A topic of this name exists already", "Choose another name."),
+    "subscription-exists": ProblemKind(
+        409, "A subscription of this name exists already", "Choose another name."
+    ),
     "group-in-use": ProblemKind(409, "The consumer group has members", "Stop its members first."),
     "body-too-large": ProblemKind(
         413,
@@ -103,7 +114,9 @@ KINDS: dict[str, ProblemKind] = {
 _KINDS_OF_ERRORS: tuple[tuple[type[contract.StreamError], str], ...] = (
     (contract.UnknownTopic, "unknown-topic"),
     (contract.UnknownGroup, "unknown-group"),
+    (queue_contract.NoSuchSubscription, "unknown-subscription"),
     (contract.TopicExists, "topic-exists"),
+    (queue_contract.SubscriptionNameTaken, "subscription-exists"),
     (contract.GroupInUse, "group-in-use"),
     (contract.PositionOutOfRange, "out-of-range"),
     (contract.EventTooLarge, "event-too-large"),

@@ -24,11 +24,12 @@ SEED = os.environ.get("SCHEMATHESIS_SEED", "4711")
 
 
 def fill(http: httpx.Client) -> None:
-    """Create a topic with the name that is tried first, events in it and a group, so that some requests
-    succeed."""
+    """Create a topic with the name that is tried first, events in it and a subscription and a group,
+    so that some requests succeed."""
     http.post("topics", json={"topic": "0", "partitions": 2}).raise_for_status()
     events = [{"key": "k", "value": {"a": 1}, "headers": [{"name": "n", "value": "v"}]}, {"value": "text"}]
     http.post("topics/0/events", json=events).raise_for_status()
+    http.post("subscriptions", json={"subscription": "0", "topics": ["0"]}).raise_for_status()
     http.post("groups/0/reset", json={"to": "earliest", "topics": ["0"]}).raise_for_status()
 
 

@@ -238,6 +238,25 @@ async def unless_client_leaves(call: Call, work: Awaitable[T]) -> T:
             await asyncio.wait((working,))
 
 
+async def while_wanted(call: Call, work: Awaitable[T]) -> T | None:
+    """The result of `work`; None if the client leaves or the server stops before there is a result, and then
+    the work is cancelled."""
+    working = asyncio.ensure_future(work)
+    ends = (
+        asyncio.ensure_future(_client_has_left(call)),
+        asyncio.ensure_future(call.context.closing.wait()),
+    )
+    try:
+        await asyncio.wait((working, *ends), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+        return None if working.cancelled() else working.result()
+    finally:
+        for task in (working, *ends):
+            task.cancel()
+
+
 async def _client_has_left(call: Call) -> None:
     while (await call.request.receive())["type"] != "http.disconnect":
         pass

@@ -7,6 +7,7 @@ from mainstem.doors.http.openapi import openapi_endpoint
 from mainstem.doors.http.routes import (
     cluster,
     deletion,
+    deliveries,
     export,
     groups,
     health,
@@ -17,6 +18,7 @@ from mainstem.doors.http.routes import (
     replay,
     search,
     stats,
+    subscriptions,
     tail,
     topics,
 )
@@ -33,6 +35,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *replay.ENDPOINTS,
     *query_help.ENDPOINTS,
     *groups.ENDPOINTS,
+    *deliveries.ENDPOINTS,
+    *subscriptions.ENDPOINTS,
     *stats.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,

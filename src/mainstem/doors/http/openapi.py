@@ -32,6 +32,7 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "topic": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
     "group": {"type": "string", "minLength": 1},
+    "subscription": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
 }
 
 

@@ -1,0 +1,344 @@
+"""Subscriptions: list, create, describe, change and delete them; seek, purge and redrive.
+
+Owns: the JSON of subscriptions, and what a dry run reports. Refuses: nothing itself; the engine refuses
+invalid names and settings, and its errors become problems.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET
+from starlette.responses import Response
+
+from mainstem.contract import Position
+from mainstem.doors.http import audit
+from mainstem.doors.http.dead_letters import dead_letter_origins
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
+from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.queues import (
+    SUBSCRIPTION_PATH,
+    SUBSCRIPTION_PROBLEMS,
+    format_position,
+    parse_position,
+    queues_of,
+)
+from mainstem.http_api.subscriptions import (
+    ChangedSubscriptionJson,
+    DeletedSubscriptionJson,
+    DepthJson,
+    NewSubscriptionJson,
+    PurgeJson,
+    QueueConsumerJson,
+    RedriveJson,
+    SeekJson,
+    SettledEventsJson,
+    SoughtJson,
+    SubscriptionDetailJson,
+    SubscriptionJson,
+    SubscriptionSettingsJson,
+    SubscriptionsJson,
+    SubscriptionsQuery,
+)
+from mainstem.http_api.topics import DryRunQuery
+from mainstem.queue_contract import (
+    NoSuchSubscription,
+    QueueDepth,
+    SubscriptionInfo,
+    SubscriptionSettings,
+)
+from mainstem.start_offset import resolve_offset
+from mainstem.timespec import StartPoint, format_iso, parse_start_point
+
+SUBSCRIPTIONS_PATH = "/api/v1/subscriptions"
+SETTINGS = SubscriptionSettingsJson.__struct_fields__
+"""The names of the settings, in JSON and in the contract."""
+
+
+def _depth(depth: QueueDepth) -> DepthJson:
+    return DepthJson(depth.ready, depth.leased, depth.waiting, depth.parked, depth.dying, depth.ahead)
+
+
+def _age_ms(call: Call, time_ms: int | None) -> int | None:
+    return None if time_ms is None else max(0, call.context.clock.wall_ms() - time_ms)
+
+
+def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
+    return SubscriptionDetailJson(
+        subscription=info.name,
+        created=format_iso(info.created_ms),
+        topics=list(info.settings.topics),
+        settings=SubscriptionSettingsJson(**{name: getattr(info.settings, name) for name in SETTINGS}),
+        depth=_depth(info.depth),
+        oldest=None if info.oldest is None else format_position(info.oldest),
+        oldest_age_ms=_age_ms(call, info.oldest_ms),
+        since=format_iso(info.since_ms),
+        delivered=info.delivered,
+        redelivered=info.redelivered,
+        acked=info.acked,
+        failed=info.failed,
+        dead_lettered=info.dead_lettered,
+        dropped=info.dropped,
+        trimmed=info.trimmed,
+        unreadable=info.unreadable,
+        consumers=[
+            QueueConsumerJson(
+                consumer.name,
+                consumer.leased,
+                None if consumer.deadline_ms is None else format_iso(consumer.deadline_ms),
+            )
+            for consumer in info.consumers
+        ],
+        problems=list(info.problems),
+    )
+
+
+async def list_subscriptions(call: Call) -> Response:
+    """List subscriptions with how many of their events are outstanding."""
+    query: SubscriptionsQuery = call.query
+    queues, fragment = queues_of(call), query.q.lower()
+    matching = [name for name in await queues.subscriptions() if fragment in name.lower()]
+    remaining = [name for name in matching if name > query.after]
+    page = remaining[: query.limit]
+    rows = []
+    for name in page:
+        try:
+            info = await queues.subscription(name)
+        except NoSuchSubscription:
+            continue  # deleted since it was listed
+        rows.append(
+            SubscriptionJson(
+                name, list(info.settings.topics), _depth(info.depth), _age_ms(call, info.oldest_ms)
+            )
+        )
+        await call.context.yield_to_loop()
+    next_after = page[-1] if len(remaining) > len(page) else None
+    return json_response(SubscriptionsJson(rows, len(matching), next_after))
+
+
+async def show_subscription(call: Call) -> Response:
+    """Show a subscription: its settings, its depth by state, its counters and consumers."""
+    info = await queues_of(call).subscription(call.path_parameter("subscription"))
+    return json_response(_detail(call, info))
+
+
+async def create_subscription(call: Call) -> Response:
+    """Create a subscription of one or more topics."""
+    queues = queues_of(call)
+    body = await call.json_body(NewSubscriptionJson)
+    changes = _changes(body.settings)
+    with audit.action(
+        call,
+        "create-subscription",
+        subscription=body.subscription,
+        topics=",".join(body.topics),
+        **_settings_detail(changes),
+    ):
+        settings = SubscriptionSettings(topics=tuple(body.topics), **changes)
+        await queues.create_subscription(body.subscription, settings)
+    return json_response(_detail(call, await queues.subscription(body.subscription)), 201)
+
+
+async def alter_subscription(call: Call) -> Response:
+    """Change topics or settings of a subscription, and show it afterwards."""
+    queues, name = queues_of(call), call.path_parameter("subscription")
+    body = await call.json_body(ChangedSubscriptionJson)
+    changes = _changes(body.settings)
+    if body.topics is not UNSET:
+        changes["topics"] = tuple(body.topics)
+    with audit.action(call, "change-subscription", subscription=name, **_settings_detail(changes)):
+        info = await queues.subscription(name)
+        await queues.alter_subscription(name, replace(info.settings, **changes))
+    return json_response(_detail(call, await queues.subscription(name)))
+
+
+def _changes(settings: SubscriptionSettingsJson) -> dict[str, Any]:
+    """The settings that a request gives."""
+    return {name: value for name, value in msgspec.structs.asdict(settings).items() if value is not UNSET}
+
+
+def _settings_detail(changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a detail of an audit line."""
+    texts = [f"{name}={_text(value)}" for name, value in changes.items()]
+    return {"settings": ", ".join(texts)} if texts else {}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "null" if value is None else str(value)
+
+
+async def delete_subscription(call: Call) -> Response:
+    """Delete a subscription with what it knows. No event is deleted."""
+    queues, name = queues_of(call), call.path_parameter("subscription")
+    dry_run: bool = call.query.dry_run
+    with audit.action(call, "delete-subscription", dry_run=dry_run, subscription=name) as line:
+        events = (await queues.subscription(name)).depth.outstanding
+        line.count(events=events)
+        if not dry_run:
+            await queues.delete_subscription(name)
+    return json_response(DeletedSubscriptionJson(name, dry_run, events))
+
+
+# ----------------------------------------------------------------------------------------------------------
+
+
+async def seek_subscription(call: Call) -> Response:
+    """Let a subscription begin anew at another place: what follows is delivered, as if it never was."""
+    queues, name = queues_of(call), call.path_parameter("subscription")
+    body = await call.json_body(SeekJson)
+    place = _place(call, body.to)
+    with audit.action(call, "seek", dry_run=body.dry_run, subscription=name, to=body.to) as line:
+        info = await queues.subscription(name)
+        if body.dry_run:
+            events = await _events_from(call, info, place)
+        elif isinstance(place, Position):
+            events = await queues.seek(name, place)
+        else:
+            to: Literal["earliest", "latest"] | int
+            to = max(0, place.value) if place.kind == "time" else _named(place)
+            events = await queues.seek(name, to)
+        line.count(before=info.depth.outstanding, events=events)
+    return json_response(SoughtJson(name, body.dry_run, info.depth.outstanding, events))
+
+
+def _named(place: StartPoint) -> Literal["earliest", "latest"]:
+    return "earliest" if place.kind == "earliest" else "latest"
+
+
+def _place(call: Call, to: str) -> StartPoint | Position:
+    if "/" in to:
+        return parse_position(to)
+    try:
+        return parse_start_point(to, call.context.clock.wall_ms())
+    except (ValueError, OverflowError) as error:
+        raise Problem("unfit", f"to: {str(error)[:300]}") from None
+
+
+async def _events_from(call: Call, info: SubscriptionInfo, place: StartPoint | Position) -> int:
+    """How many events follow a place, before a filter."""
+    if isinstance(place, Position):
+        if place.topic not in info.settings.topics:
+            raise Problem("unfit", f"subscription {info.name} does not read topic {place.topic}")
+        bounds = await call.engine.bounds(place.topic, place.partition)
+        if not bounds.begin <= place.offset <= bounds.end:
+            detail = f"offset {place.offset} is not within {bounds.begin} to {bounds.end}"
+            raise Problem("out-of-range", detail, begin=bounds.begin, end=bounds.end)
+        return bounds.end - place.offset
+    events = 0
+    for topic in info.settings.topics:
+        for partition in range(await call.engine.partitions(topic)):
+            offset = await resolve_offset(call.engine, topic, partition, place)
+            events += (await call.engine.bounds(topic, partition)).end - offset
+    return events
+
+
+async def purge_subscription(call: Call) -> Response:
+    """Let all events of a subscription be done, those that consumers have included. No event is deleted."""
+    queues, name = queues_of(call), call.path_parameter("subscription")
+    body = await call.json_body(PurgeJson)
+    with audit.action(call, "purge", dry_run=body.dry_run, subscription=name) as line:
+        events = (await queues.subscription(name)).depth.outstanding
+        if not body.dry_run:
+            events = await queues.purge(name)
+        line.count(events=events)
+    return json_response(SettledEventsJson(name, body.dry_run, events))
+
+
+async def redrive_subscription(call: Call) -> Response:
+    """Deliver dead letters of a subscription again, to it alone. No event is copied."""
+    queues, name = queues_of(call), call.path_parameter("subscription")
+    body = await call.json_body(RedriveJson)
+    with audit.action(call, "redrive", dry_run=body.dry_run, subscription=name) as line:
+        if body.positions is None:
+            positions = await dead_letter_origins(call, await queues.subscription(name), body.since_ms or 0)
+        elif body.since_ms is not None:
+            raise Problem("unfit", "give positions or since_ms, not both: each says which events")
+        else:
+            positions = [Position(place.topic, place.partition, place.offset) for place in body.positions]
+        events = await queues.redrive(name, positions, dry_run=body.dry_run) if positions else 0
+        line.count(events=events)
+    return json_response(SettledEventsJson(name, body.dry_run, events))
+
+
+_PROBLEMS = SUBSCRIPTION_PROBLEMS
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path=SUBSCRIPTIONS_PATH,
+        handle=list_subscriptions,
+        tag="subscriptions",
+        query=SubscriptionsQuery,
+        reply=SubscriptionsJson,
+        problems=("not-offered",),
+        link_sources={"subscription": "/subscriptions/0/subscription"},
+    ),
+    Endpoint(
+        method="POST",
+        path=SUBSCRIPTIONS_PATH,
+        handle=create_subscription,
+        tag="subscriptions",
+        bodies={JSON: NewSubscriptionJson},
+        reply=SubscriptionDetailJson,
+        status=201,
+        problems=("not-offered", "subscription-exists", "unknown-topic"),
+        link_sources={"subscription": "/subscription"},
+    ),
+    Endpoint(
+        method="POST",
+        path=SUBSCRIPTION_PATH + ":seek",
+        handle=seek_subscription,
+        tag="subscriptions",
+        bodies={JSON: SeekJson},
+        reply=SoughtJson,
+        problems=(*_PROBLEMS, "unknown-topic", "out-of-range"),
+    ),
+    Endpoint(
+        method="POST",
+        path=SUBSCRIPTION_PATH + ":purge",
+        handle=purge_subscription,
+        tag="subscriptions",
+        bodies={JSON: PurgeJson},
+        reply=SettledEventsJson,
+        problems=_PROBLEMS,
+    ),
+    Endpoint(
+        method="POST",
+        path=SUBSCRIPTION_PATH + ":redrive",
+        handle=redrive_subscription,
+        tag="subscriptions",
+        bodies={JSON: RedriveJson},
+        reply=SettledEventsJson,
+        problems=(*_PROBLEMS, "unknown-topic"),
+    ),
+    Endpoint(
+        method="GET",
+        path=SUBSCRIPTION_PATH,
+        handle=show_subscription,
+        tag="subscriptions",
+        reply=SubscriptionDetailJson,
+        problems=_PROBLEMS,
+    ),
+    Endpoint(
+        method="PATCH",
+        path=SUBSCRIPTION_PATH,
+        handle=alter_subscription,
+        tag="subscriptions",
+        bodies={JSON: ChangedSubscriptionJson},
+        reply=SubscriptionDetailJson,
+        problems=(*_PROBLEMS, "unknown-topic"),
+    ),
+    Endpoint(
+        method="DELETE",
+        path=SUBSCRIPTION_PATH,
+        handle=delete_subscription,
+        tag="subscriptions",
+        query=DryRunQuery,
+        reply=DeletedSubscriptionJson,
+        problems=_PROBLEMS,
+    ),
+)

@@ -1,0 +1,289 @@
+"""The JSON of subscriptions: their settings, how much is outstanding, and the requests that manage them.
+
+Owns: the fields of these requests and replies, with their limits and descriptions. Refuses: deliveries and
+their acknowledgements, which are in `deliveries`; and the conversion of events, which the HTTP door does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from mainstem.http_api.events import EventJson
+from mainstem.http_api.field_types import Milliseconds, Offset, PartitionNumber, TopicName
+
+LOCK_MS_MIN = 1_000
+LOCK_MS_MAX = 43_200_000
+DAY_MS = 86_400_000
+REDRIVEN_POSITIONS_MAX = 10_000
+SubscriptionName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
+LockTime = Annotated[int, Meta(ge=LOCK_MS_MIN, le=LOCK_MS_MAX)]
+PositionText = Annotated[
+    str,
+    Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}$", description="topic/partition/offset"),
+]
+Outstanding = Literal["ready", "leased", "waiting", "parked", "dying"]
+
+
+class SubscriptionsQuery(msgspec.Struct):
+    """Which subscriptions to list."""
+
+    q: Annotated[str, Meta(description="Only names that contain this text, in any case.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of subscriptions.")] = 100
+    after: Annotated[str, Meta(description="Only names after this one: `next` of the previous page.")] = ""
+
+
+class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
+    """Settings of a subscription. In a request, those that are omitted have their defaults, or keep their
+    values; in a reply there are all of them."""
+
+    filter: Annotated[
+        Annotated[str, Meta(max_length=10_000)] | UnsetType,
+        Meta(
+            description="Deliver only events that match this query, see docs/SEARCH.md; empty: every event."
+            " It cannot be changed later."
+        ),
+    ] = UNSET
+    from_latest: Annotated[
+        bool | UnsetType,
+        Meta(description="Begin with the events published from now on; else with the oldest ones."),
+    ] = UNSET
+    lock_ms: Annotated[
+        LockTime | UnsetType,
+        Meta(description="How long a delivered event belongs to its consumer, ms; 30,000 by default."),
+    ] = UNSET
+    failures_max: Annotated[
+        Annotated[int, Meta(ge=0, le=65_535)] | UnsetType,
+        Meta(description="After this many failures the event is a dead letter; 0: it is tried for ever."),
+    ] = UNSET
+    backoff_min_ms: Annotated[
+        Annotated[int, Meta(ge=0, le=7 * DAY_MS)] | UnsetType,
+        Meta(description="Wait after the first failure, ms; 0 by default."),
+    ] = UNSET
+    backoff_max_ms: Annotated[
+        Annotated[int, Meta(ge=0, le=7 * DAY_MS)] | UnsetType,
+        Meta(description="Longest wait after a failure, ms; 600,000 by default."),
+    ] = UNSET
+    backoff_factor: Annotated[
+        Annotated[float, Meta(ge=1, le=100)] | UnsetType,
+        Meta(description="The wait grows by this factor with each failure; 2 by default."),
+    ] = UNSET
+    in_key_order: Annotated[
+        bool | UnsetType,
+        Meta(description="Deliver events of the same key in their order, to one consumer at a time."),
+    ] = UNSET
+    dead_letter_topic: Annotated[
+        TopicName | UnsetType | None,
+        Meta(description="Topic for events that are given up; null: they are dropped, and counted."),
+    ] = UNSET
+    in_flight_max: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType,
+        Meta(description="Events of a partition that all consumers together may have; 100,000 by default."),
+    ] = UNSET
+    parked_max: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType,
+        Meta(description="Events that may wait behind an earlier one of their key; 100,000 by default."),
+    ] = UNSET
+    accepts_late_acks: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="Whether an acknowledgement counts after its lock has expired, if the event has no"
+            " other consumer; true by default."
+        ),
+    ] = UNSET
+
+
+class NewSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to create a subscription."""
+
+    JSON_SCHEMA: ClassVar = {
+        "examples": [{"subscription": "billing", "topics": ["orders"], "settings": {"failures_max": 5}}]
+    }
+
+    subscription: SubscriptionName
+    topics: Annotated[list[TopicName], Meta(min_length=1, max_length=1_000, description="They must exist.")]
+    settings: SubscriptionSettingsJson = msgspec.field(default_factory=SubscriptionSettingsJson)
+
+
+class ChangedSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to change a subscription. What is omitted stays."""
+
+    topics: Annotated[list[TopicName], Meta(min_length=1, max_length=1_000)] | UnsetType = UNSET
+    settings: SubscriptionSettingsJson = msgspec.field(default_factory=SubscriptionSettingsJson)
+
+
+class DepthJson(msgspec.Struct):
+    """How many events of a subscription are in each state."""
+
+    ready: Annotated[int, Meta(description="A consumer can have them now.")]
+    leased: Annotated[int, Meta(description="They were delivered, and are not settled yet.")]
+    waiting: Annotated[int, Meta(description="They failed, and wait until they are due again.")]
+    parked: Annotated[int, Meta(description="They wait for an earlier event of their key.")]
+    dying: Annotated[int, Meta(description="They are given up, and not in the dead-letter topic yet.")]
+    ahead: Annotated[int, Meta(description="The filter has not been applied to them yet.")]
+
+
+class QueueConsumerJson(msgspec.Struct):
+    """A consumer that has events of a subscription."""
+
+    consumer: str
+    leased: int
+    deadline: Annotated[str | None, Meta(description="When its first lease expires, ISO 8601.")]
+
+
+class SubscriptionJson(msgspec.Struct):
+    """A subscription in the list of subscriptions."""
+
+    subscription: str
+    topics: list[str]
+    depth: DepthJson
+    oldest_age_ms: Annotated[
+        int | None, Meta(description="How long ago the oldest outstanding event arrived, ms; null: none.")
+    ]
+
+
+class SubscriptionsJson(msgspec.Struct):
+    """A page of subscriptions, sorted by name."""
+
+    subscriptions: list[SubscriptionJson]
+    total: int
+    next: str | None
+
+
+class SubscriptionDetailJson(msgspec.Struct):
+    """A subscription with its settings, counters and consumers. The counters begin at `since`."""
+
+    subscription: str
+    created: Annotated[str, Meta(description="When it was created, ISO 8601.")]
+    topics: list[str]
+    settings: SubscriptionSettingsJson
+    depth: DepthJson
+    oldest: Annotated[
+        str | None, Meta(description="topic/partition/offset of the oldest outstanding event; null: none.")
+    ]
+    oldest_age_ms: int | None
+    since: Annotated[str, Meta(description="When the counters began, ISO 8601.")]
+    delivered: int
+    redelivered: Annotated[int, Meta(description="Deliveries of events that had been delivered before.")]
+    acked: int
+    failed: Annotated[int, Meta(description="Deliveries that ended without an acknowledgement.")]
+    dead_lettered: Annotated[int, Meta(description="Events that are in the dead-letter topic.")]
+    dropped: Annotated[int, Meta(description="Events that were given up without a dead-letter topic.")]
+    trimmed: Annotated[int, Meta(description="Events that retention deleted before they were done.")]
+    unreadable: Annotated[int, Meta(description="Events that damage has made unreadable.")]
+    consumers: list[QueueConsumerJson]
+    problems: Annotated[list[str], Meta(description="What keeps events from being delivered.")]
+
+
+class DeletedSubscriptionJson(msgspec.Struct):
+    """The reply to the deletion of a subscription: what it removed, or in a dry run would remove."""
+
+    subscription: str
+    dry_run: bool
+    events: Annotated[int, Meta(description="Events that were still outstanding.")]
+
+
+class BrowseQuery(msgspec.Struct):
+    """Which outstanding events to show."""
+
+    state: Annotated[Outstanding | None, Meta(description="Only events in this state.")] = None
+    after: Annotated[
+        PositionText | None, Meta(description="Only events after this position: `next` of the previous page.")
+    ] = None
+    limit: Annotated[int, Meta(ge=1, le=1_000, description="Maximum number of events.")] = 100
+    encoding: Annotated[
+        Literal["base64"] | UnsetType,
+        Meta(description="base64: key and value byte for byte, always as base64."),
+    ] = UNSET
+
+
+class BrowsedEventJson(msgspec.Struct):
+    """An outstanding event, and why it is not delivered now."""
+
+    event: EventJson
+    state: Outstanding
+    attempts: Annotated[int, Meta(description="How often it was delivered.")]
+    failures: Annotated[int, Meta(description="How often that failed.")]
+    why: Annotated[str, Meta(description="Why it is not delivered now; empty: it is ready.")]
+
+
+class BrowsedPageJson(msgspec.Struct):
+    """A page of outstanding events, sorted by topic, partition and offset."""
+
+    events: list[BrowsedEventJson]
+    next: Annotated[str | None, Meta(description="The `after` of the next page; null: this is the last one.")]
+
+
+class SeekJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to let a subscription continue at another place. Everything from there on is outstanding,
+    and everything before it is done."""
+
+    JSON_SCHEMA: ClassVar = {"examples": [{"to": "earliest", "dry_run": True}, {"to": "orders/0/17"}]}
+
+    to: Annotated[
+        str,
+        Meta(
+            pattern=r"^(earliest|latest|-([0-9]+(ms|s|m|h|d|w))+|[0-9]{4}-[0-9]{2}.*"
+            r"|[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19})$",
+            max_length=300,
+            description="earliest, latest, a time (ISO 8601; UTC by default), an age (-10m), or for a single"
+            " partition topic/partition/offset.",
+        ),
+    ]
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class SoughtJson(msgspec.Struct):
+    """The reply to a seek."""
+
+    subscription: str
+    dry_run: bool
+    before: Annotated[int, Meta(description="Outstanding events before it.")]
+    events: Annotated[
+        int,
+        Meta(
+            description="Outstanding events after it; in a dry run, the events from there on, whether the"
+            " filter delivers them or not."
+        ),
+    ]
+
+
+class PurgeJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to purge a subscription: all that is outstanding is done. No event is deleted."""
+
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class PositionJson(msgspec.Struct, forbid_unknown_fields=True):
+    """An offset in a partition of a topic."""
+
+    topic: TopicName
+    partition: PartitionNumber
+    offset: Offset
+
+
+class RedriveJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to deliver dead letters of a subscription again, to it alone. No event is copied."""
+
+    positions: Annotated[
+        Annotated[list[PositionJson], Meta(min_length=1, max_length=REDRIVEN_POSITIONS_MAX)] | None,
+        Meta(
+            description="Where the events are in the topics of the subscription; null: those of all its dead"
+            " letters that are in its dead-letter topic."
+        ),
+    ] = None
+    since_ms: Annotated[
+        Milliseconds | None,
+        Meta(description="Without `positions`: only dead letters of this time or later, ms since 1970."),
+    ] = None
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class SettledEventsJson(msgspec.Struct):
+    """The reply to a purge or redrive: how many events it concerned, or in a dry run would concern."""
+
+    subscription: str
+    dry_run: bool
+    events: int
