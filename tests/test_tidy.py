@@ -219,6 +219,7 @@ MAY_ASK_THE_MACHINE = {
     "cli/commands/tail.py": COMMAND_TIME,
     "cli/local_replay.py": "passes asyncio.sleep to the replay, which gets its pauses as an argument",
     "cli/search_options.py": COMMAND_TIME,
+    "cli/worker.py": "a command: waits between its attempts to reach the server and between extensions",
     "clock.py": "is the clock",
     "doors/kafka/server.py": "schedules the sweep of its connections on the loop that owns the sockets",
     "doors/net/acceptor.py": "schedules the next attempt to accept on the loop that owns the socket",

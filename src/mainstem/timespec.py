@@ -47,12 +47,18 @@ def parse_start_point(text: str, now_ms: int) -> StartPoint:
     if text.isascii() and text.isdigit():
         return StartPoint("offset", int(text))
     if _RELATIVE.fullmatch(text):
-        age_ms = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
-        return StartPoint("time", now_ms - age_ms)
+        return StartPoint("time", now_ms - parse_duration_ms(text[1:]))
     try:
         return StartPoint("time", parse_iso(text))
     except ValueError:
         raise ValueError(f"{text!r} is not {START_POINT_FORMS}") from None
+
+
+def parse_duration_ms(text: str) -> int:
+    """Parse a duration such as `30s`, `500ms` or `1h30m` to ms. ValueError says what is accepted."""
+    if not _RELATIVE.fullmatch(f"-{text}"):
+        raise ValueError(f"{text!r} is not a duration; write 500ms, 30s, 5m, 1h30m or 2d")
+    return sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
 
 
 def parse_iso(text: str) -> int:

@@ -11,8 +11,8 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from mainstem.cli import http_client
+from mainstem.cli.http_door import find_door
 from mainstem.cli.remote_search import RemoteSearch, cluster_id
-from mainstem.cli.search_options import _find_door
 from mainstem.contract import InvalidArgument, NewEvent, NotReachable
 from mainstem.engines.kafka.server_info import ServerInfo
 from mainstem.search.contract import Done, Hit, SearchRequest
@@ -79,7 +79,7 @@ def test_refusals_are_errors_of_the_contract(door: RunningHttpDoor) -> None:
 
 def test_the_door_of_another_cluster_is_not_used(door: RunningHttpDoor) -> None:
     async def ask(about: ServerInfo) -> tuple[str | None, str]:
-        return await _find_door("127.0.0.1:9092", about)
+        return await find_door("127.0.0.1:9092", about)
 
     ours = asyncio.run(cluster_id(door.address))
     assert asyncio.run(ask(ServerInfo(ours, door.address))) == (door.address, "")

@@ -29,6 +29,8 @@ COMMANDS = (
     "console",
     "topics",
     "groups",
+    "queues",
+    "work",
     "inspect",
     "doctor",
     "backup",

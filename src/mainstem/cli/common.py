@@ -44,8 +44,8 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
-FILE_PARAMETERS = frozenset({"files", "output", "data"})
-"""Parameters whose bytes need not be UTF-8, because they are paths."""
+FILE_PARAMETERS = frozenset({"files", "output", "data", "arguments"})
+"""Parameters whose bytes need not be UTF-8, because they are paths, or the arguments of another command."""
 
 
 def refuse_broken_text() -> None:

@@ -6,16 +6,15 @@ of a mainstem server, with StreamError.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import msgspec
 
+from mainstem.cli.event_decoding import decode_event
 from mainstem.cli.http_client import error_from_problem, send_request
-from mainstem.contract import Event, Headers, NotReachable, Position
+from mainstem.contract import NotReachable, Position
 from mainstem.http_api.cluster import ClusterJson
-from mainstem.http_api.events import EventJson, HeaderJson
 from mainstem.http_api.search import (
     BUDGET_MAX_S,
     FacetsJson,
@@ -76,7 +75,7 @@ class RemoteSearch:
             async for text in reply.lines():
                 line = self._decode(text)
                 if line.hit is not None:
-                    yield Hit(_event(line.hit))
+                    yield Hit(decode_event(line.hit))
                 elif line.facets is not None:
                     yield _facets(line.facets)
                 elif line.progress is not None:
@@ -109,23 +108,3 @@ def _facets(facets: FacetsJson) -> Facets:
         name: [(value.value, value.count) for value in values] for name, values in facets.fields.items()
     }
     return Facets(facets.events, values)
-
-
-def _event(event: EventJson) -> Event:
-    """An event whose key and payload the door has sent as base64."""
-    headers: Headers = tuple((header.name, _header_bytes(header)) for header in event.headers)
-    return Event(
-        event.topic,
-        event.partition,
-        event.offset,
-        -1 if event.timestamp_ms is None else event.timestamp_ms,
-        None if event.key is None else base64.b64decode(event.key),
-        None if event.value is None else base64.b64decode(event.value),
-        headers,
-    )
-
-
-def _header_bytes(header: HeaderJson) -> bytes | None:
-    if header.value is None:
-        return None
-    return base64.b64decode(header.value) if header.value_encoding == "base64" else header.value.encode()

@@ -32,7 +32,6 @@ from mainstem.timespec import format_iso, parse_start_point
 
 if TYPE_CHECKING:
     from mainstem.contract import Engine, Event
-    from mainstem.engines.kafka.server_info import ServerInfo
     from mainstem.search.contract import Done, Facets, Hit, SearchRequest, Totals, Update
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +39,7 @@ CLEAR_LINE = "\r\x1b[2K"
 """Moves to the beginning of the terminal's line and clears it."""
 
 
-def _time(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+def time_of_option(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
     """A time in ms since 1970; `2d` and `-2d` are both ages."""
     if text is None:
         return None
@@ -61,13 +60,13 @@ def scope_options(command: F) -> F:
         click.option(
             "--until",
             metavar="T",
-            callback=_time,
+            callback=time_of_option,
             help="Only events before this time, or older than this age.",
         ),
         click.option(
             "--since",
             metavar="T",
-            callback=_time,
+            callback=time_of_option,
             help="Only events from this time on (UTC), or of this age (2d, 1h30m) and newer.",
         ),
         click.option(
@@ -137,13 +136,14 @@ async def connect_search(address: str) -> AsyncIterator[SearchTarget]:
     and all events are read by the Kafka protocol."""
     import asyncio
 
+    from mainstem.cli.http_door import find_door
     from mainstem.clock import LoopClock
     from mainstem.engines.kafka.engine import KafkaEngine
     from mainstem.engines.kafka.server_info import fetch_server_info
     from mainstem.search.cluster.filters import user_cache_folder
     from mainstem.search.cluster.search import ClusterSearch
 
-    door, reason = await _find_door(address, await fetch_server_info(address))
+    door, reason = await find_door(address, await fetch_server_info(address))
     if door is not None:
         from mainstem.cli.remote_search import RemoteSearch
 
@@ -159,27 +159,6 @@ async def connect_search(address: str) -> AsyncIterator[SearchTarget]:
     finally:
         await search.close()
         await engine.close()
-
-
-async def _find_door(address: str, server: ServerInfo) -> tuple[str | None, str]:
-    """HOST:PORT of the cluster's HTTP door; or None, and the reason why there is none that can be used."""
-    if server.http_listener is None:
-        return None, f"{address} is not a mainstem server"
-    if not server.http_listener:
-        return None, f"the server at {address} serves no HTTP"
-    from mainstem.cli.remote_search import cluster_id
-
-    host, _, port = server.http_listener.rpartition(":")
-    if host in ("0.0.0.0", "[::]", ""):  # it listens on all addresses, so also on the one in --at
-        host = address.split(",")[0].rpartition(":")[0]
-    door = f"{host}:{port}"
-    try:
-        id_at_door = await cluster_id(door)
-    except StreamError as error:
-        return None, f"the server's HTTP door is not reachable from here: {error}"
-    if id_at_door != server.cluster_id:
-        return None, f"the server's HTTP door is not reachable from here: {door} is another server's"
-    return door, ""
 
 
 async def run_search(target: SearchTarget, request: SearchRequest, on_event: Callable[[Event], None]) -> Done:

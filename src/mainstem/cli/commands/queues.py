@@ -1,0 +1,383 @@
+"""The command `mainstem queues`: manages subscriptions, through the server's HTTP door.
+
+Owns: its options and columns. Refuses: to move a subscription without `--execute` (seek), and to purge or
+delete without a confirmation.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mainstem.cli.common import (
+    at_option,
+    confirm,
+    is_terminal,
+    json_option,
+    plural,
+    print_json,
+    print_rows,
+    style,
+    tab_cell,
+)
+from mainstem.cli.http_door import with_door
+from mainstem.cli.search_options import time_of_option
+from mainstem.printable import escape_controls
+from mainstem.timespec import format_age
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mainstem.http_api.subscriptions import BrowsedEventJson, SubscriptionDetailJson, SubscriptionJson
+
+STATES = ("ready", "leased", "waiting", "parked", "dying")
+DEPTHS = (*STATES, "ahead")
+COUNTERS = (
+    *("delivered", "redelivered", "acked", "failed", "dead_lettered", "dropped", "trimmed", "unreadable"),
+)
+
+
+@click.group("queues")
+def command() -> None:
+    """List, create, describe, browse, move and delete subscriptions.
+
+    The events of a subscription are acknowledged one by one; `mainstem work` does their work.
+    """
+
+
+@command.command("list")
+@at_option
+@json_option
+def list_queues(address: str, as_json: bool) -> None:
+    """List the subscriptions with how many of their events are in each state.
+
+    Columns: subscription, ready, leased, waiting, parked, dying, ahead, topics.
+    """
+
+    async def work(door: str) -> Sequence[SubscriptionJson]:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        return [row async for row in RemoteQueues(door).list()]
+
+    subscriptions = with_door(address, work)
+    if as_json:
+        for subscription in subscriptions:
+            print_json(subscription)
+    elif subscriptions or not is_terminal():
+        rows = [
+            (row.subscription, *(getattr(row.depth, state) for state in DEPTHS), ",".join(row.topics))
+            for row in subscriptions
+        ]
+        print_rows(("subscription", *DEPTHS, "topics"), rows)
+    else:
+        click.echo(f"no subscriptions at {address}", err=True)
+
+
+def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value that is JSON is this JSON, and any other one is text."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", ctx, param)
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+@command.command("create")
+@click.argument("name", metavar="SUBSCRIPTION")
+@at_option
+@click.option("--topic", "topics", multiple=True, required=True, help="A topic to read; may be repeated.")
+@click.option("--filter", "query", metavar="QUERY", help="Deliver only events that match (docs/SEARCH.md).")
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(("earliest", "latest")),
+    default="earliest",
+    show_default=True,
+    help="Begin with the oldest events, or with those that are published from now on.",
+)
+@click.option("--in-key-order", is_flag=True, help="Deliver events of the same key in their order.")
+@click.option("--failures-max", type=click.IntRange(min=1), metavar="N", help="Give up after N failures.")
+@click.option("--dead-letter-topic", metavar="TOPIC", help="Topic for events that are given up.")
+@click.option(
+    "--config",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_settings,
+    help="Another setting, such as lock_ms=60000 (docs/QUEUES.md); may be repeated.",
+)
+def create_queue(
+    name: str,
+    address: str,
+    topics: tuple[str, ...],
+    query: str | None,
+    start: str,
+    in_key_order: bool,
+    failures_max: int | None,
+    dead_letter_topic: str | None,
+    settings: dict[str, Any],
+) -> None:
+    """Create a subscription of one or more topics."""
+    named = {"filter": query, "failures_max": failures_max, "dead_letter_topic": dead_letter_topic}
+    given = {setting: value for setting, value in named.items() if value is not None}
+    given |= {"from_latest": start == "latest", "in_key_order": in_key_order} | settings
+
+    async def work(door: str) -> None:
+        import msgspec
+
+        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.http_api.subscriptions import NewSubscriptionJson
+
+        body = {"subscription": name, "topics": topics, "settings": given}
+        try:
+            request = msgspec.convert(body, NewSubscriptionJson)
+        except msgspec.ValidationError as error:
+            raise click.UsageError(str(error)) from None
+        await RemoteQueues(door).create(request)
+
+    with_door(address, work)
+    click.echo(f"created {escape_controls(name)}")
+
+
+@command.command("describe")
+@click.argument("names", metavar="SUBSCRIPTION...", nargs=-1, required=True)
+@at_option
+@json_option
+def describe_queues(names: tuple[str, ...], address: str, as_json: bool) -> None:
+    """Show settings, depth by state, counters and consumers of subscriptions.
+
+    In a pipe, the first column is the type of the line: `subscription` (name, topics, oldest outstanding
+    event, its age in seconds), `depth` (subscription, state, events), `counter` (subscription, name, number),
+    `setting` (subscription, name, value), `consumer` (subscription, name, events, deadline), `problem`
+    (subscription, text).
+    """
+
+    async def work(door: str) -> list[SubscriptionDetailJson]:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        queues = RemoteQueues(door)
+        return [await queues.describe(name) for name in names]
+
+    for info in with_door(address, work):
+        if as_json:
+            print_json(info)
+        elif is_terminal():
+            _print_for_people(info)
+        else:
+            _print_for_programs(info)
+
+
+def _settings_of(info: SubscriptionDetailJson) -> list[tuple[str, object]]:
+    return [(name, getattr(info.settings, name)) for name in info.settings.__struct_fields__]
+
+
+def _print_for_programs(info: SubscriptionDetailJson) -> None:
+    name = info.subscription
+    age_s = None if info.oldest_age_ms is None else f"{info.oldest_age_ms / 1000:.3f}"
+    rows: list[tuple[object, ...]] = [("subscription", name, ",".join(info.topics), info.oldest, age_s)]
+    rows += [("depth", name, state, getattr(info.depth, state)) for state in DEPTHS]
+    rows += [("counter", name, counter, getattr(info, counter)) for counter in COUNTERS]
+    rows += [("setting", name, setting, value) for setting, value in _settings_of(info)]
+    rows += [("consumer", name, row.consumer, row.leased, row.deadline) for row in info.consumers]
+    rows += [("problem", name, problem) for problem in info.problems]
+    for row in rows:
+        click.echo("\t".join(tab_cell(cell) for cell in row))
+
+
+def _print_for_people(info: SubscriptionDetailJson) -> None:
+    name = style(escape_controls(info.subscription), bold=True)
+    oldest = "nothing outstanding"
+    if info.oldest is not None:
+        oldest = f"oldest {info.oldest}, {format_age(info.oldest_age_ms or 0)} ago"
+    click.echo(f"{name}  of {', '.join(info.topics)}  {oldest}")
+    for problem in info.problems:
+        click.echo(f"  problem: {escape_controls(problem)}")
+    print_rows(DEPTHS, [[getattr(info.depth, state) for state in DEPTHS]], indent="  ")
+    headings = [counter.replace("_", " ") for counter in COUNTERS]
+    print_rows(headings, [[getattr(info, counter) for counter in COUNTERS]], indent="  ")
+    if info.consumers:
+        rows = [(row.consumer, row.leased, row.deadline) for row in info.consumers]
+        print_rows(("consumer", "events", "deadline"), rows, indent="  ")
+    for setting, value in _settings_of(info):
+        click.echo(style(escape_controls(f"  {setting:<17}  {value}"), dim=True))
+
+
+@command.command("browse")
+@click.argument("name", metavar="SUBSCRIPTION")
+@at_option
+@click.option("--state", type=click.Choice(STATES), help="Only events in this state.")
+@click.option("--after", metavar="POSITION", help="Only events after this one: topic/partition/offset.")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Show at most N events.",
+)
+@json_option
+def browse_queue(
+    name: str, address: str, state: str | None, after: str | None, count: int, as_json: bool
+) -> None:
+    """Show the outstanding events of a subscription, and why each is not delivered now. Changes nothing.
+
+    Columns: topic, partition, offset, state, attempts, failures, why it is not delivered now, key, value.
+    """
+
+    async def work(door: str) -> list[BrowsedEventJson]:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        return [event async for event in RemoteQueues(door).browse(name, state, after, count)]
+
+    events = with_door(address, work)
+    from mainstem.cli.event_decoding import decode_event
+    from mainstem.cli.event_format import json_line, text_or_base64
+
+    rows = []
+    for browsed in events:
+        event = decode_event(browsed.event)
+        if as_json:
+            fields = {"state": browsed.state, "attempts": browsed.attempts, "failures": browsed.failures}
+            click.echo(f"{json.dumps(fields | {'why': browsed.why})[:-1]}, {json_line(event)[1:]}")
+            continue
+        key, value = text_or_base64(event.key)[0], text_or_base64(event.value)[0]
+        place = (event.topic, event.partition, event.offset)
+        rows.append(
+            (*place, browsed.state, browsed.attempts, browsed.failures, browsed.why or None, key, value)
+        )
+    if rows:
+        headings = ("topic", "partition", "offset", "state", "attempts", "failures", "why", "key", "value")
+        print_rows(headings, rows)
+
+
+@command.command("seek")
+@click.argument("name", metavar="SUBSCRIPTION")
+@click.option(
+    "--to",
+    required=True,
+    metavar="WHERE",
+    help="earliest, latest, a TIME (ISO 8601, UTC), an age such as -10m, or topic/partition/offset.",
+)
+@click.option("--execute", is_flag=True, help="Make the change; without this option, only show it.")
+@at_option
+@json_option
+def seek_queue(name: str, to: str, execute: bool, address: str, as_json: bool) -> None:
+    """Let a subscription begin anew at another place. Shows the change; makes it with --execute.
+
+    What comes before that place is done, and what follows is delivered as if it never was. Columns:
+    subscription, events outstanding before, events from there on.
+    """
+
+    async def work(door: str) -> tuple[int, int]:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        sought = await RemoteQueues(door).seek(name, to, dry_run=not execute)
+        return sought.before, sought.events
+
+    before, events = with_door(address, work)
+    if as_json:
+        print_json({"subscription": name, "before": before, "events": events, "done": execute})
+    else:
+        print_rows(("subscription", "before", "events"), [(name, before, events)])
+    if not execute:
+        click.echo("dry run: nothing was changed; add --execute to make the change", err=True)
+
+
+@command.command("purge")
+@click.argument("name", metavar="SUBSCRIPTION")
+@at_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def purge_queue(name: str, address: str, yes: bool) -> None:
+    """Let all outstanding events of a subscription be done. No event is deleted."""
+    confirm(f"Let all events of {name} at {address} be done, those of its consumers included?", yes=yes)
+
+    async def work(door: str) -> int:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        return (await RemoteQueues(door).purge(name, dry_run=False)).events
+
+    click.echo(f"purged {escape_controls(name)}: {plural(with_door(address, work), 'event', 'events')}")
+
+
+@command.command("redrive")
+@click.argument("name", metavar="SUBSCRIPTION")
+@click.argument("positions", metavar="[POSITION]...", nargs=-1)
+@at_option
+@click.option(
+    "--all", "every", is_flag=True, help="All events whose dead letters are in the dead-letter topic."
+)
+@click.option(
+    "--since",
+    "since_ms",
+    metavar="T",
+    callback=time_of_option,
+    help="With --all: only dead letters from this time on (UTC), or of this age (2d, 1h30m) and newer.",
+)
+@click.option("--dry-run", is_flag=True, help="Only count the events.")
+def redrive_queue(
+    name: str,
+    positions: tuple[str, ...],
+    address: str,
+    every: bool,
+    since_ms: int | None,
+    dry_run: bool,
+) -> None:
+    """Deliver dead letters of a subscription again, to it alone. No event is copied.
+
+    POSITION is that of the event in the subscription's topic: topic/partition/offset.
+    """
+    if every == bool(positions):
+        raise click.UsageError("name the events, or give --all")
+    if since_ms is not None and not every:
+        raise click.UsageError("--since is for --all")
+    places = [_place(text) for text in positions]
+
+    async def work(door: str) -> int:
+        import msgspec
+
+        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.http_api.subscriptions import RedriveJson
+
+        body = {"positions": places or None, "since_ms": since_ms, "dry_run": dry_run}
+        try:
+            request = msgspec.convert(body, RedriveJson)
+        except msgspec.ValidationError as error:
+            raise click.UsageError(str(error)) from None
+        return (await RemoteQueues(door).redrive(name, request)).events
+
+    events = plural(with_door(address, work), "event", "events")
+    click.echo(f"{'would redrive' if dry_run else 'redrove'} {events}")
+
+
+def _place(text: str) -> dict[str, object]:
+    topic, _, rest = text.partition("/")
+    partition, _, offset = rest.partition("/")
+    if not (topic and partition.isdecimal() and offset.isdecimal() and text.isascii()):
+        raise click.BadParameter(f"{text!r} is not topic/partition/offset", param_hint="POSITION")
+    return {"topic": topic, "partition": int(partition), "offset": int(offset)}
+
+
+@command.command("delete")
+@click.argument("names", metavar="SUBSCRIPTION...", nargs=-1, required=True)
+@at_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def delete_queues(names: tuple[str, ...], address: str, yes: bool) -> None:
+    """Delete subscriptions with what they know. No event is deleted."""
+    confirm(f"Delete {', '.join(names)} at {address}?", yes=yes)
+
+    async def work(door: str) -> None:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        for name in names:
+            await RemoteQueues(door).delete(name)
+            click.echo(f"deleted {escape_controls(name)}")
+
+    with_door(address, work)

@@ -1,0 +1,144 @@
+"""The subscriptions of a mainstem server, through its HTTP door.
+
+Owns: the requests, and decoding their replies, whose types are those of `mainstem.http_api`. Refuses: replies
+that are not those of a mainstem server, with NotReachable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from mainstem.cli.http_client import send_request
+from mainstem.contract import NotReachable
+from mainstem.http_api.deliveries import (
+    AckJson,
+    DeliveryJson,
+    ExtendJson,
+    NackJson,
+    PulledJson,
+    PullJson,
+    RejectJson,
+    VerdictsJson,
+)
+from mainstem.http_api.subscriptions import (
+    BrowsedEventJson,
+    BrowsedPageJson,
+    DeletedSubscriptionJson,
+    NewSubscriptionJson,
+    PurgeJson,
+    RedriveJson,
+    SeekJson,
+    SettledEventsJson,
+    SoughtJson,
+    SubscriptionDetailJson,
+    SubscriptionJson,
+    SubscriptionsJson,
+)
+
+T = TypeVar("T")
+PATH = "/api/v1/subscriptions"
+PAGE_ROWS = 500
+BROWSED_EVENTS_MAX = 1_000
+"""Most events that the HTTP door shows at once."""
+
+
+class RemoteQueues:
+    """The subscriptions behind the HTTP door at HOST:PORT. Every call may raise StreamError."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def list(self) -> AsyncIterator[SubscriptionJson]:
+        """All subscriptions, sorted by name."""
+        after: str | None = ""
+        while after is not None:
+            query = urlencode({"limit": PAGE_ROWS, "after": after})
+            page = await self._request("GET", f"{PATH}?{query}", None, SubscriptionsJson)
+            for row in page.subscriptions:
+                yield row
+            after = page.next
+
+    async def create(self, subscription: NewSubscriptionJson) -> SubscriptionDetailJson:
+        """Create a subscription."""
+        return await self._request("POST", PATH, subscription, SubscriptionDetailJson)
+
+    async def describe(self, name: str) -> SubscriptionDetailJson:
+        """A subscription with its settings, counters and consumers."""
+        return await self._request("GET", _path(name), None, SubscriptionDetailJson)
+
+    async def delete(self, name: str, *, dry_run: bool = False) -> DeletedSubscriptionJson:
+        """Delete a subscription."""
+        query = "?dry_run=true" if dry_run else ""
+        return await self._request("DELETE", _path(name) + query, None, DeletedSubscriptionJson)
+
+    async def browse(
+        self, name: str, state: str | None, after: str | None, count: int
+    ) -> AsyncIterator[BrowsedEventJson]:
+        """Outstanding events, at most `count`, with keys and payloads as base64."""
+        while count > 0:
+            query = {"limit": str(min(count, BROWSED_EVENTS_MAX)), "encoding": "base64"}
+            if state is not None:
+                query["state"] = state
+            if after is not None:
+                query["after"] = after
+            page = await self._request(
+                "GET", f"{_path(name)}:browse?{urlencode(query)}", None, BrowsedPageJson
+            )
+            for event in page.events:
+                yield event
+            count -= len(page.events)
+            after = page.next
+            if after is None:
+                return
+
+    async def seek(self, name: str, to: str, *, dry_run: bool) -> SoughtJson:
+        """Let a subscription continue at another place."""
+        return await self._request("POST", _path(name) + ":seek", SeekJson(to, dry_run), SoughtJson)
+
+    async def purge(self, name: str, *, dry_run: bool) -> SettledEventsJson:
+        """Let all outstanding events be done."""
+        return await self._request("POST", _path(name) + ":purge", PurgeJson(dry_run), SettledEventsJson)
+
+    async def redrive(self, name: str, body: RedriveJson) -> SettledEventsJson:
+        """Deliver dead letters again."""
+        return await self._request("POST", _path(name) + ":redrive", body, SettledEventsJson)
+
+    async def pull(self, name: str, consumer: str, max_events: int, wait_ms: int) -> Sequence[DeliveryJson]:
+        """The next events, with keys and payloads as base64. Cancelling the call leaves nothing leased."""
+        body = PullJson(consumer, max_events, wait_ms=wait_ms, encoding="base64")
+        return (await self._request("POST", _path(name) + ":pull", body, PulledJson)).deliveries
+
+    async def ack(self, name: str, body: AckJson) -> Sequence[str]:
+        """Acknowledge deliveries. As the three below, returns the verdict on each token."""
+        return await self._settle(name, "ack", body)
+
+    async def nack(self, name: str, body: NackJson) -> Sequence[str]:
+        """Give deliveries back."""
+        return await self._settle(name, "nack", body)
+
+    async def reject(self, name: str, body: RejectJson) -> Sequence[str]:
+        """Give events up."""
+        return await self._settle(name, "reject", body)
+
+    async def extend(self, name: str, body: ExtendJson) -> Sequence[str]:
+        """Move the deadline of deliveries."""
+        return await self._settle(name, "extend", body)
+
+    async def _settle(self, name: str, verb: str, body: object) -> Sequence[str]:
+        return (await self._request("POST", f"{_path(name)}:{verb}", body, VerdictsJson)).verdicts
+
+    async def _request(self, method: str, path: str, body: object, reply_type: type[T]) -> T:
+        async with send_request(self._address, method, path, body) as reply:
+            data = await reply.read_whole()
+        try:
+            return msgspec.json.decode(data, type=reply_type)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise NotReachable(f"the reply of {self._address} is not that of a mainstem server") from None
+
+
+def _path(name: str) -> str:
+    return f"{PATH}/{quote(name, safe='')}"

@@ -1,0 +1,237 @@
+"""`mainstem queues` and `mainstem work` against an HTTP door with subscriptions in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from mainstem.cli import http_door, run
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.contract import NewEvent
+from tests.cli.conftest import CommandResult, command
+from tests.doors.http.door_kit import RunningHttpDoor, until
+from tests.doors.http.test_subscriptions import running_queues
+from tests.support.memory_queues import MemoryQueues
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
+    with running_queues(tmp_path_factory.mktemp("cli-queues")) as running:
+        yield running
+
+
+class Terminal:
+    """Runs the command line in this process against the door."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def __call__(self, *arguments: str) -> CommandResult:
+        code = run(list(arguments))
+        printed = self._capfd.readouterr()
+        return CommandResult(code, printed.out, printed.err)
+
+
+@pytest.fixture
+def mainstem(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Terminal:
+    async def require_door(address: str) -> str:
+        return door.address
+
+    monkeypatch.setattr(http_door, "require_door", require_door)
+    return Terminal(capfd)
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest, door: RunningHttpDoor) -> str:
+    """A topic with three events, each with a key and headers."""
+    name = door.create_topic(request.node.name[5:60])
+    events = [
+        NewEvent(b"payload %d" % number, key=b"k%d" % number, headers=(("trace-id", b"t\xc3\xa4"),))
+        for number in range(3)
+    ]
+    door.run(lambda engine: engine.publish(name, events))
+    return name
+
+
+def test_subscriptions_are_managed(mainstem: Terminal, door: RunningHttpDoor, topic: str) -> None:
+    created = mainstem(
+        *("queues", "create", "jobs", "--topic", topic, "--failures-max", "3", "--in-key-order"),
+        *("--config", "lock_ms=5000", "--config", "backoff_factor=1.5"),
+    )
+    assert (created.code, created.out) == (0, "created jobs\n"), created.err
+    assert mainstem("queues", "create", "jobs", "--topic", topic).code == ExitCode.FAILED
+    listed = mainstem("queues", "list")
+    assert ["jobs", "3", "0", "0", "0", "0", "0", topic] in listed.rows
+    rows = mainstem("queues", "describe", "jobs").rows
+    assert rows[0] == ["subscription", "jobs", topic, f"{topic}/0/0", rows[0][4]]
+    for row in (
+        ["depth", "jobs", "ready", "3"],
+        ["counter", "jobs", "acked", "0"],
+        ["setting", "jobs", "lock_ms", "5000"],
+        ["setting", "jobs", "in_key_order", "True"],
+        ["setting", "jobs", "dead_letter_topic", ""],
+    ):
+        assert row in rows
+    described = json.loads(mainstem("queues", "describe", "jobs", "--json").out)
+    assert described["settings"]["backoff_factor"] == 1.5
+    browsed = mainstem("queues", "browse", "jobs", "-n", "2")
+    assert browsed.rows == [
+        [topic, "0", "0", "ready", "0", "0", "", "k0", "payload 0"],
+        [topic, "0", "1", "ready", "0", "0", "", "k1", "payload 1"],
+    ]
+    line = json.loads(mainstem("queues", "browse", "jobs", "--after", f"{topic}/0/1", "--json").out)
+    assert (line["state"], line["offset"], line["value"]) == ("ready", 2, "payload 2")
+    assert mainstem("queues", "delete", "jobs").code == ExitCode.USAGE
+    assert mainstem("queues", "delete", "jobs", "--yes").out == "deleted jobs\n"
+    missing = mainstem("queues", "describe", "jobs")
+    assert (missing.code, missing.err) == (ExitCode.FAILED, "mainstem: there is no subscription jobs\n")
+
+
+def test_a_subscription_is_moved_purged_and_redriven(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str
+) -> None:
+    mainstem("queues", "create", "moved", "--topic", topic)
+    shown = mainstem("queues", "seek", "moved", "--to", "latest")
+    assert shown.rows == [["moved", "3", "0"]]
+    assert shown.err == "dry run: nothing was changed; add --execute to make the change\n"
+    done = mainstem("queues", "seek", "moved", "--to", f"{topic}/0/1", "--execute", "--json")
+    assert json.loads(done.out) == {"subscription": "moved", "before": 3, "events": 2, "done": True}
+    assert mainstem("queues", "purge", "moved").code == ExitCode.USAGE
+    assert mainstem("queues", "purge", "moved", "--yes").out == "purged moved: 2 events\n"
+    assert mainstem("queues", "redrive", "moved").code == ExitCode.USAGE
+    assert mainstem("queues", "redrive", "moved", "nonsense").code == ExitCode.USAGE
+    assert mainstem("queues", "redrive", "moved", f"{topic}/0/1", "--since", "1h").code == ExitCode.USAGE
+    dry = mainstem("queues", "redrive", "moved", f"{topic}/0/1", "--dry-run")
+    assert dry.out == "would redrive 1 event\n"
+    assert mainstem("queues", "redrive", "moved", f"{topic}/0/1", f"{topic}/0/2").out == "redrove 2 events\n"
+    refused = mainstem("queues", "redrive", "moved", "--all")
+    assert (refused.code, "no dead-letter topic" in refused.err) == (ExitCode.FAILED, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("create", "s", "--topic", "t", "--config", "lock_ms"),
+        ("create", "s", "--topic", "t", "--config", "lock_ms=1"),
+        ("create", "s", "--topic", "t", "--config", "unknown=1"),
+        ("create", "s", "--topic", "a b"),
+        ("redrive", "s", "t/0/99999999999999999999"),
+    ],
+)
+def test_what_no_server_would_accept_is_a_usage_error(mainstem: Terminal, arguments: tuple[str, ...]) -> None:
+    assert mainstem("queues", *arguments).code == ExitCode.USAGE
+
+
+def test_a_command_is_run_for_each_event(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str, tmp_path: Path
+) -> None:
+    mainstem("queues", "create", "worked", "--topic", topic)
+    script = (
+        "import json, os, sys\n"
+        "names = ['SUBSCRIPTION', 'TOPIC', 'PARTITION', 'OFFSET', 'KEY', 'ATTEMPT', 'HEADER_TRACE_ID']\n"
+        "row = {name: os.environ['MAINSTEM_' + name] for name in names}\n"
+        "row |= {'payload': sys.stdin.read(), 'headers': json.loads(os.environ['MAINSTEM_HEADERS'])}\n"
+        "print(json.dumps(row), flush=True)\n"
+        "sys.exit({'1': 65, '2': 75}.get(os.environ['MAINSTEM_OFFSET'], 0))\n"
+    )
+    worked = mainstem(
+        *("work", "worked", "--until-empty", "--consumer", "me", "--retry-after", "1h"),
+        *("--", sys.executable, "-c", script),
+    )
+    assert worked.code == 0, worked.err
+    rows = [json.loads(line) for line in worked.out.splitlines()]
+    assert rows[0] == {
+        "SUBSCRIPTION": "worked",
+        "TOPIC": topic,
+        "PARTITION": "0",
+        "OFFSET": "0",
+        "KEY": "k0",
+        "ATTEMPT": "1",
+        "HEADER_TRACE_ID": "tä",
+        "payload": "payload 0",
+        "headers": [{"name": "trace-id", "value": "tä"}],
+    }
+    assert worked.err.splitlines() == [
+        f"mainstem: {topic}/0/1 (attempt 1): exit code 65, rejected",
+        f"mainstem: {topic}/0/2 (attempt 1): exit code 75, delivered again later",
+        "mainstem: 3 events: 1 acknowledged, 1 failed, 1 rejected",
+    ]
+    subscription = cast(MemoryQueues, door.door.context.engine).by_name["worked"]
+    assert subscription.reasons == ["me: exit code 65"]
+    states = [entry.state for _, entry in sorted(subscription.entries.items())]
+    assert states == ["done", "done", "waiting"]
+
+
+def test_a_command_that_does_not_read_its_input_is_no_failure(
+    mainstem: Terminal, door: RunningHttpDoor
+) -> None:
+    topic = door.create_topic("deaf")
+    door.run(lambda engine: engine.publish(topic, [NewEvent(b"x" * 500_000)]))
+    mainstem("queues", "create", "deaf", "--topic", topic)
+    worked = mainstem("work", "deaf", "--until-empty", "--", "true")
+    assert worked.err == "mainstem: 1 event: 1 acknowledged, 0 failed, 0 rejected\n"
+
+
+def test_a_signal_ends_the_worker_after_its_commands(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str, tmp_path: Path
+) -> None:
+    mainstem("queues", "create", "stopped", "--topic", topic)
+    begun = tmp_path / "begun"
+    script = f"touch {begun}; sleep 0.5; echo done"
+
+    def interrupt() -> None:
+        until(begun.exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=interrupt)
+    killer.start()
+    worked = mainstem("work", "stopped", "--", "sh", "-c", script)
+    killer.join()
+    assert (worked.code, worked.out) == (0, "done\n")
+    assert worked.err == "mainstem: 1 event: 1 acknowledged, 0 failed, 0 rejected\n"
+    assert door.get("subscriptions/stopped")["depth"]["ready"] == 2
+
+
+def test_a_second_signal_ends_the_commands_too(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str, tmp_path: Path
+) -> None:
+    mainstem("queues", "create", "aborted", "--topic", topic)
+    begun = tmp_path / "begun"
+
+    def interrupt() -> None:
+        until(begun.exists)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(0.2)
+
+    killer = threading.Thread(target=interrupt)
+    killer.start()
+    worked = mainstem("work", "aborted", "--", "sh", "-c", f"touch {begun}; sleep 60")
+    killer.join()
+    assert worked.code == ExitCode.INTERRUPTED
+    assert worked.err == "mainstem: 0 events: 0 acknowledged, 0 failed, 0 rejected\n"
+    shown = door.get("subscriptions/aborted")
+    assert (shown["depth"]["ready"], shown["delivered"]) == (3, 0)
+
+
+def test_a_command_that_does_not_exist_is_a_usage_error(mainstem: Terminal) -> None:
+    done = mainstem("work", "s", "--", "/no/such/command")
+    assert done.code == ExitCode.USAGE
+    assert "there is no command /no/such/command" in done.err
+    assert mainstem("work", "s").code == ExitCode.USAGE
+    assert mainstem("work", "s", "--retry-after", "soon", "--", "true").code == ExitCode.USAGE
+
+
+def test_a_server_without_an_http_door_is_named(tmp_path: Path) -> None:
+    refused = command("queues", "list", address="127.0.0.1:1")
+    assert refused.code == ExitCode.NOT_REACHABLE
