@@ -354,6 +354,21 @@ def test_settings_are_checked_and_can_be_changed() -> None:
     simulated(test)
 
 
+def test_a_pull_that_waits_ends_when_the_engine_is_closed_and_answers_are_still_taken() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        (delivery,) = await server.pull()
+        waiting = asyncio.ensure_future(server.engine.pull("s", "c", wait_ms=60_000))
+        await server.pass_time(0.1)
+        await server.engine.close()
+        assert await server.drive(waiting) == []
+        await server.publish("t", b"1")
+        assert await server.pull(wait_ms=1_000) == []
+        await server.ack(delivery)
+
+    simulated(test)
+
+
 def test_a_pull_that_waits_ends_when_the_subscription_is_deleted() -> None:
     async def test(server: SimulatedServer) -> None:
         waiting = asyncio.ensure_future(server.engine.pull("s", "c", wait_ms=60_000))

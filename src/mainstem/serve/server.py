@@ -83,8 +83,10 @@ class Running:
 
     async def close(self) -> None:
         """Accept no new connections, finish the requests in progress, close the log cleanly. The order is
-        that of the layers: doors, search, node."""
+        that of the layers: doors, search, node. First the engine lets those return that wait for events of a
+        subscription."""
         try:
+            await self.engine.close()
             await self._listeners.close()
             await self._search.close()
         finally:

@@ -111,17 +111,18 @@ class QueueService:
         waiter = queue.add_waiter()
         timer = self._clock.call_later(wait_ms / 1000, waiter.set) if wait_ms else None
         try:
-            while True:
+            while not self._closed:
                 waiter.clear()
                 deliveries = await queue.take(consumer, max_events, max_bytes, lock_ms)
                 if deliveries:
                     self._set_timer(min(delivery.deadline_ms for delivery in deliveries))
                     return deliveries
-                if self._closed or self._clock.monotonic() >= end_s:
-                    return []
+                if self._clock.monotonic() >= end_s:
+                    break
                 await waiter.wait()
-                if self.queue(name) is not queue:
-                    return []  # another subscription has its name now
+                if not self._closed and self.queue(name) is not queue:
+                    break  # another subscription has its name now
+            return []
         finally:
             queue.remove_waiter(waiter)
             if timer is not None:
@@ -243,7 +244,7 @@ class QueueService:
             self.after_release(subscription)
 
     def close(self) -> None:
-        """Stop serving. Idempotent."""
+        """Stop serving: pulls that wait return nothing, answers are still taken. Idempotent."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
