@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from mainstem.contract import Position
@@ -64,6 +66,21 @@ def test_without_a_dead_letter_topic_what_is_given_up_is_dropped_and_counted() -
         assert (info.depth.outstanding, info.dropped, info.dead_lettered) == (0, 1, 0)
 
     simulated(test)
+
+
+def test_a_deleted_topic_whose_views_have_not_ended_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        (delivery,) = await server.pull()
+        with monkeypatch.context() as patched:
+            patched.setattr(server.node.topics, "by_id", lambda _: None)
+            settling = asyncio.ensure_future(server.engine.settle("s", [Reject(delivery.token)]))
+            assert await server.drive(settling) == ["done"]
+            await server.pass_time(2)
+        await server.pass_time(5)
+        assert [value for value, _ in await letters(server)] == [b"0"]
+
+    simulated(test, dead_letter_topic="dead")
 
 
 def test_a_dead_letter_topic_that_refuses_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,11 +127,12 @@ class DeadLetterWriter:
             timer.cancel()
 
     async def _write_some(self, view: SubscriptionView) -> str:
-        """Write some dead letters of a view. Returns the first problem, or nothing."""
+        """Write some dead letters of a view. Returns the first problem, or nothing if all of them are
+        durable."""
         machine, node = self._machine, self._node
         stored, origin = machine.by_id(view.subscription), node.topics.by_id(view.topic_id)
-        if stored is None or origin is None or machine.views.get(view.id) is not view:
-            return ""
+        if stored is None or origin is None:
+            return "the subscription or its topic was deleted, and its views have not ended yet"
         name = stored.settings.dead_letter_topic
         target = node.topics.get(name) if name is not None else None
         if target is None:

@@ -22,7 +22,7 @@ from mainstem.turns import next_turn
 READ_BYTES = 128 << 10
 """Bytes of batches that are read and decoded in one turn of the loop, but for a batch that is larger."""
 DECODED_BATCHES = 4
-DECODED_BYTES = 4 << 20
+DECODED_BYTES = 1 << 20
 """Decoded batches are kept up to these limits."""
 
 
@@ -118,6 +118,10 @@ class EventSource:
         self._decoded.append((first, following, size, records))
         while len(self._decoded) > DECODED_BATCHES or self._decoded_bytes() > DECODED_BYTES:
             del self._decoded[0]
+
+    def forget(self) -> None:
+        """Keep no decoded batches: nothing is read for a while."""
+        self._decoded.clear()
 
     def _decoded_bytes(self) -> int:
         return sum(size for _, _, size, _ in self._decoded)

@@ -179,6 +179,7 @@ class SubscriptionQueue:
         feed.advance()
         view = feed.view
         if not view.sequence.counts().ready:
+            feed.source.forget()
             return None
         epoch = self._machine.epoch
         leasing = self._machine.acquire(view, consumer, _step(feed, max_events, max_bytes), lock_ms)
