@@ -196,6 +196,7 @@ def test_what_is_near_stays_in_the_heap() -> None:
 @pytest.mark.usefixtures("small")
 def test_a_cancelled_event_that_waits_again_is_popped_at_its_new_time_only() -> None:
     index = DelayIndex(MemoryRuns())
+    index.add(START_MS + 40, 2)
     index.add(START_MS + 10, 1)
     index.cancel(1)
     index.add(START_MS + 20, 1)
@@ -204,7 +205,7 @@ def test_a_cancelled_event_that_waits_again_is_popped_at_its_new_time_only() -> 
     assert index.pop_due(START_MS + 10) == []
     assert index.pop_due(START_MS + 15) == [1]
     assert index.pop_due(START_MS + 30) == []
-    assert (len(index), index.next_due_ms()) == (0, None)
+    assert (len(index), index.next_due_ms()) == (1, START_MS + 40)
 
 
 @pytest.mark.usefixtures("small")
@@ -226,14 +227,36 @@ def test_the_entries_are_those_of_the_moment_of_the_call() -> None:
 
 def test_an_event_that_waits_again_until_the_same_time_is_listed_and_popped_once() -> None:
     index = DelayIndex(MemoryRuns())
+    index.add(START_MS + 40, 2)
     index.add(START_MS, 1)
     index.cancel(1)
     index.add(START_MS, 1)
-    assert list(index.entries()) == [(START_MS, 1)]
-    assert index.waiting(9) == [(START_MS, 0, 1)]
-    assert len(index) == 1
+    assert list(index.entries()) == [(START_MS, 1), (START_MS + 40, 2)]
+    assert index.waiting(9) == [(START_MS, 0, 1), (START_MS + 40, 0, 2)]
+    assert len(index) == 2
     assert index.pop_due(START_MS) == [1]
-    assert len(index) == 0
+    assert len(index) == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_when_nothing_waits_any_more_nothing_is_stored() -> None:
+    index = DelayIndex(store := MemoryRuns())
+    for position in range(20):
+        index.add(START_MS + HOUR_MS, position)
+    assert len(store.runs) == 2
+    for position in range(20):
+        index.cancel(position)
+    assert (len(index), index.next_due_ms(), store.runs) == (0, None, {})
+
+
+@pytest.mark.usefixtures("small")
+def test_the_next_block_is_not_read_before_it_is_near() -> None:
+    index = DelayIndex(store := MemoryRuns())
+    for position in range(8):
+        index.add(START_MS + HOUR_MS * (1 + position // 3), position)
+    assert index.pop_due(START_MS + HOUR_MS) == [0, 1, 2]
+    assert store.reads == 1
+    assert index.next_due_ms() == START_MS + 2 * HOUR_MS
 
 
 def test_numbers_out_of_range_are_refused() -> None:

@@ -403,15 +403,19 @@ def test_keys_out_of_range_are_refused() -> None:
 
 
 def test_a_line_stays_sorted_around_what_is_done() -> None:
-    order = order_of("aaaaaa")
-    order.take("x", 2)
+    order = order_of("aaaa")
+    order.take("x", 1)
     assert order.take("y", 9) == []
-    order.done(range(2, 6))
+    order.done([3])  # behind two that are parked
+    assert order.take("x", 9) == [1, 2]
     for position in range(6, 9):
         order.add(position, ord("a"))
     assert order.take("x", 9) == [6, 7, 8]
-    assert order.give_back([7]) == [8]
-    assert [order.is_leased(position) for position in (0, 1, 6, 7, 8)] == [True, True, True, False, False]
+    order.add(9, ord("a"))
+    assert order.take("y", 9) == []
+    assert order.take("x", 9) == [9]
+    assert order.give_back([8]) == [9]
+    assert [order.is_leased(position) for position in (0, 1, 2, 6, 7, 8, 9)] == [True] * 5 + [False] * 2
 
 
 def test_a_line_that_is_not_sorted_has_no_event_twice() -> None:
