@@ -268,11 +268,12 @@ class Subscriptions:
             lambda view: self._by_id[view.subscription].settings.dead_letter_topic is not None,
         )
 
-    def release_expired(self) -> Promise[int]:
-        """Give back the events whose lease has expired, as failures. The value is their number. Fails with
-        StorageError."""
+    def release_expired(self, views: Iterable[SubscriptionView] | None = None) -> Promise[int]:
+        """Give back the events of these views, or of all, whose lease has expired, as failures. The value is
+        their number. Fails with StorageError."""
         now_ms = self._clock.wall_ms()
-        expired = [(view, view.sequence.expired(now_ms)) for view in self.views.all()]
+        chosen = self.views.all() if views is None else views
+        expired = [(view, view.sequence.expired(now_ms)) for view in chosen]
         return self._release(expired, counts=True)
 
     def detach(self, consumer: str, *, counts: bool) -> Promise[int]:

@@ -75,8 +75,8 @@ class Answers:
             return []
         return view.sequence.releasable(settlement.lease, settlement.runs)
 
-    def extend(self, now_ms: int) -> Iterator[int]:
-        """Extend leases; yields their new deadlines."""
+    def extend(self, now_ms: int) -> bool:
+        """Extend leases. Whether there were some to extend."""
         for number, token, lock_ms in self._extending:
             view = self._machine.views.get(token.view)
             if view is None or token.epoch != self._machine.epoch:
@@ -86,7 +86,7 @@ class Answers:
                 token.lease, now_ms, lock_ms
             ):
                 self.verdicts[number] = "done"
-                yield now_ms + lock_ms
+        return bool(self._extending)
 
     def take(self, settled: Sequence[Sequence[Run]], counters: QueueCounters) -> None:
         """Set the verdicts from the positions that each settlement has settled, and count them."""

@@ -8,13 +8,14 @@ and management (`management.py`).
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from mainstem.clock import Timer
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
+from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.subscription_queue import QueueCounters, SubscriptionQueue
@@ -55,6 +56,8 @@ class QueueService:
         """The answers of this turn of the loop."""
         self._timer: Timer | None = None
         self._timer_at_s = 0.0
+        self._timed: set[int] = set()
+        """The views that may have a lease with a deadline, or a position that waits for its time."""
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
 
@@ -68,7 +71,7 @@ class QueueService:
             self.dead_letters.write_soon(stored.id)
         for queue in self._queues.values():
             queue.wake()
-        self._set_timer()
+        self._set_timer(self.machine.views.all())
 
     def _refresh_soon(self, queue: SubscriptionQueue) -> None:
         self.dead_letters.run(queue.refresh, f"opening the views of subscription {queue.stored.name}")
@@ -115,7 +118,6 @@ class QueueService:
                 waiter.clear()
                 deliveries = await queue.take(consumer, max_events, max_bytes, lock_ms)
                 if deliveries:
-                    self._set_timer(min(delivery.deadline_ms for delivery in deliveries))
                     return deliveries
                 if self._clock.monotonic() >= end_s:
                     break
@@ -125,6 +127,7 @@ class QueueService:
             return []
         finally:
             queue.remove_waiter(waiter)
+            self._set_timer(self.machine.views.of_subscription(queue.stored.id))
             if timer is not None:
                 timer.cancel()
 
@@ -132,20 +135,22 @@ class QueueService:
         """See the contract. Errors of the log and the coordinator, StreamError."""
         queue = self.queue(name)
         answers = Answers(self.machine, queue.stored.id, outcomes)
-        now_ms = self._clock.wall_ms()
-        for extended_ms in answers.extend(now_ms):
-            self._set_timer(extended_ms)
+        if answers.extend(self._clock.wall_ms()):
+            self._set_timer(self.machine.views.of_subscription(queue.stored.id))
         if answers.settlements:
             self.dead_letters.note_reasons(answers.reasons())
-            answers.take(await self._settle_in_turn(answers.settlements), queue.counters)
-            self.after_release(queue.stored.id)
+            answers.take(await self._settle_in_turn(queue.stored.id, answers.settlements), queue.counters)
         else:
             await self.node.queue_runtime.read(None)
         return answers.verdicts
 
-    def _settle_in_turn(self, settlements: Sequence[Settlement]) -> Promise[list[list[Run]]]:
-        """Record answers together with all others of this turn of the loop."""
+    def _settle_in_turn(
+        self, subscription: int, settlements: Sequence[Settlement]
+    ) -> Promise[list[list[Run]]]:
+        """Record answers together with all others of this turn of the loop. What follows from them happens
+        also if the caller is cancelled."""
         settled: Promise[list[list[Run]]] = Promise()
+        settled.then(lambda _: self.after_release(subscription))
         self._pending.append((settlements, settled))
         if len(self._pending) == 1:
             self._clock.call_soon(self._settle_pending)
@@ -185,24 +190,22 @@ class QueueService:
         if queue is not None:
             queue.wake()
         self.dead_letters.write_soon(subscription)
-        self._set_timer()
+        self._set_timer(self.machine.views.of_subscription(subscription))
 
     # --- time ---------------------------------------------------------------------------------------------
 
-    def _set_timer(self, at_ms: int | None = None) -> None:
-        """Look at deadlines at this time, or when the first of all is."""
+    def _set_timer(self, views: Iterable[SubscriptionView]) -> None:
+        """Look at the deadlines of these views, beside those that the timer is set for, when the first is."""
         if self._closed:
             return
+        at_ms: int | None = None
+        for view in views:
+            for time_ms in (view.sequence.next_deadline_ms(), view.sequence.next_due_ms()):
+                if time_ms is not None:
+                    at_ms = time_ms if at_ms is None else min(at_ms, time_ms)
+                    self._timed.add(view.id)
         if at_ms is None:
-            times = [
-                time_ms
-                for view in self.machine.views.all()
-                for time_ms in (view.sequence.next_deadline_ms(), view.sequence.next_due_ms())
-                if time_ms is not None
-            ]
-            if not times:
-                return
-            at_ms = min(times)
+            return
         wait_s = min(max((at_ms - self._clock.wall_ms()) / 1000, TIMER_S_MIN), TIMER_S_MAX)
         at_s = self._clock.monotonic() + wait_s
         if self._timer is not None:
@@ -212,33 +215,42 @@ class QueueService:
         self._timer_at_s = at_s
         self._timer = self._clock.call_later(wait_s, self._on_timer)
 
+    def _timed_views(self) -> list[SubscriptionView]:
+        return [view for view_id in self._timed if (view := self.machine.views.get(view_id)) is not None]
+
+    def _reset_timer(self) -> None:
+        """Look at all deadlines. A view that has none is looked at again when it has."""
+        views = self._timed_views()
+        self._timed.clear()
+        self._set_timer(views)
+
     def _on_timer(self) -> None:
         self._timer = None
         if self._closed:
             return
-        now_ms = self._clock.wall_ms()
-        for view in self.machine.views.all():
+        now_ms, views = self._clock.wall_ms(), self._timed_views()
+        for view in views:
             queue = self._queues.get(view.subscription)
             if view.sequence.wake_due(now_ms) and queue is not None:
                 queue.wake()
-        expired: Mapping[int, int] = {
-            view.subscription: sum(lease.left for lease in leases)
-            for view in self.machine.views.all()
-            if (leases := view.sequence.expired(now_ms))
-        }
+        expired: Counter[int] = Counter()
+        for view in views:
+            if leases := view.sequence.expired(now_ms):
+                expired[view.subscription] += sum(lease.left for lease in leases)
         if expired:
-            released = self.dropping(self.machine.release_expired)
+            released = self.dropping(lambda: self.machine.release_expired(views))
             released.then(lambda done: self._on_expired(expired, done))
         else:
-            self._set_timer()
+            self._reset_timer()
 
     def _on_expired(self, expired: Mapping[int, int], done: Promise[int]) -> None:
         if done.error is not None:
             if not isinstance(done.error, StorageError):
                 raise done.error
             log.warning("events whose lock has expired are not given back yet: %s", done.error)
-            self._clock.call_later(RETRY_S, self._set_timer)
+            self._clock.call_later(RETRY_S, self._reset_timer)
             return
+        self._reset_timer()
         for subscription, count in expired.items():
             self.counters[subscription].failed += count
             self.after_release(subscription)

@@ -1,0 +1,65 @@
+"""What the embedded engine's queues cost others: cancelled calls, and very many subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mainstem.coordinator.queues.views import SubscriptionViews
+from mainstem.queue_contract import Ack, Nack, Outcome, Reject
+from tests.engines.queue_server import SimulatedServer, depth, simulated, values
+
+
+@pytest.mark.parametrize("delay_ms", [0, 500])
+def test_an_answer_whose_caller_left_still_wakes_those_that_wait(delay_ms: int) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        (delivery,) = await server.pull()
+        waiting = asyncio.ensure_future(server.engine.pull("s", "d", wait_ms=20_000))
+        await server.pass_time(0.1)
+        settling = asyncio.ensure_future(server.engine.settle("s", [Nack(delivery.token, delay_ms)]))
+        await asyncio.sleep(0)
+        settling.cancel()
+        await server.pass_time(1)
+        assert settling.cancelled()
+        assert waiting.done()
+        assert values(waiting.result()) == [b"0"]
+
+    simulated(test)
+
+
+def test_a_rejection_whose_caller_left_still_leads_to_a_dead_letter() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        (delivery,) = await server.pull()
+        outcomes: list[Outcome] = [Reject(delivery.token)]
+        settling = asyncio.ensure_future(server.engine.settle("s", outcomes))
+        await asyncio.sleep(0)
+        settling.cancel()
+        await server.pass_time(1)
+        assert (await depth(server)).dying == 0
+        assert (await server.drive(server.engine.bounds("dead", 0))).end == 1
+
+    simulated(test, dead_letter_topic="dead")
+
+
+def test_pulls_answers_and_timers_do_not_look_at_all_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0", b"1", b"2")
+        looked_at_all = 0
+
+        def count_calls(views: SubscriptionViews) -> list[object]:
+            nonlocal looked_at_all
+            looked_at_all += 1
+            return list(views._by_id.values())
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SubscriptionViews, "all", count_calls)
+            first, second, _ = await server.pull()
+            await server.drive(server.engine.settle("s", [Ack(first.token), Nack(second.token, 500)]))
+            assert values(await server.pull(wait_ms=1_000)) == [b"1"]
+            assert values(await server.pull(wait_ms=60_000)) == [b"2"]
+        assert looked_at_all == 0
+
+    simulated(test)
