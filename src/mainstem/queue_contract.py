@@ -240,8 +240,9 @@ class Queues(Protocol):
         max_bytes: int = PULL_BYTES_MAX,
         lock_ms: int | None = None,
     ) -> list[Delivery]:
-        """Receive the next events, at most `max_events` (1 to 10,000) with `max_bytes` of keys, values and
-        headers, but at least one if there is any. Waits up to `wait_ms` for the first one; empty if none is
+        """Receive the next events, at most `max_events` (1 to 10,000) with about `max_bytes` of keys, values
+        and headers, but at least one if there is any. Where sizes differ, there may be more bytes: a batch of
+        a producer, or 128 KB. Waits up to `wait_ms` for the first one; empty if none is
         deliverable. `consumer`: a name of up to 255 characters, which may be any. `lock_ms`: in place of the
         subscription's.
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from mainstem.contract import NewEvent
 from mainstem.coordinator.queues.views import SubscriptionViews
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.engines.embedded.publish import PublishResult
 from mainstem.queue_contract import Ack, Nack, Outcome, Reject
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
@@ -63,3 +67,44 @@ def test_pulls_answers_and_timers_do_not_look_at_all_views(monkeypatch: pytest.M
         assert looked_at_all == 0
 
     simulated(test)
+
+
+def test_a_pull_of_events_that_are_larger_than_the_average_stops_at_its_bytes() -> None:
+    async def test(server: SimulatedServer) -> None:
+        for _ in range(50):
+            await server.publish("t", b"x" * 200_000)
+        await server.publish("t", *[b"small"] * 5_000)
+        pull = server.engine.pull("s", "c", max_events=500, max_bytes=1_000_000)
+        large = await server.drive(pull)
+        assert [delivery.event.offset for delivery in large] == list(range(len(large)))
+        assert 1_000_000 <= len(large) * 200_000 <= 1_400_000
+        state = await depth(server)
+        assert (state.leased, state.outstanding) == (len(large), 5_050)
+        await server.ack(*large)
+        assert (await server.pull(count=1))[0].event.offset == len(large)
+
+    simulated(test)
+
+
+def test_large_dead_letters_are_written_in_parts() -> None:
+    async def test(server: SimulatedServer) -> None:
+        for _ in range(60):
+            await server.publish("t", b"x" * 200_000)
+        deliveries = await server.drive(server.engine.pull("s", "c", max_bytes=1 << 30))
+        assert len(deliveries) == 60
+        most = 0
+        write = server.engine._queue_service.dead_letters._publish
+
+        async def measured(topic: TopicMetadata, letters: Sequence[NewEvent]) -> list[PublishResult]:
+            nonlocal most
+            most = max(most, sum(len(letter.value or b"") for letter in letters))
+            return await write(topic, letters)
+
+        server.engine._queue_service.dead_letters._publish = measured  # type: ignore[method-assign]
+        rejections: list[Outcome] = [Reject(delivery.token) for delivery in deliveries]
+        await server.drive(server.engine.settle("s", rejections))
+        await server.pass_time(2)
+        assert (await server.drive(server.engine.bounds("dead", 0))).end == 60
+        assert most <= 5 << 20
+
+    simulated(test, dead_letter_topic="dead")

@@ -20,7 +20,7 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
-from mainstem.engines.embedded.queues.events import EventSource
+from mainstem.engines.embedded.queues.events import EventSource, positions_of
 from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
 from mainstem.log.errors import LogError
 from mainstem.node import Node
@@ -28,6 +28,8 @@ from mainstem.queue_contract import DEAD_LETTER_FROM_HEADER, DEAD_LETTER_SUBSCRI
 from mainstem.queues.runs import runs_of
 
 LETTERS_OF_WRITE = 100
+BYTES_OF_WRITE = 4 << 20
+"""Dead letters that are written at once are not more, or are those of one batch."""
 RETRY_S_MIN = 1.0
 RETRY_S_MAX = 30.0
 REASONS_MAX = 100_000
@@ -140,7 +142,9 @@ class DeadLetterWriter:
             return f"subscription {stored.name}: {where}"
         dying = dict(view.sequence.dying(LETTERS_OF_WRITE))
         source = EventSource(node.clock, origin.name, node.partition(origin, view.partition))
-        events = await source.read(runs_of(dying))
+        events = await source.read(runs_of(dying), BYTES_OF_WRITE)
+        for position in positions_of(events.left):
+            del dying[position]
         letters = []
         for position, reason in dying.items():
             event = events.get(position) or Event(origin.name, view.partition, position, -1, None, None)

@@ -27,11 +27,16 @@ DECODED_BYTES = 1 << 20
 
 
 class EventsAtPositions(dict[int, Event]):
-    """Events by their offset, and the runs of offsets that damage has made unreadable."""
+    """Events by their offset."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unreadable: list[Run] = []
+        """Offsets that damage has made unreadable."""
+        self.left: list[Run] = []
+        """Offsets that were not read, because those before have as many bytes as were wanted."""
+        self.bytes = 0
+        """Bytes of keys, values and headers."""
 
 
 class EventSource:
@@ -44,14 +49,17 @@ class EventSource:
         self._decoded: list[tuple[int, int, int, list[Record]]] = []
         """(first offset, offset after the last, bytes, records) of batches, the last used at the end."""
 
-    async def read(self, runs: Sequence[Run]) -> EventsAtPositions:
+    async def read(self, runs: Sequence[Run], max_bytes: int | None = None) -> EventsAtPositions:
         """The events of these runs, which are ascending and below the high watermark. An offset is missing if
-        it has no event: it was removed, by retention too, or is unreadable. StreamError: the disk or the
-        partition fails."""
+        it has no event: it was removed, by retention too, or is unreadable. Stops after the batch with which
+        they have `max_bytes`, or the slice of the log. StreamError: the disk or the partition fails."""
         events = EventsAtPositions()
-        for first, end in runs:
+        for number, (first, end) in enumerate(runs):
             position = first
             while position < end:
+                if max_bytes is not None and events.bytes >= max_bytes:
+                    events.left = [(position, end), *runs[number + 1 :]]
+                    return events
                 position = self._read_decoded(position, end, events) or await self._read_log(
                     position, end, events
                 )
@@ -78,6 +86,7 @@ class EventSource:
                     record.value,
                     record.headers,
                 )
+                events.bytes += record_bytes(record)
 
     async def _read_log(self, position: int, end: int, events: EventsAtPositions) -> int:
         """Read some batches from a position on. Returns where to go on, after the position."""

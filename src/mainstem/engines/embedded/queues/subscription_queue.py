@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -191,12 +191,20 @@ class SubscriptionQueue:
         if lease is None:
             return None
         try:
-            events = await feed.source.read(lease.runs)
+            events = await feed.source.read(lease.runs, max_bytes)
         except BaseException:
             self._give_back(_Taken(view, lease, epoch))
             raise
         taken.append(_Taken(view, lease, epoch))
-        missing = [position for position in positions_of(lease.runs) if position not in events]
+        if events.left:
+            # These events are larger than those before, by which the size of the lease was guessed.
+            self._give_back(taken[-1], events.left)
+        unread = set(positions_of(events.left))
+        missing = [
+            position
+            for position in positions_of(lease.runs)
+            if position not in events and position not in unread
+        ]
         if missing:
             self.counters.unreadable += count_positions(events.unreadable)
             self._settle_unseen(view, lease.id, epoch, runs_of(missing))
@@ -232,11 +240,12 @@ class SubscriptionQueue:
         settled = self._machine.settle([Settlement(view.id, lease_id, epoch, tuple(runs))])
         settled.then(lambda _: None)  # if it fails, they are leased again
 
-    def _give_back(self, taken: _Taken) -> None:
-        """The consumer did not receive these events. If it fails, their lease expires, or a reload of the
-        state ends it."""
+    def _give_back(self, taken: _Taken, runs: Sequence[Run] | None = None) -> None:
+        """The consumer did not receive these events of its lease; None: all of them. If it fails, their lease
+        expires, or a reload of the state ends it."""
+        chosen = taken.lease.runs if runs is None else tuple(runs)
         settlement = Settlement(
-            taken.view.id, taken.lease.id, taken.epoch, taken.lease.runs, "nack", counts=False, delay_ms=0
+            taken.view.id, taken.lease.id, taken.epoch, chosen, "nack", counts=False, delay_ms=0
         )
         self._machine.settle([settlement])
         self.wake()
