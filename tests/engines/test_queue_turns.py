@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from mainstem.contract import NewEvent
+from mainstem.contract import NewEvent, NotReachable, Position
 from mainstem.coordinator.queues.views import SubscriptionViews
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.publish import PublishResult
-from mainstem.queue_contract import Ack, Nack, Outcome, Reject
+from mainstem.engines.embedded.queues import dead_letters
+from mainstem.queue_contract import Ack, Nack, Outcome, Reject, SubscriptionSettings
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
 
@@ -108,3 +109,45 @@ def test_large_dead_letters_are_written_in_parts() -> None:
         assert most <= 5 << 20
 
     simulated(test, dead_letter_topic="dead")
+
+
+def test_reasons_that_no_dead_letter_needs_do_not_displace_those_of_later_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dead_letters, "REASONS_MAX", 3)
+
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", *[b"%d" % number for number in range(5)])
+        deliveries = await server.pull()
+        await server.ack(*deliveries[:4])
+        stale: list[Outcome] = [Reject(delivery.token, "too late") for delivery in deliveries[:4]]
+        assert await server.drive(server.engine.settle("s", stale)) == ["stale"] * 4
+        await server.drive(server.engine.settle("s", [Reject(deliveries[4].token, "no such order")]))
+        await server.pass_time(1)
+        reader = await server.engine.reader([Position("dead", 0, 0)])
+        (letter,) = (await server.drive(reader.read(wait_ms=0))).events
+        await reader.close()
+        assert dict(letter.headers)["mainstem-dead-letter-detail"] == b"no such order"
+
+    simulated(test, dead_letter_topic="dead")
+
+
+def test_after_a_close_no_call_opens_a_feed() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", *[b"a"] * 100)
+        opening = asyncio.ensure_future(
+            server.engine.create_subscription("new", SubscriptionSettings(topics=("t",), filter="a"))
+        )
+        await asyncio.sleep(0)
+        partition = server.node.partition(server.node.topics.get("t"), 0)  # type: ignore[arg-type]
+        await server.engine.close()
+        for call in (server.engine.subscription("s"), server.engine.purge("s")):
+            with pytest.raises(NotReachable, match="shutting down"):
+                await server.drive(call)
+        with pytest.raises(NotReachable, match="shutting down"):
+            await server.drive(opening)
+        await server.pass_time(1)
+        assert not partition._waiters._callbacks
+        assert all(not queue.feeds for queue in server.engine._queue_service._queues.values())
+
+    simulated(test, filter="a")

@@ -32,8 +32,9 @@ BYTES_OF_WRITE = 4 << 20
 """Dead letters that are written at once are not more, or are those of one batch."""
 RETRY_S_MIN = 1.0
 RETRY_S_MAX = 30.0
-REASONS_MAX = 100_000
-"""Texts of consumers that are kept until the dead letters are written."""
+REASONS_MAX = 10_000
+"""Texts of consumers that are kept until the dead letters are written; then the oldest are forgotten, for an
+answer that came too late leaves one that no dead letter needs."""
 
 ViewPosition: TypeAlias = tuple[int, int]
 """The number of a view, and a position."""
@@ -59,8 +60,9 @@ class DeadLetterWriter:
     def note_reasons(self, reasons: Iterable[tuple[ViewPosition, str]]) -> None:
         """Consumers reject these events, for these reasons."""
         for place, reason in reasons:
-            if len(self._reasons) < REASONS_MAX:
-                self._reasons.setdefault(place, reason)
+            if place not in self._reasons and len(self._reasons) >= REASONS_MAX:
+                del self._reasons[next(iter(self._reasons))]
+            self._reasons.setdefault(place, reason)
 
     def topic_of(self, subscription: int) -> str | None:
         """The dead-letter topic of a subscription."""

@@ -82,6 +82,8 @@ class QueueService:
         queue = self._queues.get(stored.id)
         if queue is None:
             queue = self._queues[stored.id] = SubscriptionQueue(self.node, stored, self.counters)
+            if self._closed:
+                queue.close()
         queue.stored = stored
         return queue
 
@@ -138,7 +140,8 @@ class QueueService:
         if answers.extend(self._clock.wall_ms()):
             self._set_timer(self.machine.views.of_subscription(queue.stored.id))
         if answers.settlements:
-            self.dead_letters.note_reasons(answers.reasons())
+            if queue.stored.settings.dead_letter_topic is not None:
+                self.dead_letters.note_reasons(answers.reasons())
             answers.take(await self._settle_in_turn(queue.stored.id, answers.settlements), queue.counters)
         else:
             await self.node.queue_runtime.read(None)

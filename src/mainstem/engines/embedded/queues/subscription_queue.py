@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from mainstem.contract import NotReachable
+from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.events import EventSource, event_bytes, positions_of
@@ -72,6 +74,7 @@ class SubscriptionQueue:
             self._matcher = Matcher.of(stored.settings.filter, now_ms=stored.created_ms)
         self._waiting: set[asyncio.Event] = set()
         self._first_feed = 0
+        self._closed = False
 
     # --- consumers that wait ------------------------------------------------------------------------------
 
@@ -94,8 +97,12 @@ class SubscriptionQueue:
 
     async def refresh(self, new_topics: Collection[str] = ()) -> None:
         """Feed from the partitions that the topics have now. `new_topics`: topics that were not topics of the
-        subscription before, so a partition of them may begin at its end. Errors of the log and the
-        coordinator."""
+        subscription before, so a partition of them may begin at its end. NotReachable: the service was
+        closed. Errors of the log and the coordinator."""
+        if self._closed:
+            if self._machine.by_id(self.stored.id) is None:
+                raise UnknownSubscription(f"subscription '{self.stored.name}' was deleted")
+            raise NotReachable(f"subscription {self.stored.name}: the server is shutting down")
         wanted: dict[TopicPartition, str] = {}
         for name in self.stored.settings.topics:
             topic = self._node.topics.get(name)
@@ -122,8 +129,8 @@ class SubscriptionQueue:
         view = await self._machine.open_view(
             self.stored.name, topic_id, index, log_start, max(log_start, latest)
         )
-        if (topic_id, index) in self.feeds or view.subscription != self.stored.id:
-            return  # another pull was faster, or the subscription was replaced
+        if self._closed or (topic_id, index) in self.feeds or view.subscription != self.stored.id:
+            return  # another pull was faster, or the subscription was replaced or is not served any more
         source = EventSource(self._node.clock, name, partition)
         feed = PartitionFeed(self._node.clock, self._machine, view, source, self._matcher, self.wake)
         self.feeds[topic_id, index] = feed
@@ -259,6 +266,7 @@ class SubscriptionQueue:
 
     def close(self) -> None:
         """Stop feeding, and wake all that wait. Idempotent."""
+        self._closed = True
         for feed in self.feeds.values():
             feed.close()
         self.feeds.clear()
