@@ -132,6 +132,21 @@ def test_what_no_server_would_accept_is_a_usage_error(mainstem: Terminal, argume
     assert mainstem("queues", *arguments).code == ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("seek", "s", "--to", "17"), "'17' is not earliest, latest, a time"),
+        (("browse", "s", "--after", "t/1"), "'t/1' is not topic/partition/offset"),
+        (("redrive", "s", "t/0/" + 5_000 * "9"), "is not topic/partition/offset"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_in_words(
+    mainstem: Terminal, arguments: tuple[str, ...], expected: str
+) -> None:
+    refused = mainstem("queues", *arguments)
+    assert (refused.code, expected in refused.err, "matching regex" in refused.err) == (2, True, False)
+
+
 def test_a_command_is_run_for_each_event(
     mainstem: Terminal, door: RunningHttpDoor, topic: str, tmp_path: Path
 ) -> None:

@@ -20,10 +20,11 @@ DAY_MS = 86_400_000
 REDRIVEN_POSITIONS_MAX = 10_000
 SubscriptionName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 LockTime = Annotated[int, Meta(ge=LOCK_MS_MIN, le=LOCK_MS_MAX)]
-PositionText = Annotated[
-    str,
-    Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}$", description="topic/partition/offset"),
-]
+POSITION_PATTERN = r"[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}"
+"""Of topic/partition/offset."""
+SEEK_PATTERN = rf"earliest|latest|-([0-9]+(ms|s|m|h|d|w))+|[0-9]{{4}}-[0-9]{{2}}.*|{POSITION_PATTERN}"
+"""Of a place to seek, before its time is read."""
+PositionText = Annotated[str, Meta(pattern=f"^{POSITION_PATTERN}$", description="topic/partition/offset")]
 Outstanding = Literal["ready", "leased", "waiting", "parked", "dying"]
 
 
@@ -225,8 +226,7 @@ class SeekJson(msgspec.Struct, forbid_unknown_fields=True):
     to: Annotated[
         str,
         Meta(
-            pattern=r"^(earliest|latest|-([0-9]+(ms|s|m|h|d|w))+|[0-9]{4}-[0-9]{2}.*"
-            r"|[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19})$",
+            pattern=f"^({SEEK_PATTERN})$",
             max_length=300,
             description="earliest, latest, a time (ISO 8601; UTC by default), an age (-10m), or for a single"
             " partition topic/partition/offset.",

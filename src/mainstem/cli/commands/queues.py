@@ -7,6 +7,7 @@ delete without a confirmation.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -209,11 +210,33 @@ def _print_for_people(info: SubscriptionDetailJson) -> None:
         click.echo(style(escape_controls(f"  {setting:<17}  {value}"), dim=True))
 
 
+def _position(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    from mainstem.http_api.subscriptions import POSITION_PATTERN
+
+    if text is not None and not re.fullmatch(POSITION_PATTERN, text):
+        raise click.BadParameter(f"{text!r} is not topic/partition/offset", ctx, param)
+    return text
+
+
+def _place_to_seek(ctx: click.Context, param: click.Parameter, text: str) -> str:
+    from mainstem.http_api.subscriptions import SEEK_PATTERN
+
+    if not re.fullmatch(SEEK_PATTERN, text):
+        expected = "earliest, latest, a time (2013-06-01T12:00Z), an age (-10m) or topic/partition/offset"
+        raise click.BadParameter(f"{text!r} is not {expected}", ctx, param)
+    return text
+
+
 @command.command("browse")
 @click.argument("name", metavar="SUBSCRIPTION")
 @at_option
 @click.option("--state", type=click.Choice(STATES), help="Only events in this state.")
-@click.option("--after", metavar="POSITION", help="Only events after this one: topic/partition/offset.")
+@click.option(
+    "--after",
+    metavar="POSITION",
+    callback=_position,
+    help="Only events after this one: topic/partition/offset.",
+)
 @click.option(
     "-n",
     "--count",
@@ -264,6 +287,7 @@ def browse_queue(
     "--to",
     required=True,
     metavar="WHERE",
+    callback=_place_to_seek,
     help="earliest, latest, a TIME (ISO 8601, UTC), an age such as -10m, or topic/partition/offset.",
 )
 @click.option("--execute", is_flag=True, help="Make the change; without this option, only show it.")
@@ -358,10 +382,11 @@ def redrive_queue(
 
 
 def _place(text: str) -> dict[str, object]:
-    topic, _, rest = text.partition("/")
-    partition, _, offset = rest.partition("/")
-    if not (topic and partition.isdecimal() and offset.isdecimal() and text.isascii()):
+    from mainstem.http_api.subscriptions import POSITION_PATTERN
+
+    if not re.fullmatch(POSITION_PATTERN, text):
         raise click.BadParameter(f"{text!r} is not topic/partition/offset", param_hint="POSITION")
+    topic, partition, offset = text.split("/")
     return {"topic": topic, "partition": int(partition), "offset": int(offset)}
 
 
