@@ -108,3 +108,18 @@ def test_a_dead_letter_topic_that_refuses_loses_nothing(monkeypatch: pytest.Monk
         assert [value for value, _ in await letters(server)] == [b"0"]
 
     simulated(test, dead_letter_topic="dead")
+
+
+def test_events_that_were_purged_leave_no_problem_of_dead_letters() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        await server.drive(server.engine.delete_topic("dead"))
+        (delivery,) = await server.pull()
+        await server.drive(server.engine.settle("s", [Reject(delivery.token)]))
+        await server.pass_time(10)
+        assert (await server.drive(server.engine.subscription("s"))).problems
+        assert await server.drive(server.engine.purge("s")) == 1
+        info = await server.drive(server.engine.subscription("s"))
+        assert (info.depth.outstanding, info.problems) == (0, ())
+
+    simulated(test, dead_letter_topic="dead")

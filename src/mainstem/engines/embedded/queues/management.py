@@ -120,7 +120,7 @@ class QueueManagement:
         depth = QueueDepth(0, 0, 0, 0, 0, 0)
         oldest: Position | None = None
         oldest_ms: int | None = None
-        problems = [problem for problem in [self._service.dead_letters.problems.get(stored.id)] if problem]
+        problems: list[str] = []
         consumers: dict[str, tuple[int, int | None]] = {}
         for feed in feeds:
             sequence = feed.view.sequence
@@ -137,6 +137,9 @@ class QueueManagement:
                 leased, deadline_ms = consumers.get(lease.consumer, (0, None))
                 times = [time for time in (deadline_ms, lease.deadline_ms) if time is not None]
                 consumers[lease.consumer] = leased + lease.left, min(times, default=None)
+        # The writer waits up to 30 s after a problem, and events that were purged meanwhile have none.
+        if depth.dying and (refused := self._service.dead_letters.problems.get(stored.id)):
+            problems.insert(0, refused)
         counters = self._service.counters[stored.id]
         return SubscriptionInfo(
             name=stored.name,
