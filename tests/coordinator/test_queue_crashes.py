@@ -280,7 +280,7 @@ def test_what_was_answered_survives_every_crash(durability: Literal["disk", "os"
     logging.disable(logging.CRITICAL)
     try:
         with small():
-            answers = sum(run_seed(seed, durability) for seed in range(60))
+            answers = sum(run_seed(seed, durability) for seed in range(25))
     finally:
         logging.disable(logging.NOTSET)
     assert answers > 100, "the runs settle something"

@@ -323,7 +323,7 @@ def test_doctor_finds_a_damaged_snapshot_of_it(folder: Path) -> None:
 def test_every_flipped_byte_of_its_records_is_found_and_never_given_up(folder: Path) -> None:
     segment = segment_of(folder)
     whole = segment.read_bytes()
-    for position in range(0, len(whole), 7):
+    for position in range(0, len(whole), 17):
         changed = bytearray(whole)
         changed[position] ^= 1 << position % 8
         segment.write_bytes(changed)

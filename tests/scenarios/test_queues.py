@@ -79,6 +79,8 @@ def wait_for(workers: list[subprocess.Popen[bytes]]) -> None:
         assert worker.returncode == 0, errors.decode()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_two_pools_work_on_flights_and_a_poisoned_event_is_repaired(server: Server, tmp_path: Path) -> None:
     def mainstem(*arguments: str, stdin: bytes = b"") -> CommandResult:
         done = command(*arguments, stdin=stdin, address=server.address)
