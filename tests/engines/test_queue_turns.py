@@ -151,3 +151,22 @@ def test_after_a_close_no_call_opens_a_feed() -> None:
         assert all(not queue.feeds for queue in server.engine._queue_service._queues.values())
 
     simulated(test, filter="a")
+
+
+def test_an_idle_view_is_frozen_and_goes_on_as_it_was() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", *[b"%d" % number for number in range(10)])
+        deliveries = await server.pull()
+        await server.ack(*deliveries[2:])
+        (view,) = server.node.subscriptions.views.all()
+        await server.pass_time(25)
+        assert view.sequence.table.open_pages
+        await server.pass_time(180)
+        assert not view.sequence.table.open_pages
+        assert server.engine._queue_service._idle._timer is None
+        again = await server.pull()
+        assert [(item.event.value, item.attempt) for item in again] == [(b"0", 2), (b"1", 2)]
+        await server.ack(*again)
+        assert (await depth(server)).outstanding == 0
+
+    simulated(test)

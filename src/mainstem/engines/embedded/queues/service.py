@@ -18,6 +18,7 @@ from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
+from mainstem.engines.embedded.queues.idle import IdleViews
 from mainstem.engines.embedded.queues.subscription_queue import QueueCounters, SubscriptionQueue
 from mainstem.log.errors import StorageError
 from mainstem.node import Node
@@ -50,6 +51,7 @@ class QueueService:
         self.counters: defaultdict[int, QueueCounters] = defaultdict(QueueCounters)
         """By the id of the subscription."""
         self.dead_letters = DeadLetterWriter(node, self.counters)
+        self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._clock = node.clock
         self._pending: list[tuple[Sequence[Settlement], Promise[list[list[Run]]]]] = []
@@ -201,6 +203,7 @@ class QueueService:
         """Look at the deadlines of these views, beside those that the timer is set for, when the first is."""
         if self._closed:
             return
+        self._idle.look_later()
         at_ms: int | None = None
         for view in views:
             for time_ms in (view.sequence.next_deadline_ms(), view.sequence.next_due_ms()):
@@ -263,6 +266,7 @@ class QueueService:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self._idle.close()
         self.dead_letters.close()
         for queue in list(self._queues.values()):
             queue.close()
