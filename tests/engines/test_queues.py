@@ -238,6 +238,7 @@ def test_browse_shows_each_event_that_is_not_done_with_the_reason() -> None:
         ]  # fmt: skip
         assert browsed[0].why.startswith("delayed until 2013-01-01T")
         assert browsed[1].why.startswith("leased by c until 2013-01-01T")
+        assert all(event.why.endswith("Z") for event in browsed[:2])
         assert browsed[2].why == ""
         after = await server.drive(server.engine.browse("s", "ready", after=Position("t", 0, 2)))
         assert [item.event.value for item in after] == [b"3"]

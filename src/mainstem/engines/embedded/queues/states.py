@@ -6,7 +6,6 @@ Owns: why an event is not delivered now. Refuses: to change anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 from mainstem.coordinator.queues.views import SubscriptionView
@@ -14,6 +13,7 @@ from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.queue_contract import EventState
 from mainstem.queues.pages import PAGE_MASK, PAGE_SHIFT, PositionState
 from mainstem.queues.runs import Run
+from mainstem.timespec import format_iso
 
 
 class PositionFacts(NamedTuple):
@@ -70,6 +70,4 @@ class ViewStates:
 
 
 def _time(time_ms: int | None) -> str:
-    if time_ms is None:
-        return "a time that is not known"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return "a time that is not known" if time_ms is None else format_iso(time_ms)
