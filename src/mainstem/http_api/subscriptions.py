@@ -240,12 +240,15 @@ class SoughtJson(msgspec.Struct):
 
     subscription: str
     dry_run: bool
-    before: Annotated[int, Meta(description="Outstanding events before it.")]
+    before: Annotated[
+        int,
+        Meta(description="Outstanding events of the subscription, in all its partitions, before the seek."),
+    ]
     events: Annotated[
         int,
         Meta(
-            description="Outstanding events after it; in a dry run, the events from there on, whether the"
-            " filter delivers them or not."
+            description="Events from there on, whether the filter delivers them or not; where a single"
+            " partition is sought, those of that partition."
         ),
     ]
 
