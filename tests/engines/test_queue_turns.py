@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from mainstem.coordinator.queues.views import SubscriptionViews
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.publish import PublishResult
 from mainstem.engines.embedded.queues import dead_letters
-from mainstem.queue_contract import Ack, Nack, Outcome, Reject, SubscriptionSettings
+from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
+from mainstem.queue_contract import Ack, Delivery, Nack, Outcome, Reject, SubscriptionSettings
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
 
@@ -168,5 +170,49 @@ def test_an_idle_view_is_frozen_and_goes_on_as_it_was() -> None:
         assert [(item.event.value, item.attempt) for item in again] == [(b"0", 2), (b"1", 2)]
         await server.ack(*again)
         assert (await depth(server)).outstanding == 0
+
+    simulated(test)
+
+
+def test_a_commit_wakes_one_consumer_that_waits_and_each_wakes_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    take = SubscriptionQueue.take
+
+    async def counted(queue: SubscriptionQueue, *limits: Any) -> list[Delivery]:
+        nonlocal looks
+        looks += 1
+        return await take(queue, *limits)
+
+    monkeypatch.setattr(SubscriptionQueue, "take", counted)
+
+    async def test(server: SimulatedServer) -> None:
+        def pull() -> asyncio.Future[list[Delivery]]:
+            return asyncio.ensure_future(server.engine.pull("s", "c", max_events=1, wait_ms=600_000))
+
+        nonlocal looks
+        waiting = [pull() for _ in range(50)]
+        await server.pass_time(0.1)
+        assert looks == 50
+        looks = 0
+        await server.publish("t", b"0")
+        await server.pass_time(0.1)
+        assert values(await waiting[0]) == [b"0"]
+        assert looks <= 3
+        # One that leaves as soon as it was woken passes it on.
+        waiters = list(server.engine._queue_service.queue("s")._waiting)
+        publishing = asyncio.ensure_future(server.publish("t", *[b"%d" % number for number in range(1, 41)]))
+        while not waiters[0].is_set() and not publishing.done():
+            await asyncio.sleep(0)
+        waiting[1].cancel()
+        await publishing
+        await server.pass_time(10)
+        received = [pull.result() for pull in waiting if pull.done() and not pull.cancelled()]
+        assert waiting[1].cancelled()
+        assert [values(deliveries) for deliveries in received] == [[b"%d" % number] for number in range(41)]
+        for left in waiting:
+            left.cancel()
+        await server.pass_time(0.1)
 
     simulated(test)

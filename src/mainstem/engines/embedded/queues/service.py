@@ -117,20 +117,25 @@ class QueueService:
         end_s = self._clock.monotonic() + wait_ms / 1000
         waiter = queue.add_waiter()
         timer = self._clock.call_later(wait_ms / 1000, waiter.set) if wait_ms else None
+        passes_on = True
         try:
             while not self._closed:
                 waiter.clear()
                 deliveries = await queue.take(consumer, max_events, max_bytes, lock_ms)
                 if deliveries:
                     return deliveries
+                passes_on = False  # nothing is ready for others either
                 if self._clock.monotonic() >= end_s:
                     break
                 await waiter.wait()
+                passes_on = True
                 if not self._closed and self.queue(name) is not queue:
                     break  # another subscription has its name now
             return []
         finally:
             queue.remove_waiter(waiter)
+            if passes_on or waiter.is_set():
+                queue.wake()
             self._set_timer(self.machine.views.of_subscription(queue.stored.id))
             if timer is not None:
                 timer.cancel()

@@ -72,26 +72,31 @@ class SubscriptionQueue:
         self._matcher: Matcher | None = None
         if stored.settings.filter:
             self._matcher = Matcher.of(stored.settings.filter, now_ms=stored.created_ms)
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: dict[asyncio.Event, None] = {}
+        """In the order in which they came."""
         self._first_feed = 0
         self._closed = False
 
     # --- consumers that wait ------------------------------------------------------------------------------
 
     def add_waiter(self) -> asyncio.Event:
-        """An event that is set whenever something may be ready. Remove it with `remove_waiter`."""
+        """An event that is set when something may be ready for this consumer. Remove it with
+        `remove_waiter`, and call `wake` unless nothing was ready: a single one is woken each time."""
         waiter = asyncio.Event()
-        self._waiting.add(waiter)
+        self._waiting[waiter] = None
         return waiter
 
     def remove_waiter(self, waiter: asyncio.Event) -> None:
         """Wake it no more."""
-        self._waiting.discard(waiter)
+        self._waiting.pop(waiter, None)
 
     def wake(self) -> None:
-        """Something may be ready."""
+        """Something may be ready: wake the consumer that waits longest, which wakes the next one if it gets
+        something. If all were woken, each commit would cost a look at all partitions for each of them."""
         for waiter in self._waiting:
-            waiter.set()
+            if not waiter.is_set():
+                waiter.set()
+                return
 
     # --- partitions ---------------------------------------------------------------------------------------
 
@@ -270,7 +275,8 @@ class SubscriptionQueue:
         for feed in self.feeds.values():
             feed.close()
         self.feeds.clear()
-        self.wake()
+        for waiter in self._waiting:
+            waiter.set()
 
 
 UNDONE = (
