@@ -178,7 +178,7 @@ def test_a_command_is_run_for_each_event(
     }
     assert worked.err.splitlines() == [
         f"mainstem: {topic}/0/1 (attempt 1): exit code 65, rejected",
-        f"mainstem: {topic}/0/2 (attempt 1): exit code 75, delivered again later",
+        f"mainstem: {topic}/0/2 (attempt 1): exit code 75, failed",
         "mainstem: 3 events: 1 acknowledged, 1 failed, 1 rejected",
     ]
     subscription = cast(MemoryQueues, door.door.context.engine).by_name["worked"]

@@ -124,10 +124,10 @@ def test_each_exit_code_settles_its_event() -> None:
         ]
         assert bench.lines == [
             "t/0/1 (attempt 1): exit code 65, rejected",
-            "t/0/2 (attempt 1): exit code 75, delivered again later",
-            "t/0/3 (attempt 1): exit code 1, delivered again later",
-            "t/0/4 (attempt 1): signal 9, delivered again later",
-            "t/0/5 (attempt 1): the command cannot be started: no memory; delivered again later",
+            "t/0/2 (attempt 1): exit code 75, failed",
+            "t/0/3 (attempt 1): exit code 1, failed",
+            "t/0/4 (attempt 1): signal 9, failed",
+            "t/0/5 (attempt 1): the command cannot be started: no memory; failed",
         ]
         counts = bench.worker.counts
         assert (counts.acknowledged, counts.failed, counts.rejected, counts.given_back) == (1, 4, 1, 0)
@@ -219,8 +219,8 @@ def test_leases_are_extended_while_jobs_run() -> None:
         bench.source.ack_verdict = "stale"
         bench.release.set()
         await working
-        assert bench.lines[0] == "t/0/0: its lease is over, and it is delivered again"
-        assert "t/0/0 (attempt 1): done, but its lease was over, and it is delivered again" in bench.lines
+        assert bench.lines[0] == "t/0/0: its lease is over, and it may be delivered again"
+        assert "t/0/0 (attempt 1): done, but its lease was over, and it may be delivered again" in bench.lines
         assert bench.worker.counts.acknowledged == 0
 
     asyncio.run(run())

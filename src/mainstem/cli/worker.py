@@ -203,7 +203,7 @@ class Worker:
             try:
                 code = await self._run_job(delivery)
             except OSError as error:
-                self._report(f"{where}: the command cannot be started: {error}; delivered again later")
+                self._report(f"{where}: the command cannot be started: {error}; failed")
                 await self._fail(token, None)
             else:
                 await self._settle(token, where, code)
@@ -221,7 +221,7 @@ class Worker:
             if verdicts[0] in ("done", "late"):
                 self.counts.acknowledged += 1
             else:
-                self._report(f"{where}: done, but its lease was over, and it is delivered again")
+                self._report(f"{where}: done, but its lease was over, and it may be delivered again")
             return
         ended = f"exit code {code}" if code > 0 else f"signal {-code}"
         if self._aborted:
@@ -230,7 +230,7 @@ class Worker:
             self._report(f"{where}: {ended}, rejected")
             await self._reject(token, ended)
         else:
-            self._report(f"{where}: {ended}, delivered again later")
+            self._report(f"{where}: {ended}, failed")
             delay_ms = self._plan.retry_delay_ms if code == JobCode.TEMPORARY_FAILURE else None
             await self._fail(token, delay_ms)
 
@@ -267,4 +267,4 @@ class Worker:
             for token, verdict in zip(tokens, verdicts, strict=True):
                 if verdict != "done" and token in self._leased:
                     self._lost.add(token)
-                    self._report(f"{self._leased[token]}: its lease is over, and it is delivered again")
+                    self._report(f"{self._leased[token]}: its lease is over, and it may be delivered again")
