@@ -225,7 +225,7 @@ class Queues(Protocol):
 
     async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
         """Replace all settings. Events that are delivered keep their deadlines. InvalidArgument: also for
-        another filter; UnknownTopic."""
+        another filter; UnknownTopic: a topic that the subscription did not have before does not exist."""
 
     async def delete_subscription(self, name: str) -> None:
         """Delete a subscription, with what it knows. No event is deleted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +417,17 @@ def test_10_000_events_through_3_consumers(tmp_path: Path) -> None:
             assert {delivery.attempt for delivery in received} == {1}
 
     asyncio.run(test())
+
+
+def test_a_topic_that_was_deleted_keeps_no_setting_from_being_changed() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.drive(server.engine.delete_topic("dead"))
+        old = (await server.drive(server.engine.subscription("s"))).settings
+        await server.drive(server.engine.alter_subscription("s", replace(old, lock_ms=5_000)))
+        assert (await server.drive(server.engine.subscription("s"))).settings.lock_ms == 5_000
+        with pytest.raises(UnknownTopic):
+            await server.drive(
+                server.engine.alter_subscription("s", replace(old, dead_letter_topic="another"))
+            )
+
+    simulated(test, dead_letter_topic="dead")

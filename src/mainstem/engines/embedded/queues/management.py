@@ -7,7 +7,7 @@ log and the coordinator, and StreamError.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict
 from typing import Literal, get_args
 
@@ -57,7 +57,8 @@ class QueueManagement:
         if settings.filter != old.filter:
             raise InvalidArgument("the filter of a subscription cannot be changed; create another one")
         self._check(settings)
-        self._check_topics(settings)
+        # A topic that was deleted keeps no other setting from being changed.
+        self._check_topics(settings, {*old.topics, old.dead_letter_topic})
         changed = await self._machine.alter(name, asdict(settings))
         queue = self._service.queue(name)
         await queue.refresh(set(settings.topics) - set(old.topics))
@@ -81,9 +82,9 @@ class QueueManagement:
             except QueryError as error:
                 raise InvalidArgument(f"the filter is no query: {error}") from None
 
-    def _check_topics(self, settings: SubscriptionSettings) -> None:
+    def _check_topics(self, settings: SubscriptionSettings, unchanged: Set[str | None] = frozenset()) -> None:
         for topic in (*settings.topics, settings.dead_letter_topic):
-            if topic is not None and self._node.topics.get(topic) is None:
+            if topic is not None and topic not in unchanged and self._node.topics.get(topic) is None:
                 raise UnknownTopic(f"topic {topic}: there is no such topic")
 
     async def _when_committed(self, queue: SubscriptionQueue) -> None:
