@@ -14,6 +14,7 @@ from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.publish import PublishResult
 from mainstem.engines.embedded.queues import dead_letters
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
+from mainstem.promise import Promise
 from mainstem.queue_contract import Ack, Delivery, Nack, Outcome, Reject, SubscriptionSettings
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
@@ -216,3 +217,29 @@ def test_a_commit_wakes_one_consumer_that_waits_and_each_wakes_the_next(
         await server.pass_time(0.1)
 
     simulated(test)
+
+
+def test_a_pull_that_waits_receives_from_partitions_and_topics_that_are_created_meanwhile() -> None:
+    async def test(server: SimulatedServer) -> None:
+        waiting = asyncio.ensure_future(server.engine.pull("s", "c", wait_ms=60_000))
+        await server.pass_time(0.1)
+        await server.drive(server.engine.delete_topic("t"))
+        await server.pass_time(0.1)
+        await server.drive(server.engine.create_topic("t", partitions=1))
+        await server.publish("t", b"0")
+        await server.pass_time(1)
+        assert waiting.done()
+        assert values(waiting.result()) == [b"0"]
+        waiting = asyncio.ensure_future(server.engine.pull("s", "c", wait_ms=60_000))
+        await server.pass_time(0.1)
+        await server.drive(awaited(server.node.topics.add_partitions("t", 2)))
+        await server.drive(server.engine.publish("t", [NewEvent(b"1", partition=1)]))
+        await server.pass_time(1)
+        assert waiting.done()
+        assert values(waiting.result()) == [b"1"]
+
+    simulated(test)
+
+
+async def awaited(promise: Promise[TopicMetadata]) -> TopicMetadata:
+    return await promise

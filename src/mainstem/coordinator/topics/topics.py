@@ -86,6 +86,8 @@ class Topics:
         self._node_id = node_id
         self.on_deleted: list[Callable[[TopicMetadata], None]] = []
         """Callbacks for a topic whose deletion is durable."""
+        self.on_grown: list[Callable[[TopicMetadata], None]] = []
+        """Callbacks for a topic that is durable with further partitions, or is new."""
         self.on_configured: list[Callable[[TopicMetadata], None]] = []
         """Callbacks for a topic whose change of settings is durable."""
         self.reset()
@@ -249,7 +251,8 @@ class Topics:
             topic = TopicMetadata(name, record.id, count, stored, name in INTERNAL)
             return ((), topic) if validate_only else ((record,), topic)
 
-        return self._until_durable(name, lambda: self.runtime.write(decide))
+        written = self._until_durable(name, lambda: self.runtime.write(decide))
+        return written if validate_only else self._notify(written, self.on_grown)
 
     def _partition_count(
         self, partitions: int, replication_factor: int, assignments: Sequence[tuple[int, Sequence[int]]]
@@ -361,7 +364,8 @@ class Topics:
             grown = TopicMetadata(topic.name, topic.id, total, topic.config, topic.internal)
             return ((), grown) if validate_only else ((PartitionsAdded(topic.id, total),), grown)
 
-        return self._until_durable(name, lambda: self.runtime.write(decide))
+        written = self._until_durable(name, lambda: self.runtime.write(decide))
+        return written if validate_only else self._notify(written, self.on_grown)
 
     def set_config(
         self, name: str, config: Mapping[str, str | None], *, validate_only: bool = False

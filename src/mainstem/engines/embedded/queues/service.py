@@ -16,6 +16,7 @@ from mainstem.clock import Timer
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.idle import IdleViews
@@ -62,6 +63,7 @@ class QueueService:
         """The views that may have a lease with a deadline, or a position that waits for its time."""
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
+        node.topics.on_grown.append(self._on_topic_grown)
 
     def start(self) -> None:
         """The state was loaded: go on with what needs no consumer, which is filters and dead letters."""
@@ -74,6 +76,11 @@ class QueueService:
         for queue in self._queues.values():
             queue.wake()
         self._set_timer(self.machine.views.all())
+
+    def _on_topic_grown(self, topic: TopicMetadata) -> None:
+        for queue in self._queues.values():
+            if topic.name in queue.stored.settings.topics:
+                queue.wake()
 
     def _refresh_soon(self, queue: SubscriptionQueue) -> None:
         self.dead_letters.run(queue.refresh, f"opening the views of subscription {queue.stored.name}")
