@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -69,6 +70,22 @@ def test_pulls_answers_and_timers_do_not_look_at_all_views(monkeypatch: pytest.M
             assert values(await server.pull(wait_ms=1_000)) == [b"1"]
             assert values(await server.pull(wait_ms=60_000)) == [b"2"]
         assert looked_at_all == 0
+
+    simulated(test)
+
+
+def test_a_pull_ends_also_where_its_timer_is_early() -> None:
+    """Timers of an event loop are rounded to milliseconds; here they take half of the time."""
+
+    async def test(server: SimulatedServer) -> None:
+        clock = server.node.clock
+        call_later = clock.call_later
+        early: dict[str, Any] = {"call_later": lambda seconds, call: call_later(seconds * 0.5, call)}
+        with patch.multiple(clock, **early):
+            pulling = asyncio.ensure_future(server.engine.pull("s", "c", wait_ms=1_000))
+            await server.pass_time(3)
+        assert pulling.done()
+        assert pulling.result() == []
 
     simulated(test)
 

@@ -16,7 +16,9 @@ from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.serve.server import Running, loop_factory, start
 from mainstem.settings import load
 
-TOPIC, GROUP = "first", "readers"
+TOPIC, GROUP, SUBSCRIPTION = "first", "readers", "workers"
+TOKEN = "A" * 27
+"""A token that no subscription has."""
 BODIES: dict[str, object] = {
     "create_topic": {"topic": TOPIC},
     "alter_topic": {"settings": {"retention.ms": "3600000"}},
@@ -30,6 +32,16 @@ BODIES: dict[str, object] = {
     "export": {"query": "", "topics": [TOPIC], "format": "csv"},
     "replay": {"to": TOPIC, "events": [{"topic": TOPIC, "partition": 0, "offset": 0}]},
     "reset_group": {"topics": [TOPIC], "to": "earliest"},
+    "create_subscription": {"subscription": SUBSCRIPTION, "topics": [TOPIC]},
+    "alter_subscription": {"settings": {"lock_ms": 20_000}},
+    "pull_events": {"consumer": "c"},
+    "ack_events": {"tokens": [TOKEN]},
+    "nack_events": {"tokens": [TOKEN]},
+    "reject_events": {"tokens": [TOKEN]},
+    "extend_leases": {"tokens": [TOKEN], "lock_ms": 1_000},
+    "seek_subscription": {"to": "earliest"},
+    "purge_subscription": {},
+    "redrive_subscription": {"positions": [{"topic": TOPIC, "partition": 0, "offset": 0}]},
 }
 QUERIES = {
     "read_events": "time=2013-06-01",
@@ -39,26 +51,30 @@ QUERIES = {
     "check_query": "q=n:1",
     "query_fields": f"topic={TOPIC}",
 }
-LAST = ("delete_group", "delete_topic")
+FIRST = ("create_topic", "publish", "create_subscription")
+LAST = ("delete_subscription", "delete_group", "delete_topic")
+ORDER = (*FIRST, "", *LAST)
+"""The routes that come first and last; the others are between them."""
 OTHERS = (("GET", "/"), ("GET", "/static/app.js"), ("GET", "/nothing"), ("BREW", "/livez"))
 
 
 def requests() -> Iterator[tuple[str, str, bytes | None]]:
-    """Method, path and body of each request; the topic and the group exist until the end."""
-    for endpoint in sorted(ENDPOINTS, key=lambda endpoint: ("", *LAST).index(_name_if_last(endpoint))):
+    """Method, path and body of each request; topic, group and subscription exist until the end."""
+    for endpoint in sorted(ENDPOINTS, key=_place):
         yield _request_of(endpoint)
     for method, path in OTHERS:
         yield method, path, None
 
 
-def _name_if_last(endpoint: Endpoint) -> str:
+def _place(endpoint: Endpoint) -> int:
     name = endpoint.handle.__name__
-    return name if name in LAST else ""
+    return ORDER.index(name if name in ORDER else "")
 
 
 def _request_of(endpoint: Endpoint) -> tuple[str, str, bytes | None]:
     name = endpoint.handle.__name__
     path = endpoint.path.replace("{topic}", TOPIC).replace("{group:text}", GROUP).replace("{partition}", "0")
+    path = path.replace("{subscription:word}", SUBSCRIPTION)
     body = BODIES.get(name)
     return (
         endpoint.method,

@@ -164,6 +164,14 @@ def test_a_name_is_given_once(door: RunningHttpDoor, name: str) -> None:
     problem(door.post("subscriptions", {"subscription": name, "topics": [name]}), 409, "subscription-exists")
 
 
+@pytest.mark.parametrize("verb", ["pull", "ack", "browse", "purge", "no-verb"])
+def test_a_name_has_no_colon_so_what_changes_subscriptions_takes_no_verb(
+    door: RunningHttpDoor, name: str, verb: str
+) -> None:
+    reply = door.http.patch(f"{PATH}/{name}:{verb}", json={"settings": {}})
+    assert reply.status_code == (404 if verb == "no-verb" else 405), reply.text
+
+
 # ----------------------------------------------------------------------------------------------------------
 # deliveries
 

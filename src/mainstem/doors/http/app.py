@@ -39,7 +39,21 @@ class _AnyText(Convertor[str]):
         return value
 
 
+class _WithoutColon(Convertor[str]):
+    """Matches `{name:word}` in a path: one part of it without a colon, as `/{name:word}:verb` is another
+    path."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
 register_url_convertor("text", _AnyText())
+register_url_convertor("word", _WithoutColon())
 
 
 def _check_utf8(scope: Scope) -> None:

@@ -11,7 +11,7 @@ from mainstem.doors.http.endpoint import Call
 from mainstem.doors.http.problem import Problem
 from mainstem.queue_contract import Queues
 
-SUBSCRIPTION_PATH = "/api/v1/subscriptions/{subscription}"
+SUBSCRIPTION_PATH = "/api/v1/subscriptions/{subscription:word}"
 SUBSCRIPTION_PROBLEMS = ("unknown-subscription", "not-offered")
 
 

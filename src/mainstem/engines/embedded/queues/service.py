@@ -121,9 +121,15 @@ class QueueService:
         if not 0 < len(consumer) <= CONSUMER_CHARS_MAX:
             raise InvalidArgument(f"the name of a consumer has 1 to {CONSUMER_CHARS_MAX} characters")
         queue = self.queue(name)
-        end_s = self._clock.monotonic() + wait_ms / 1000
         waiter = queue.add_waiter()
-        timer = self._clock.call_later(wait_ms / 1000, waiter.set) if wait_ms else None
+        is_over = not wait_ms
+
+        def end() -> None:  # not decided by the time: timers may be some tenths of a millisecond early
+            nonlocal is_over
+            is_over = True
+            waiter.set()
+
+        timer = self._clock.call_later(wait_ms / 1000, end) if wait_ms else None
         passes_on = True
         try:
             while not self._closed:
@@ -132,7 +138,7 @@ class QueueService:
                 if deliveries:
                     return deliveries
                 passes_on = False  # nothing is ready for others either
-                if self._clock.monotonic() >= end_s:
+                if is_over:
                     break
                 await waiter.wait()
                 passes_on = True
