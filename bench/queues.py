@@ -190,6 +190,11 @@ class ScratchRuns:
         with self._files.pop(run_id) as file:
             self.bytes -= os.fstat(file.fileno()).st_size
 
+    def close(self) -> None:
+        """Delete all runs."""
+        for run_id in list(self._files):
+            self.delete(run_id)
+
 
 def delayed(events: int) -> tuple[DelayIndex, ScratchRuns]:
     """Events that are due at times within the next seven days."""
@@ -332,7 +337,8 @@ def sizes(scale: float) -> Iterator[Row]:
     yield "2 M waiting events over 7 days, stored", "MB", store.bytes / 1e6, "≤ 32"
     size = size_of(index) - size_of(store)
     yield "their index in memory", "MB", size / 1e6, "≤ 12"
-    del index, store
+    del index
+    store.close()
     milliseconds, megabytes = restored(many(10_000_000))
     yield "restore 10 M events, every second done", "ms", milliseconds, "≤ 500"
     yield "their snapshot", "MB", megabytes, "≤ 30"
