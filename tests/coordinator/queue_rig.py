@@ -88,6 +88,18 @@ class QueueRig:
         return done(self.subscriptions.settle(answers))
 
 
+def uncommitted_rig() -> tuple[QueueRig, SubscriptionView]:
+    """A rig in which a test commits the log itself, and a view of subscription `mail` with nine ready
+    positions."""
+    rig = QueueRig(auto_commit=False)
+    rig.subscriptions.create("mail")
+    opened = rig.subscriptions.open_view("mail", TOPIC, 0, 0, 9)
+    rig.log.commit()
+    view = done(opened)
+    view.sequence.scan(9)
+    return rig, view
+
+
 def states(view: SubscriptionView, end: int) -> str:
     """The states of the positions below `end`, a letter each: the first of its name, but x for done."""
     letters = {PositionState.DONE: "x", PositionState.DYING: "d"}

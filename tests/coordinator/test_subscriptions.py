@@ -19,7 +19,7 @@ from mainstem.coordinator.queues.types import (
 from mainstem.log.errors import StorageError
 from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.pages import PositionState
-from tests.coordinator.queue_rig import TOPIC, QueueRig, states
+from tests.coordinator.queue_rig import TOPIC, QueueRig, states, uncommitted_rig
 from tests.coordinator.state_rig import code, done
 
 # --- views ------------------------------------------------------------------------------------------------
@@ -98,12 +98,7 @@ def test_what_is_acknowledged_is_done_and_stays_so() -> None:
 
 
 def test_an_answer_waits_until_it_is_durable() -> None:
-    rig = QueueRig(auto_commit=False)
-    rig.subscriptions.create("mail")
-    opened = rig.subscriptions.open_view("mail", TOPIC, 0, 0, 9)
-    rig.log.commit()
-    view = done(opened)
-    view.sequence.scan(9)
+    rig, view = uncommitted_rig()
     leased = rig.subscriptions.acquire(view, "c", 4)
     assert not leased.done, "the mark is not durable"
     rig.log.commit()
@@ -377,12 +372,7 @@ def test_in_key_order_a_nack_takes_the_later_events_of_its_key_back(snapshot: bo
 
 
 def test_a_failed_commit_forgets_what_was_not_durable() -> None:
-    rig = QueueRig(auto_commit=False)
-    rig.subscriptions.create("mail")
-    opened = rig.subscriptions.open_view("mail", TOPIC, 0, 0, 9)
-    rig.log.commit()
-    view = done(opened)
-    view.sequence.scan(9)
+    rig, view = uncommitted_rig()
     leased = rig.subscriptions.acquire(view, "c", 6)
     rig.log.commit()
     lease = done(leased)

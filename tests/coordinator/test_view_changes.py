@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from mainstem.coordinator.queues.types import DeadLetter
-from tests.coordinator.queue_rig import TOPIC, QueueRig, states
+from tests.coordinator.queue_rig import TOPIC, QueueRig, states, uncommitted_rig
 from tests.coordinator.state_rig import code, done
 
 
@@ -99,12 +99,7 @@ def test_changes_of_a_view_that_is_there_no_more_are_refused_and_write_nothing()
 
 
 def test_changes_are_of_the_view_as_it_is_after_a_load() -> None:
-    rig = QueueRig(auto_commit=False)
-    rig.subscriptions.create("mail")
-    opened = rig.subscriptions.open_view("mail", TOPIC, 0, 0, 9)
-    rig.log.commit()
-    view = done(opened)
-    view.sequence.scan(9)
+    rig, view = uncommitted_rig()
     leased = rig.subscriptions.acquire(view, "c", 3)
     rig.log.commit()
     lease = done(leased)

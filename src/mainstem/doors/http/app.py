@@ -39,17 +39,11 @@ class _AnyText(Convertor[str]):
         return value
 
 
-class _WithoutColon(Convertor[str]):
+class _WithoutColon(_AnyText):
     """Matches `{name:word}` in a path: one part of it without a colon, as `/{name:word}:verb` is another
     path."""
 
     regex = "[^/:]+"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("text", _AnyText())
