@@ -73,7 +73,10 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
     ] = UNSET
     in_key_order: Annotated[
         bool | UnsetType,
-        Meta(description="Deliver events of the same key in their order, to one consumer at a time."),
+        Meta(
+            description="Deliver events of the same key in their order, to one consumer at a time. Not"
+            " offered yet: true is refused."
+        ),
     ] = UNSET
     dead_letter_topic: Annotated[
         TopicName | UnsetType | None,

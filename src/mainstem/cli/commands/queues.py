@@ -103,7 +103,11 @@ def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
     show_default=True,
     help="Begin with the oldest events, or with those that are published from now on.",
 )
-@click.option("--in-key-order", is_flag=True, help="Deliver events of the same key in their order.")
+@click.option(
+    "--in-key-order",
+    is_flag=True,
+    help="Deliver events of the same key in their order. Not offered yet: the server refuses it.",
+)
 @click.option("--failures-max", type=click.IntRange(min=1), metavar="N", help="Give up after N failures.")
 @click.option("--dead-letter-topic", metavar="TOPIC", help="Topic for events that are given up.")
 @click.option(
