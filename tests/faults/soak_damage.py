@@ -145,14 +145,15 @@ def read_by_http(server: Server, topic: DoomedTopic) -> tuple[dict[int, bytes], 
     """Events of all pages, and where their damaged ranges begin."""
     events: dict[int, bytes] = {}
     begins: Offsets = set()
-    offset = 0
+    start, offset = "offset=0", 0
     while offset < len(topic.values):
-        path = f"/api/v1/topics/{topic.name}/partitions/0/events?offset={offset}&limit=1000"
+        path = f"/api/v1/topics/{topic.name}/partitions/0/events?{start}&limit=1000"
         page = json.loads(over_http(server, "GET", path))
         events |= {event["offset"]: event["value"].encode() for event in page["events"]}
         begins |= set(page["unreadable"])
-        assert page["next"] > offset, "reading by HTTP does not move on"
-        offset = page["next"]
+        following = int(page["next"].rpartition(".")[2])
+        assert following > offset, "reading by HTTP does not move on"
+        start, offset = f"after={page['next']}", following
     return events, begins
 
 
