@@ -1,4 +1,4 @@
-"""`mainstem queues` and `mainstem work` against an HTTP door with subscriptions in memory."""
+"""`mainstem queues` and `mainstem work` against an HTTP door."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -19,7 +18,6 @@ from mainstem.contract import NewEvent
 from tests.cli.conftest import CommandResult, command
 from tests.doors.http.door_kit import RunningHttpDoor, until
 from tests.doors.http.test_subscriptions import running_queues
-from tests.support.memory_queues import MemoryQueues
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +63,15 @@ def topic(request: pytest.FixtureRequest, door: RunningHttpDoor) -> str:
 
 def test_subscriptions_are_managed(mainstem: Terminal, door: RunningHttpDoor, topic: str) -> None:
     created = mainstem(
-        *("queues", "create", "jobs", "--topic", topic, "--failures-max", "3", "--in-key-order"),
-        *("--config", "lock_ms=5000", "--config", "backoff_factor=1.5"),
+        *("queues", "create", "jobs", "--topic", topic, "--failures-max", "3"),
+        *(
+            "--config",
+            "lock_ms=5000",
+            "--config",
+            "backoff_factor=1.5",
+            "--config",
+            "accepts_late_acks=false",
+        ),
     )
     assert (created.code, created.out) == (0, "created jobs\n"), created.err
     assert mainstem("queues", "create", "jobs", "--topic", topic).code == ExitCode.FAILED
@@ -78,7 +83,7 @@ def test_subscriptions_are_managed(mainstem: Terminal, door: RunningHttpDoor, to
         ["depth", "jobs", "ready", "3"],
         ["counter", "jobs", "acked", "0"],
         ["setting", "jobs", "lock_ms", "5000"],
-        ["setting", "jobs", "in_key_order", "True"],
+        ["setting", "jobs", "accepts_late_acks", "False"],
         ["setting", "jobs", "dead_letter_topic", ""],
     ):
         assert row in rows
@@ -94,7 +99,10 @@ def test_subscriptions_are_managed(mainstem: Terminal, door: RunningHttpDoor, to
     assert mainstem("queues", "delete", "jobs").code == ExitCode.USAGE
     assert mainstem("queues", "delete", "jobs", "--yes").out == "deleted jobs\n"
     missing = mainstem("queues", "describe", "jobs")
-    assert (missing.code, missing.err) == (ExitCode.FAILED, "mainstem: there is no subscription jobs\n")
+    assert (missing.code, missing.err) == (
+        ExitCode.FAILED,
+        "mainstem: subscription jobs: there is no such subscription\n",
+    )
 
 
 def test_a_subscription_is_moved_purged_and_redriven(
@@ -150,7 +158,8 @@ def test_a_place_that_is_none_is_refused_in_words(
 def test_a_command_is_run_for_each_event(
     mainstem: Terminal, door: RunningHttpDoor, topic: str, tmp_path: Path
 ) -> None:
-    mainstem("queues", "create", "worked", "--topic", topic)
+    letters = door.create_topic("worked-dead")
+    mainstem("queues", "create", "worked", "--topic", topic, "--dead-letter-topic", letters)
     script = (
         "import json, os, sys\n"
         "names = ['SUBSCRIPTION', 'TOPIC', 'PARTITION', 'OFFSET', 'KEY', 'ATTEMPT', 'HEADER_TRACE_ID']\n"
@@ -181,10 +190,12 @@ def test_a_command_is_run_for_each_event(
         f"mainstem: {topic}/0/2 (attempt 1): exit code 75, failed",
         "mainstem: 3 events: 1 acknowledged, 1 failed, 1 rejected",
     ]
-    subscription = cast(MemoryQueues, door.door.context.engine).by_name["worked"]
-    assert subscription.reasons == ["me: exit code 65"]
-    states = [entry.state for _, entry in sorted(subscription.entries.items())]
-    assert states == ["done", "done", "waiting"]
+    until(lambda: bool(door.get(f"topics/{letters}/partitions/0/events")["events"]))
+    (dead_letter,) = door.get(f"topics/{letters}/partitions/0/events")["events"]
+    headers = {header["name"]: header["value"] for header in dead_letter["headers"]}
+    assert headers["mainstem-dead-letter-detail"] == "me: exit code 65"
+    (waiting,) = door.get("subscriptions/worked:browse")["events"]
+    assert (waiting["event"]["offset"], waiting["state"]) == (2, "waiting")
 
 
 def test_a_command_that_does_not_read_its_input_is_no_failure(
@@ -236,7 +247,7 @@ def test_a_second_signal_ends_the_commands_too(
     assert worked.code == ExitCode.INTERRUPTED
     assert worked.err == "mainstem: 0 events: 0 acknowledged, 0 failed, 0 rejected\n"
     shown = door.get("subscriptions/aborted")
-    assert (shown["depth"]["ready"], shown["delivered"]) == (3, 0)
+    assert (shown["depth"]["ready"], shown["failed"]) == (3, 0)
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error(mainstem: Terminal) -> None:

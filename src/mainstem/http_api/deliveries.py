@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.http_api.events import EventJson
-from mainstem.http_api.subscriptions import DAY_MS, LOCK_MS_MAX
+from mainstem.queues.settings import DELAY_MS_MAX, LOCK_MS_MAX
 
 PULLED_EVENTS_MAX = 1_000
 PULLED_BYTES_MAX = 16 << 20
@@ -94,7 +94,7 @@ class NackJson(msgspec.Struct, forbid_unknown_fields=True):
 
     tokens: Tokens
     delay_ms: Annotated[
-        Annotated[int, Meta(ge=0, le=7 * DAY_MS)] | None,
+        Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)] | None,
         Meta(description="How long to wait, ms; null: as the settings of the subscription say."),
     ] = None
     counts: Annotated[

@@ -13,10 +13,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.http_api.events import EventJson
 from mainstem.http_api.field_types import Milliseconds, Offset, PartitionNumber, TopicName
+from mainstem.queues.settings import FILTER_CHARACTERS_MAX, LOCK_MS_MAX, NUMBER_RANGES, TOPICS_MAX
 
 LOCK_MS_MIN = 1_000
-LOCK_MS_MAX = 43_200_000
-DAY_MS = 86_400_000
+"""A consumer by HTTP has no connection that could end, so that each of its locks expires."""
 REDRIVEN_POSITIONS_MAX = 10_000
 SubscriptionName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 LockTime = Annotated[int, Meta(ge=LOCK_MS_MIN, le=LOCK_MS_MAX)]
@@ -26,6 +26,12 @@ SEEK_PATTERN = rf"earliest|latest|-([0-9]+(ms|s|m|h|d|w))+|[0-9]{{4}}-[0-9]{{2}}
 """Of a place to seek, before its time is read."""
 PositionText = Annotated[str, Meta(pattern=f"^{POSITION_PATTERN}$", description="topic/partition/offset")]
 Outstanding = Literal["ready", "leased", "waiting", "parked", "dying"]
+
+
+def _range_of(setting: str) -> Meta:
+    """The limits of a setting that is a number."""
+    least, greatest = NUMBER_RANGES[setting]
+    return Meta(ge=least, le=greatest)
 
 
 class SubscriptionsQuery(msgspec.Struct):
@@ -41,7 +47,7 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
     values; in a reply there are all of them."""
 
     filter: Annotated[
-        Annotated[str, Meta(max_length=10_000)] | UnsetType,
+        Annotated[str, Meta(max_length=FILTER_CHARACTERS_MAX)] | UnsetType,
         Meta(
             description="Deliver only events that match this query, see docs/SEARCH.md; empty: every event."
             " It cannot be changed later."
@@ -56,19 +62,19 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="How long a delivered event belongs to its consumer, ms; 30,000 by default."),
     ] = UNSET
     failures_max: Annotated[
-        Annotated[int, Meta(ge=0, le=65_535)] | UnsetType,
+        Annotated[int, _range_of("failures_max")] | UnsetType,
         Meta(description="After this many failures the event is a dead letter; 0: it is tried for ever."),
     ] = UNSET
     backoff_min_ms: Annotated[
-        Annotated[int, Meta(ge=0, le=7 * DAY_MS)] | UnsetType,
+        Annotated[int, _range_of("backoff_min_ms")] | UnsetType,
         Meta(description="Wait after the first failure, ms; 0 by default."),
     ] = UNSET
     backoff_max_ms: Annotated[
-        Annotated[int, Meta(ge=0, le=7 * DAY_MS)] | UnsetType,
+        Annotated[int, _range_of("backoff_max_ms")] | UnsetType,
         Meta(description="Longest wait after a failure, ms; 600,000 by default."),
     ] = UNSET
     backoff_factor: Annotated[
-        Annotated[float, Meta(ge=1, le=100)] | UnsetType,
+        Annotated[float, _range_of("backoff_factor")] | UnsetType,
         Meta(description="The wait grows by this factor with each failure; 2 by default."),
     ] = UNSET
     in_key_order: Annotated[
@@ -83,11 +89,11 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="Topic for events that are given up; null: they are dropped, and counted."),
     ] = UNSET
     in_flight_max: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType,
+        Annotated[int, _range_of("in_flight_max")] | UnsetType,
         Meta(description="Events of a partition that all consumers together may have; 100,000 by default."),
     ] = UNSET
     parked_max: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType,
+        Annotated[int, _range_of("parked_max")] | UnsetType,
         Meta(description="Events that may wait behind an earlier one of their key; 100,000 by default."),
     ] = UNSET
     accepts_late_acks: Annotated[
@@ -107,14 +113,16 @@ class NewSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
     }
 
     subscription: SubscriptionName
-    topics: Annotated[list[TopicName], Meta(min_length=1, max_length=1_000, description="They must exist.")]
+    topics: Annotated[
+        list[TopicName], Meta(min_length=1, max_length=TOPICS_MAX, description="They must exist.")
+    ]
     settings: SubscriptionSettingsJson = msgspec.field(default_factory=SubscriptionSettingsJson)
 
 
 class ChangedSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
     """The request to change a subscription. What is omitted stays."""
 
-    topics: Annotated[list[TopicName], Meta(min_length=1, max_length=1_000)] | UnsetType = UNSET
+    topics: Annotated[list[TopicName], Meta(min_length=1, max_length=TOPICS_MAX)] | UnsetType = UNSET
     settings: SubscriptionSettingsJson = msgspec.field(default_factory=SubscriptionSettingsJson)
 
 

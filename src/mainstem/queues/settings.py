@@ -1,14 +1,34 @@
 """The settings of a subscription: what it reads, and how its events are delivered.
 
-Owns: their names, meanings and defaults, for everyone from the state log to the doors. Refuses: ranges and
-errors, which the coordinator has. Times are milliseconds.
+Owns: their names, meanings, defaults and ranges, for everyone from the state log to the doors. Refuses:
+checks and errors, which the coordinator has. Times are milliseconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mainstem.queues.rules import DeliveryRules
+
+DAY_MS = 24 * 3600 * 1000
+TOPICS_MAX = 1_000
+FILTER_CHARACTERS_MAX = 10_000
+LOCK_MS_MAX = DAY_MS // 2
+"""The longest lock of a delivery."""
+DELAY_MS_MAX = 7 * DAY_MS
+"""The longest wait before an event is delivered again."""
+
+NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
+    "lock_ms": (0, LOCK_MS_MAX),
+    "failures_max": (0, 65_535),
+    "backoff_min_ms": (0, DELAY_MS_MAX),
+    "backoff_max_ms": (0, DELAY_MS_MAX),
+    "backoff_factor": (1, 100),
+    "in_flight_max": (1, 1_000_000),
+    "parked_max": (1, 1_000_000),
+}
+"""The least and the greatest value of each setting that is a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

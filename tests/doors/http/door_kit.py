@@ -88,6 +88,7 @@ class RunningHttpDoor:
         await self._stop.wait()
         await listening.close()
         await self.search.close()
+        await self.engine.close()
         await self.node.close()
 
     def run(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -16,11 +17,13 @@ import pytest
 
 from mainstem.contract import Engine, Event, NewEvent, Position
 from mainstem.doors.http.dead_letters import origin_of
+from mainstem.engines.embedded.queues.events import EventSource
+from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.read_only import read_only
 from mainstem.http_api.deliveries import TOKENS_MAX
-from mainstem.queue_contract import DEAD_LETTER_FROM_HEADER, DEAD_LETTER_SUBSCRIPTION_HEADER
+from mainstem.queue_contract import DEAD_LETTER_FROM_HEADER, DEAD_LETTER_SUBSCRIPTION_HEADER, Delivery
+from mainstem.timespec import format_iso
 from tests.doors.http.door_kit import RunningHttpDoor, audit_fields, problem, until
-from tests.support.memory_queues import MemoryQueues
 
 PATH = "/api/v1/subscriptions"
 
@@ -29,10 +32,8 @@ PATH = "/api/v1/subscriptions"
 def running_queues(
     folder: Path, wrap: Callable[[Engine], Engine] = lambda engine: engine
 ) -> Iterator[RunningHttpDoor]:
-    """A door over an engine with subscriptions in memory."""
-    running = RunningHttpDoor(
-        folder / "data", {"read_only": False}, lambda engine: wrap(cast(Engine, MemoryQueues(engine)))
-    )
+    """A door that changes subscriptions."""
+    running = RunningHttpDoor(folder / "data", {"read_only": False}, wrap)
     try:
         yield running
     finally:
@@ -83,7 +84,13 @@ def test_a_subscription_is_created_shown_changed_and_deleted(
     door: RunningHttpDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
     door.create_topic("orders")
-    settings = {"failures_max": 3, "in_key_order": True, "filter": "total>5", "dead_letter_topic": "dead"}
+    door.create_topic("dead")
+    settings = {
+        "failures_max": 3,
+        "accepts_late_acks": False,
+        "filter": "total>5",
+        "dead_letter_topic": "dead",
+    }
     body = {"subscription": "billing", "topics": ["orders"], "settings": settings}
     with caplog.at_level(logging.INFO, "mainstem.audit"):
         reply = door.post("subscriptions", body)
@@ -91,7 +98,7 @@ def test_a_subscription_is_created_shown_changed_and_deleted(
         shown = door.get("subscriptions/billing")
         assert reply.json() | {"oldest_age_ms": None} == shown | {"oldest_age_ms": None}
         assert {key: shown["settings"][key] for key in settings} == settings
-        assert (shown["settings"]["lock_ms"], shown["settings"]["accepts_late_acks"]) == (30_000, True)
+        assert (shown["settings"]["lock_ms"], shown["settings"]["in_key_order"]) == (30_000, False)
         changed = door.http.patch(
             f"{PATH}/billing", json={"settings": {"lock_ms": 5_000, "dead_letter_topic": None}}
         ).json()
@@ -110,7 +117,7 @@ def test_a_subscription_is_created_shown_changed_and_deleted(
         (line["action"], line["dry_run"], line["outcome"], line.get("settings"))
         for line in audit_fields(caplog)
     ]
-    created = "filter=total>5, failures_max=3, in_key_order=True, dead_letter_topic=dead"
+    created = "filter=total>5, failures_max=3, dead_letter_topic=dead, accepts_late_acks=False"
     assert lines == [
         ("create-subscription", False, "done", created),
         ("change-subscription", False, "done", "lock_ms=5000, dead_letter_topic=null"),
@@ -177,10 +184,12 @@ def test_a_name_has_no_colon_so_what_changes_subscriptions_takes_no_verb(
 
 
 def test_events_are_pulled_and_settled_each_in_its_way(door: RunningHttpDoor, name: str) -> None:
+    letters = door.create_topic(f"{name}-x")
+    door.http.patch(f"{PATH}/{name}", json={"settings": {"dead_letter_topic": letters}})
     deliveries = pull(door, name, max_events=4)
     assert [delivery["event"]["value"] for delivery in deliveries] == [1, 2, 3, 4]
     assert {delivery["attempt"] for delivery in deliveries} == {1}
-    assert deliveries[0]["deadline"].startswith("2020-09-13T12:26:40")
+    assert deliveries[0]["deadline"] == format_iso(deliveries[0]["deadline_ms"])
     assert deliveries[0]["event"]["topic"] == name
     first, second, third, fourth = [delivery["token"] for delivery in deliveries]
     assert verb(door, name, "ack", tokens=[first, "garbage", first])["verdicts"] == [
@@ -190,13 +199,26 @@ def test_events_are_pulled_and_settled_each_in_its_way(door: RunningHttpDoor, na
     assert verb(door, name, "extend", tokens=[third], lock_ms=60_000)["verdicts"] == ["done"]
     assert verb(door, name, "nack", tokens=[third], counts=False)["verdicts"] == ["done"]
     assert verb(door, name, "reject", tokens=[fourth], reason="no price")["verdicts"] == ["done"]
-    assert depth(door, name) == {"ready": 2, "waiting": 1}
+    until(lambda: depth(door, name) == {"ready": 2, "waiting": 1})
     shown = door.get(f"subscriptions/{name}")
-    assert (shown["acked"], shown["dead_lettered"]) == (1, 1)
-    assert shown["problems"] == ["orders-dead refuses: it is full"]
-    # What was given back untried has been delivered for the first time only now.
-    assert [delivery["attempt"] for delivery in pull(door, name)] == [1, 1]
+    assert (shown["acked"], shown["failed"], shown["dead_lettered"]) == (1, 2, 1)
+    (dead_letter,) = door.get(f"topics/{letters}/partitions/0/events")["events"]
+    headers = {header["name"]: header["value"] for header in dead_letter["headers"]}
+    assert headers["mainstem-dead-letter-detail"] == "no price"
+    assert [delivery["attempt"] for delivery in pull(door, name)] == [2, 1]
     assert pull(door, name) == []
+
+
+def test_a_dead_letter_topic_that_refuses_is_a_problem_of_the_subscription(
+    door: RunningHttpDoor, name: str
+) -> None:
+    letters = door.create_topic(f"{name}-x", max_message_bytes="1")
+    door.http.patch(f"{PATH}/{name}", json={"settings": {"dead_letter_topic": letters}})
+    (delivery,) = pull(door, name, max_events=1)
+    assert verb(door, name, "reject", tokens=[delivery["token"]])["verdicts"] == ["done"]
+    until(lambda: bool(door.get(f"subscriptions/{name}")["problems"]))
+    assert letters in door.get(f"subscriptions/{name}")["problems"][0]
+    assert depth(door, name) == {"ready": 4, "dying": 1}
 
 
 def test_consumers_are_shown_with_what_they_have(door: RunningHttpDoor, name: str) -> None:
@@ -227,30 +249,46 @@ def test_a_pull_waits_for_the_first_event(door: RunningHttpDoor, name: str) -> N
     assert [delivery["event"]["value"] for delivery in pull(door, name, wait_ms=20_000)] == ["late"]
 
 
-@pytest.mark.parametrize("late_s", [0.0, 30.0], ids=["while it waits", "while events are read"])
-def test_a_client_that_leaves_a_pull_leaves_no_lease(door: RunningHttpDoor, name: str, late_s: float) -> None:
-    queues = cast(MemoryQueues, door.door.context.engine)
-    if not late_s:
+@pytest.mark.parametrize("reads", [False, True], ids=["while it waits", "while events are read"])
+def test_a_client_that_leaves_a_pull_leaves_no_lease(
+    door: RunningHttpDoor, name: str, reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulls = 0
+    original = QueueService.pull
+
+    async def counted_pull(service: QueueService, *arguments: Any, **limits: Any) -> list[Delivery]:
+        nonlocal pulls
+        pulls += 1
+        try:
+            return await original(service, *arguments, **limits)
+        finally:
+            pulls -= 1
+
+    async def endless_read(*arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    if not reads:
         pull(door, name)
     leased = depth(door, name).get("leased", 0)
-    queues.late_s = late_s
-    try:
-        body = json.dumps({"consumer": "leaver", "wait_ms": 30_000}).encode()
+    body = json.dumps({"consumer": "leaver", "wait_ms": 30_000}).encode()
+    with monkeypatch.context() as patch:
+        patch.setattr(QueueService, "pull", counted_pull)
+        if reads:
+            patch.setattr(EventSource, "read", endless_read)
         with socket.create_connection(("127.0.0.1", door.port)) as client:
             client.sendall(
                 b"POST %b/%b:pull HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\n\r\n%b" % (PATH.encode(), name.encode(), len(body), body)
             )
-            until(lambda: queues.pulls == 1)
-            if late_s:
+            until(lambda: pulls == 1)
+            if reads:
                 until(lambda: depth(door, name).get("leased", 0) == 5)
-        until(lambda: queues.pulls == 0)
-        assert depth(door, name).get("leased", 0) == leased
-    finally:
-        queues.late_s = 0.0
+        until(lambda: pulls == 0)
+    until(lambda: depth(door, name).get("leased", 0) == leased)
     door.run(lambda engine: engine.publish(name, [NewEvent(b"later")]))
-    assert depth(door, name)["ready"] == (6 if late_s else 1)
-    assert {delivery["attempt"] for delivery in pull(door, name)} == {1}
+    assert depth(door, name)["ready"] == (6 if reads else 1)
+    assert len(pull(door, name)) == (6 if reads else 1)
+    assert door.get(f"subscriptions/{name}")["failed"] == 0
 
 
 def test_a_stopping_server_ends_a_pull(tmp_path: Path) -> None:
@@ -321,8 +359,10 @@ def test_every_route_refuses_an_unknown_subscription(door: RunningHttpDoor) -> N
 def test_outstanding_events_are_browsed_in_pages(door: RunningHttpDoor, name: str) -> None:
     pull(door, name, max_events=2, consumer="w")
     first = door.get(f"subscriptions/{name}:browse", limit=3)
-    rows = [(row["event"]["offset"], row["state"], row["attempts"], row["why"]) for row in first["events"]]
-    assert rows == [(0, "leased", 1, "leased by w"), (1, "leased", 1, "leased by w"), (2, "ready", 0, "")]
+    rows = [(row["event"]["offset"], row["state"], row["attempts"]) for row in first["events"]]
+    assert rows == [(0, "leased", 1), (1, "leased", 1), (2, "ready", 0)]
+    why = [row["why"] for row in first["events"]]
+    assert (why[0].startswith("leased by w until 20"), why[1], why[2]) == (True, why[0], "")
     assert first["next"] == f"{name}/0/2"
     rest = door.get(f"subscriptions/{name}:browse", limit=3, after=first["next"])
     assert ([row["event"]["offset"] for row in rest["events"]], rest["next"]) == ([3, 4], None)

@@ -1,7 +1,7 @@
 """The value types of subscriptions: their settings, and what consumers answer.
 
-Owns: the shape of these types, which settings there are, and what values each accepts; all types are
-immutable. Refuses: state and rules, which are in `subscriptions.py`. Times are milliseconds.
+Owns: the shape of these types, and whether a setting accepts a value; all types are immutable. Refuses: state
+and rules, which are in `subscriptions.py`. Times are milliseconds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from uuid import UUID
 from mainstem.coordinator.errors import InvalidSubscriptionName, InvalidSubscriptionSetting
 from mainstem.coordinator.topics.types import name_problem
 from mainstem.queues.runs import Run
-from mainstem.queues.settings import SubscriptionSettings
-
-DAY_MS = 24 * 3600 * 1000
+from mainstem.queues.settings import (
+    FILTER_CHARACTERS_MAX,
+    NUMBER_RANGES,
+    TOPICS_MAX,
+    SubscriptionSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,11 @@ def _is_topic(value: object) -> bool:
     return isinstance(value, str) and name_problem(value) is None
 
 
+_DEFAULTS = SubscriptionSettings()
 RANGES: Mapping[str, SettingRange] = {
-    "topics": SettingRange(tuple, 0, 1_000),
-    "filter": SettingRange(str, 0, 10_000),
-    "lock_ms": SettingRange(int, 0, DAY_MS // 2),
-    "failures_max": SettingRange(int, 0, 65_535),
-    "backoff_min_ms": SettingRange(int, 0, 7 * DAY_MS),
-    "backoff_max_ms": SettingRange(int, 0, 7 * DAY_MS),
-    "backoff_factor": SettingRange(float, 1, 100),
-    "in_flight_max": SettingRange(int, 1, 1_000_000),
-    "parked_max": SettingRange(int, 1, 1_000_000),
+    "topics": SettingRange(tuple, 0, TOPICS_MAX),
+    "filter": SettingRange(str, 0, FILTER_CHARACTERS_MAX),
+    **{name: SettingRange(type(getattr(_DEFAULTS, name)), *limits) for name, limits in NUMBER_RANGES.items()},
     "in_key_order": SettingRange(bool),
     "accepts_late_acks": SettingRange(bool),
     "from_latest": SettingRange(bool),

@@ -18,9 +18,8 @@ from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
 from mainstem.queues.runs import Run, count_positions, runs_of
+from mainstem.queues.settings import DELAY_MS_MAX, LOCK_MS_MAX
 
-DELAY_MS_MAX = 7 * 24 * 3600 * 1000
-LOCK_MS_MAX = 12 * 3600 * 1000
 REASON_CHARS_MAX = 1_000
 
 

@@ -26,6 +26,7 @@ from mainstem.node import Node
 from mainstem.promise import Promise
 from mainstem.queue_contract import Delivery, Outcome, Verdict
 from mainstem.queues.runs import Run
+from mainstem.queues.settings import LOCK_MS_MAX
 
 TIMER_S_MAX = 5.0
 """The timer looks at the clock this often while something has a deadline, for the wall clock may jump."""
@@ -34,7 +35,6 @@ RETRY_S = 1.0
 """Time after which locks that expired are looked at again, when the disk has refused the record."""
 PULL_EVENTS_MAX = 10_000
 CONSUMER_CHARS_MAX = 255
-LOCK_MS_MAX = 12 * 3600 * 1000
 WAIT_MS_MAX = 600_000
 
 Result = TypeVar("Result")
