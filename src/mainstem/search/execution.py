@@ -222,7 +222,9 @@ class SearchExecution:
         if self._output != "events":
             return None
         ranges = [
-            target async for target in in_turns(list(self._remaining.values())) if target.low < target.high
+            target
+            async for target in in_turns(self._clock, list(self._remaining.values()))
+            if target.low < target.high
         ]
         return encode_resume_token(self._request, ranges)
 

@@ -6,54 +6,49 @@ what was deleted since an interrupted search. Refuses: to read events; it asks o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Container, Generator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import replace
-from types import coroutine
 from typing import TypeVar
 
+from mainstem.clock import Clock
 from mainstem.contract import InvalidArgument, StreamError, TopicCatalog, TopicSummary, UnknownTopic
 from mainstem.search.contract import Remaining, SearchRequest, decode_resume_token, topic_is_requested
 from mainstem.search.match.matcher import Matcher
+from mainstem.turns import next_turn
 
 ITEMS_PER_TURN = 200
 """Partitions processed in one turn of the event loop. 10,000 at once would block it for 0.1 s."""
 T = TypeVar("T")
 
 
-@coroutine
-def yield_to_loop() -> Generator[None, None, None]:
-    """Let other tasks of the event loop run."""
-    yield
-
-
-async def in_turns(items: Sequence[T]) -> AsyncIterator[T]:
+async def in_turns(clock: Clock, items: Sequence[T]) -> AsyncIterator[T]:
     """Iterate over `items`, and let other tasks run after every ITEMS_PER_TURN of them."""
     for number, item in enumerate(items, 1):
         yield item
         if not number % ITEMS_PER_TURN:
-            await yield_to_loop()
+            await next_turn(clock)
 
 
 async def resolve(
-    engine: TopicCatalog, request: SearchRequest, matcher: Matcher
+    clock: Clock, engine: TopicCatalog, request: SearchRequest, matcher: Matcher
 ) -> tuple[SearchRequest, list[Remaining]]:
     """Returns the request and the offsets to search in each partition. If the request has a resume token, the
     topics, offsets and order are those of the token. Raises InvalidArgument if the token is invalid, or one
     of its topics was created again, so that the offsets of the token are those of other events."""
     if request.resume is not None:
         request, remaining = decode_resume_token(request)
-        remaining = await drop_deleted(engine, remaining)
-        await _refuse_topics_created_again(engine, remaining)
+        remaining = await drop_deleted(clock, engine, remaining)
+        await _refuse_topics_created_again(clock, engine, remaining)
     else:
-        remaining = await requested_partitions(engine, request, matcher.topics)
+        remaining = await requested_partitions(clock, engine, request, matcher.topics)
         begin, end = matcher.partition_range
         remaining = [target for target in remaining if begin is None or target.partition >= begin]
         remaining = [target for target in remaining if end is None or target.partition < end]
     if matcher.offset_range != (None, None):
-        async for target in in_turns(remaining):
+        async for target in in_turns(clock, remaining):
             _clip(target, *matcher.offset_range)
     starts_ms = [time_ms for time_ms in (request.since_ms, matcher.time_range[0]) if time_ms is not None]
-    async for target in in_turns(remaining if starts_ms else ()):
+    async for target in in_turns(clock, remaining if starts_ms else ()):
         try:
             first = await engine.offset_for_time(target.topic, target.partition, max(0, *starts_ms))
         except StreamError:
@@ -62,9 +57,11 @@ async def resolve(
     return request, remaining
 
 
-async def _refuse_topics_created_again(engine: TopicCatalog, remaining: Sequence[Remaining]) -> None:
+async def _refuse_topics_created_again(
+    clock: Clock, engine: TopicCatalog, remaining: Sequence[Remaining]
+) -> None:
     ids = {topic.name: topic.id for topic in await engine.topics(internal=True)}
-    async for target in in_turns(remaining):
+    async for target in in_turns(clock, remaining):
         current = ids.get(target.topic, "")
         if current and target.topic_id and current != target.topic_id:
             raise InvalidArgument(
@@ -80,16 +77,20 @@ def _clip(target: Remaining, low: int | None, high: int | None) -> None:
 
 
 async def requested_partitions(
-    engine: TopicCatalog, request: SearchRequest, query_globs: Sequence[str] | None = None
+    clock: Clock,
+    engine: TopicCatalog,
+    request: SearchRequest,
+    query_globs: Sequence[str] | None = None,
 ) -> list[Remaining]:
     """The partitions that a request selects, with all their offsets. Without globs, internal topics are left
     out."""
     topics = await engine.topics(internal=bool(request.topics))
     return await partitions_of(
+        clock,
         engine,
         [
             topic
-            async for topic in in_turns(topics)
+            async for topic in in_turns(clock, topics)
             if topic_is_requested(topic.name, request.topics, query_globs)
         ],
         request.partitions,
@@ -97,24 +98,27 @@ async def requested_partitions(
 
 
 async def partitions_of(
-    engine: TopicCatalog, topics: Sequence[TopicSummary], wanted: Container[int] | None = None
+    clock: Clock,
+    engine: TopicCatalog,
+    topics: Sequence[TopicSummary],
+    wanted: Container[int] | None = None,
 ) -> list[Remaining]:
     """The partitions of these topics with all their offsets. `wanted`: partition numbers; None: all."""
     remaining: list[Remaining] = []
-    async for topic in in_turns(topics):
+    async for topic in in_turns(clock, topics):
         remaining += [
             Remaining(topic.name, partition, 0, 1 << 62, topic.id)
             for partition in range(topic.partitions)
             if wanted is None or partition in wanted
         ]
-    return await drop_deleted(engine, remaining)
+    return await drop_deleted(clock, engine, remaining)
 
 
-async def drop_deleted(engine: TopicCatalog, remaining: Sequence[Remaining]) -> list[Remaining]:
+async def drop_deleted(clock: Clock, engine: TopicCatalog, remaining: Sequence[Remaining]) -> list[Remaining]:
     """The same ranges, clipped to the offsets that the partitions have now. Ranges of deleted topics are left
     out."""
     existing = []
-    async for target in in_turns(remaining):
+    async for target in in_turns(clock, remaining):
         try:
             bounds = await engine.bounds(target.topic, target.partition)
         except UnknownTopic:

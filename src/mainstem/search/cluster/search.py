@@ -262,12 +262,13 @@ class ClusterSearch(PlannedSearch):
         to_ms = [ms for ms in (request.until_ms, matcher.time_range[1]) if ms is not None]
         first_offsets = await self._first_offsets(partitions, max(0, *from_ms)) if from_ms else {}
         catalog = _ListedPartitions(partitions, first_offsets)
-        request, remaining = await targets.resolve(catalog, request, matcher)
+        request, remaining = await targets.resolve(self._clock, catalog, request, matcher)
         items_by_partition = await self._work_items(partitions, remaining, request.newest_first)
         items = order_items(items_by_partition, request.newest_first)
         pool = await self._ready_pool()
         group = JobGroup() if group is None else group
-        await prune(pool, items, matcher, max(from_ms, default=None), min(to_ms, default=None), group)
+        begin_ms, end_ms = max(from_ms, default=None), min(to_ms, default=None)
+        await prune(self._clock, pool, items, matcher, begin_ms, end_ms, group)
         return ClusterSearchExecution(
             pool,
             self._clock,

@@ -225,7 +225,7 @@ class IndexManager:
         topics = await self._engine.indexed_topics()
         await self._restore()
         all_targets = (
-            await targets.requested_partitions(self._engine, SearchRequest(topics=list(topics)))
+            await targets.requested_partitions(self._clock, self._engine, SearchRequest(topics=list(topics)))
             if topics
             else []
         )

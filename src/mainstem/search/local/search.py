@@ -43,6 +43,7 @@ from mainstem.search.match.matcher import Matcher, either
 from mainstem.search.planned import PlannedSearch
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import JobGroup
+from mainstem.turns import next_turn
 
 RANGES_AT_ONCE = 256
 UNITS_AT_ONCE = 64
@@ -123,13 +124,15 @@ class LogSearch(PlannedSearch):
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
     ) -> list[Bucket]:
         """Implements `Search.histogram`."""
-        remaining = await targets.requested_partitions(self._engine, SearchRequest(topics=topics))
+        remaining = await targets.requested_partitions(
+            self._clock, self._engine, SearchRequest(topics=topics)
+        )
         units: list[tuple[Unit, Block]] = []
-        async for target, blocks in targets.in_turns(await self._blocks(remaining)):
+        async for target, blocks in targets.in_turns(self._clock, await self._blocks(remaining)):
             units += [(self._unit(target, block), block) for block in blocks]
         timed: list[tuple[Unit, TimeSpan]] = []
         async for (unit, _), span in targets.in_turns(
-            list(zip(units, await self._time_spans(units), strict=True))
+            self._clock, list(zip(units, await self._time_spans(units), strict=True))
         ):
             if span is not None and span.events:
                 timed.append((unit, span))
@@ -146,7 +149,7 @@ class LogSearch(PlannedSearch):
             group_counts, crossing_in_group = count_within_buckets(group, edges)
             counts = [a + b for a, b in zip(counts, group_counts, strict=True)]
             crossing += crossing_in_group
-            await targets.yield_to_loop()
+            await next_turn(self._clock)
         counts = [a + b for a, b in zip(counts, await self._count(crossing, edges), strict=True)]
         return to_buckets(edges, counts)
 
@@ -214,7 +217,7 @@ class LogSearch(PlannedSearch):
             name: topic for name, topic in self._filtered_topics.items() if name in names
         }
         live: dict[str, str] = {}
-        async for topic in targets.in_turns(list(self._filtered_topics.values())):
+        async for topic in targets.in_turns(self._clock, list(self._filtered_topics.values())):
             live |= topic.folders
         if len(self._plans) > len(live):
             self._plans = {folder: plan for folder, plan in self._plans.items() if folder in live}
@@ -229,7 +232,7 @@ class LogSearch(PlannedSearch):
     async def _build_filters_of(self, topics: Sequence[TopicSummary]) -> int:
         folders: dict[str, dict[str, str]] = {topic.name: {} for topic in topics}
         wanted = []
-        for target in await targets.partitions_of(self._engine, topics):
+        for target in await targets.partitions_of(self._clock, self._engine, topics):
             try:
                 files = self._engine.partition_files(target.topic, target.partition)
             except StreamError:
@@ -268,10 +271,10 @@ class LogSearch(PlannedSearch):
         group = JobGroup() if group is None else group
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
-        request, remaining = await targets.resolve(self._engine, request, matcher)
+        request, remaining = await targets.resolve(self._clock, self._engine, request, matcher)
         keyed: list[SortableItem] = []
         problems: list[Unreadable] = []
-        async for target, blocks in targets.in_turns(await self._blocks(remaining)):
+        async for target, blocks in targets.in_turns(self._clock, await self._blocks(remaining)):
             lost = lost_positions(self._engine, target, blocks)
             problems += [Unreadable(position, NO_BATCH) for position in lost]
             keyed += _with_sort_keys(
@@ -283,14 +286,14 @@ class LogSearch(PlannedSearch):
                 request.newest_first,
             )
         items = _sort_items(keyed)
-        await targets.yield_to_loop()
+        await next_turn(self._clock)
         times = matcher.time_range
         from_ms = max((ms for ms in (times[0], request.since_ms) if ms is not None), default=None)
         to_ms = min((ms for ms in (times[1], request.until_ms) if ms is not None), default=None)
         clauses = matcher.required_tokens
         items = await self._index_manager.apply(items, clauses, request.newest_first, group)
         await self._filter_store.prune(items, matcher, from_ms, to_ms, group)
-        await targets.yield_to_loop()
+        await next_turn(self._clock)
         execution = SearchExecution(
             self.pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields,
             baseline=baseline, group=group, problems=problems,
@@ -308,7 +311,7 @@ class LogSearch(PlannedSearch):
     async def _planned_blocks(self, remaining: Sequence[Remaining]) -> list[tuple[Remaining, list[Block]]]:
         planned: list[tuple[Remaining, _PartitionPlan]] = []
         new_plans: list[_PartitionPlan] = []
-        async for target in targets.in_turns(remaining):
+        async for target in targets.in_turns(self._clock, remaining):
             if target.low >= target.high:
                 continue
             try:
@@ -329,7 +332,7 @@ class LogSearch(PlannedSearch):
     async def _cut_blocks(self, plans: Sequence[_PartitionPlan]) -> None:
         """Divide these partitions into blocks, and keep the plans until their offsets change."""
         uncut: list[UncutRange] = []
-        async for plan in targets.in_turns(plans):
+        async for plan in targets.in_turns(self._clock, plans):
             uncut += self._block_map(plan.ranges).uncut_ranges(plan.ranges)
         blocks_by_path: dict[str, list[BlockRange]] = {}
         for start in range(0, len(uncut), RANGES_AT_ONCE):
@@ -340,7 +343,7 @@ class LogSearch(PlannedSearch):
             assert isinstance(reply, CutBlocksReply)
             for block in reply.blocks:
                 blocks_by_path.setdefault(block.path, []).append(block)
-        async for plan in targets.in_turns(plans):
+        async for plan in targets.in_turns(self._clock, plans):
             new_blocks = [block for path, _, _ in plan.ranges for block in blocks_by_path.get(path, ())]
             plan.blocks = self._block_map(plan.ranges).add_blocks(new_blocks, plan.ranges, plan.end)
             plan.ranges = []
@@ -368,7 +371,7 @@ class LogSearch(PlannedSearch):
         else read from the batch headers, and kept in the block."""
         is_whole_block: list[bool] = []
         spans: list[TimeSpan | None] = []
-        async for unit, block in targets.in_turns(units):
+        async for unit, block in targets.in_turns(self._clock, units):
             is_whole_block.append((unit.low, unit.high) == (block.first_offset, block.next_offset))
             spans.append(block.time_span if is_whole_block[-1] else None)
         unknown = [i for i, span in enumerate(spans) if span is None]

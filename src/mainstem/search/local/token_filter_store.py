@@ -90,7 +90,7 @@ class TokenFilterStore:
         group: JobGroup[WorkerJob],
     ) -> None:
         """Mark the items in which no event can match as excluded. `group`: the search."""
-        await prune(self._pool, items, matcher, from_ms, to_ms, group)
+        await prune(self._clock, self._pool, items, matcher, from_ms, to_ms, group)
 
     # --- building -----------------------------------------------------------------------------------------
 
@@ -166,6 +166,7 @@ class TokenFilterStore:
 
 
 async def prune(
+    clock: Clock,
     pool: WorkerPool,
     items: Sequence[WorkItem],
     matcher: Matcher,
@@ -175,7 +176,7 @@ async def prune(
 ) -> None:
     """Mark the items in which no event can match as excluded: by the times of their blocks, then by the token
     filters of those that the index has not cut down."""
-    async for item in in_turns(items):
+    async for item in in_turns(clock, items):
         min_ms, max_ms = item.block.min_ms, item.block.max_ms
         if min_ms is not None and max_ms is not None:
             item.excluded |= (from_ms is not None and max_ms < from_ms) or (
@@ -184,7 +185,7 @@ async def prune(
     clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
     filtered = [
         item
-        async for item in in_turns(items)
+        async for item in in_turns(clock, items)
         if not (item.excluded or item.indexed) and item.block.filter_path is not None
     ]
     if not clauses or not filtered:
