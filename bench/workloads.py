@@ -145,6 +145,10 @@ def idle(visit: Visit) -> None:
     visit.note("resident, idle", "MB", "less", visit.server.resident_mb())
 
 
+PASSES = 20
+"""So often are hot events read: once takes a twentieth of a second, and CPU time is counted by hundredths."""
+
+
 def in_and_out(visit: Visit) -> None:
     """1 KB events in, pipelined, and out again while they are in the page cache."""
     visit.make("work")
@@ -156,7 +160,8 @@ def in_and_out(visit: Visit) -> None:
     into = visit.rated("produce", "work", "in, 1 KB events", total=total)
     visit.note("in, server CPU", "s/GB", "less", into.detail.cpu_s_per_gb)
     visit.note("in, client CPU", "s/GB", "less", into.client_cpu)
-    out = visit.rated("fetch", "work", "out, 1 KB events, hot", total=total)
+    shape = {"passes": PASSES} if visit.contestant.speaks_kafka else {}  # what is read from a queue is gone
+    out = visit.rated("fetch", "work", "out, 1 KB events, hot", total=total, **shape)
     visit.note("out, server CPU", "s/GB", "less", out.detail.cpu_s_per_gb)
     visit.note("out, client CPU", "s/GB", "less", out.client_cpu)
     visit.note("in and out, server CPU", "s/GB", "less", into.detail.cpu_s_per_gb + out.detail.cpu_s_per_gb)

@@ -158,15 +158,20 @@ def produce(
     return {"seconds": seconds, "bytes": count * request_bytes, **percentiles(latencies_ms)}
 
 
-def fetch(address: str, topic: str, *, total: int, partitions: int = 1, groups: int = 1) -> Result:
+def fetch(
+    address: str, topic: str, *, total: int, partitions: int = 1, groups: int = 1, passes: int = 1
+) -> Result:
     """Read `total` bytes of batches from the start of the partitions, 1 MiB of each a request, as clients do
-    by default; `groups` times, on connections of their own, in turn."""
+    by default; `groups` times, on connections of their own, in turn; all of it `passes` times over."""
     lines = [wire.RawConnection(address) for _ in range(groups)]
     offsets = [dict.fromkeys(range(partitions), 0) for _ in lines]
-    read = 0
+    read, read_again_at = 0, total * groups
     latencies_ms: list[float] = []
     began = time.perf_counter()
-    while read < total * groups:
+    while read < total * groups * passes:
+        if read >= read_again_at:
+            read_again_at = read + total * groups
+            offsets = [dict.fromkeys(range(partitions), 0) for _ in lines]
         before, sent_at = read, time.perf_counter()
         for line, places in zip(lines, offsets, strict=True):
             line.send(wire.fetch(topic, list(places.items()), 50 << 20, 1 << 20))
@@ -180,7 +185,7 @@ def fetch(address: str, topic: str, *, total: int, partitions: int = 1, groups: 
                     places[answer.partition] = answer.next_offset
                 read += answer.bytes
         if read == before:
-            raise RuntimeError(f"only {read} of {total * groups} bytes are available")
+            raise RuntimeError(f"only {read} of {total * groups * passes} bytes are available")
     seconds = time.perf_counter() - began
     for line in lines:
         line.close()
