@@ -1,5 +1,5 @@
-"""Writes vectors.json: requests and replies of every offered key and version, encoded by another
-implementation.
+"""Writes vectors.json: requests and replies of every offered key and version, and of share groups, encoded by
+another implementation.
 
 The encoder is that of kafka-python 3, and kio's for the keys that it lacks. Both have to be installed:
 `pip install kafka-python==3.0.12 kio==0.6.5 && python -m tests.doors.kafka.make_vectors`. The messages are
@@ -24,6 +24,8 @@ OTHER_NAMES = {
     "cluster_authorized_operations": "authorized_operations",
 }
 """Fields that kafka-python names differently from Kafka."""
+SHARE_GROUP_KEYS = (76, 77, 78, 79, 90, 91, 92)
+"""Keys whose vectors are written with or without a handler, in all versions of the schema."""
 
 
 def kafka_python_classes() -> dict[tuple[int, str], Any]:
@@ -88,8 +90,10 @@ def encode(
 def main() -> None:
     classes = kafka_python_classes()
     lines = []
-    for key, handler in sorted(discover().items()):
-        for version in range(handler.versions[0], handler.versions[1] + 1):
+    versions = {key: api(key).request.versions for key in SHARE_GROUP_KEYS}
+    versions |= {key: handler.versions for key, handler in discover().items()}
+    for key, (first, last) in sorted(versions.items()):
+        for version in range(first, last + 1):
             for direction in ("request", "response"):
                 for kind in KINDS:
                     message = example(oracle.shape_of(key, direction).fields, version, kind)
