@@ -246,6 +246,12 @@ class UnknownSubscription(CoordinatorError):
     code = "GROUP_ID_NOT_FOUND"
 
 
+class InvalidRecordState(CoordinatorError):
+    """The error for an acknowledgement of an event that is not leased to its sender."""
+
+    code = "INVALID_RECORD_STATE"
+
+
 class TooManySubscriptions(CoordinatorError):
     """The error for creating a subscription when the server has as many as it keeps."""
 

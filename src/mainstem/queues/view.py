@@ -16,7 +16,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
-from mainstem.queues.applied import AppliedView
 from mainstem.queues.leases import WORD_MASK, DeliveryLease
 from mainstem.queues.pages import (
     AHEAD,
@@ -28,9 +27,9 @@ from mainstem.queues.pages import (
     PAGE_SHIFT,
     READY,
     WAITING,
-    OpenPage,
     PositionState,
 )
+from mainstem.queues.range_leases import RangeLeases
 from mainstem.queues.release_plan import ReleasePlan
 from mainstem.queues.runs import Run, add_run, merge_runs
 
@@ -38,7 +37,7 @@ _RUNS_WITHOUT_PAGE_MAX = 32
 """A page whose scan left more runs of ready positions is made a page: its bitmap is smaller."""
 
 
-class SequenceView(AppliedView):
+class SequenceView(RangeLeases):
     """A subscription's view of a sequence, from the position `start` on."""
 
     # ------------------------------------------------------------------------------------------------------
@@ -162,12 +161,6 @@ class SequenceView(AppliedView):
             room -= self._lease_ready(index, room, word, runs)
         return self._open_lease(consumer, runs, now_ms, lock_ms) if runs else None
 
-    def _open_lease(self, consumer: str, runs: list[Run], now_ms: int, lock_ms: int | None) -> DeliveryLease:
-        if runs[-1][1] > self._cursor:
-            self._cursor = runs[-1][1]
-        lock_ms = self.rules.lock_ms if lock_ms is None else lock_ms
-        return self.leases.open(consumer, runs, now_ms, lock_ms)
-
     def _lease_positions(
         self, positions: Sequence[int], consumer: str, now_ms: int, lock_ms: int | None
     ) -> DeliveryLease:
@@ -186,51 +179,6 @@ class SequenceView(AppliedView):
         table.counts[READY] -= len(positions)
         table.counts[LEASED] += len(positions)
         return self._open_lease(consumer, runs, now_ms, lock_ms)
-
-    def _next_ready_page(self) -> int | None:
-        """The page with the lowest ready position, which may have none left."""
-        table = self.table
-        index = table.ready_pages.lowest
-        lowest = table.ready.lowest
-        if lowest is not None and (index is None or lowest >> PAGE_SHIFT < index):
-            return lowest >> PAGE_SHIFT
-        return index
-
-    def _lease_ready(self, index: int, room: int, word: int, runs: list[Run]) -> int:
-        """Leases the ready positions of a page, as many as there is room for; returns their number."""
-        table, base = self.table, index << PAGE_SHIFT
-        page = table.open_pages.get(index) or table.open(index)
-        states, words = page.states, page.words
-        leased = 0
-        first = states.find(READY)
-        while first >= 0 and leased < room:
-            count = min(room - leased, PAGE_POSITIONS - first)
-            if count > 1:
-                part = states[first : first + count]
-                if part.count(READY) != count:
-                    count -= len(part.lstrip(b"\x01"))
-            if count == 1:
-                states[first] = LEASED
-                words[first] = word
-            else:
-                states[first : first + count] = FILL[LEASED][:count]
-                words[first : first + count] = array("I", (word,)) * count
-            if page.tries.used:
-                self._count_acquisitions(page, first, first + count)
-            add_run(runs, base + first, base + first + count)
-            leased += count
-            first = states.find(READY, first + count)
-        if first < 0:
-            table.ready_pages.discard(index)
-        table.counts[READY] -= leased
-        table.counts[LEASED] += leased
-        return leased
-
-    @staticmethod
-    def _count_acquisitions(page: OpenPage, first: int, end: int) -> None:
-        for offset in page.tries.within(first, end):
-            acquisitions, failures = page.tries.get(offset) or (0, 0)
-            page.tries.put(offset, acquisitions + 1, failures)
 
     # ------------------------------------------------------------------------------------------------------
     # decide
@@ -322,19 +270,8 @@ class SequenceView(AppliedView):
         as often as the rules allow. Counts: whether it is a failure, which has the rules' backoff. A delay is
         in place of the backoff. Spread: see `DeliveryRules.backoff_ms`."""
         plan = ReleasePlan(self.rules, counts, now_ms, spread, delay_ms)
-        for first, end in runs:
-            while first < end:
-                base = first & ~PAGE_MASK
-                stop = min(end, base + PAGE_POSITIONS)
-                page = self.table.page(first >> PAGE_SHIFT)
-                if page is not None and page.tries.used:
-                    for offset in page.tries.within(first - base, stop - base):
-                        position = base + offset
-                        plan.add(first, position, 0)
-                        plan.add(position, position + 1, (page.tries.get(offset) or (0, 0))[1])
-                        first = position + 1
-                plan.add(first, stop, 0)
-                first = stop
+        for first, end, failures in self.failure_runs(runs):
+            plan.add(first, end, failures)
         return plan
 
     # ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,13 @@ from uuid import UUID
 import msgspec
 
 from mainstem.clock import Clock
-from mainstem.coordinator.errors import SubscriptionExists, TooManySubscriptions, UnknownSubscription
+from mainstem.coordinator.errors import (
+    CoordinatorError,
+    SubscriptionExists,
+    TooManySubscriptions,
+    UnknownSubscription,
+)
+from mainstem.coordinator.queues.range_answers import RangeAnswer, decide_ranges
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     CursorMarked,
@@ -238,9 +244,22 @@ class Subscriptions:
         settings say. None if nothing is ready, or too much is in flight. Done when the mark is durable that
         covers them, and what led to their present state. Fails with StorageError; the events are ready again
         then."""
+        return self._acquire(
+            view, lambda: view.sequence.acquire(consumer, max_events, self._clock.wall_ms(), lock_ms)
+        )
+
+    def acquire_runs(
+        self, view: SubscriptionView, consumer: str, runs: Sequence[Run]
+    ) -> Promise[DeliveryLease | None]:
+        """As `acquire`, for those of these positions, ascending, that are ready."""
+        return self._acquire(view, lambda: view.sequence.acquire_runs(consumer, runs, self._clock.wall_ms()))
+
+    def _acquire(
+        self, view: SubscriptionView, open_lease: Callable[[], DeliveryLease | None]
+    ) -> Promise[DeliveryLease | None]:
         if self.runtime.fenced is not None or self.views.get(view.id) is not view:
             return self.runtime.read(None)
-        lease = view.sequence.acquire(consumer, max_events, self._clock.wall_ms(), lock_ms)
+        lease = open_lease()
         if lease is None:
             return self.runtime.read(None)
         end = lease.runs[-1][1]
@@ -260,6 +279,22 @@ class Subscriptions:
         Fails with InvalidRequest, StorageError."""
         return self.runtime.write(lambda: decide(settlements, self.views.get, self._context()))
 
+    def settle_ranges(
+        self, consumer: str, answers: Mapping[int, Sequence[RangeAnswer]]
+    ) -> Promise[dict[int, CoordinatorError]]:
+        """Record what a consumer answers about ranges of positions, by view, ascending and not empty, for
+        whichever of its leases has them. The value has the views of which no answer counts, because one is
+        wrong: InvalidRecordState, InvalidRequest, UnknownSubscription. Done when the others are durable.
+        Fails with StorageError."""
+
+        def decide_answers() -> tuple[Sequence[msgspec.Struct], dict[int, CoordinatorError]]:
+            context = self._context()
+            decision = decide_ranges(consumer, answers, self.views.get, context)
+            decision.renew(context.now_ms)
+            return decision.records, decision.errors
+
+        return self.runtime.write(decide_answers)
+
     def _context(self) -> DecisionContext:
         return DecisionContext(
             self.epoch,
@@ -276,10 +311,13 @@ class Subscriptions:
         expired = [(view, view.sequence.expired(now_ms)) for view in chosen]
         return self._release(expired, counts=True)
 
-    def detach(self, consumer: str, *, counts: bool) -> Promise[int]:
-        """Give back the events of a consumer that is there no more; `counts`: as failures. The value is their
-        number. Fails with StorageError."""
-        leases = [(view, view.sequence.detach(consumer)) for view in self.views.all()]
+    def detach(
+        self, consumer: str, *, counts: bool, views: Iterable[SubscriptionView] | None = None
+    ) -> Promise[int]:
+        """Give back the events of these views, or of all, that a consumer has who is there no more; `counts`:
+        as failures. The value is their number. Fails with StorageError."""
+        chosen = self.views.all() if views is None else views
+        leases = [(view, view.sequence.detach(consumer)) for view in chosen]
         return self._release(leases, counts=counts)
 
     def _release(
