@@ -47,10 +47,15 @@ class QueueHistory:
         server = self.server
         await server.drive(server.engine.create_topic("t", partitions=2))
         await server.drive(server.engine.create_topic("dead", partitions=1))
-        settings = SubscriptionSettings(
+        await server.drive(server.engine.create_subscription("s", self.settings()))
+
+    def settings(self) -> SubscriptionSettings:
+        return SubscriptionSettings(
             topics=("t",), lock_ms=2_000, backoff_min_ms=100, failures_max=6, dead_letter_topic="dead"
         )
-        await server.drive(server.engine.create_subscription("s", settings))
+
+    def key(self, value: bytes) -> bytes:
+        return value
 
     async def run(self) -> None:
         await self.begin()
@@ -64,12 +69,15 @@ class QueueHistory:
         values = [b"%d" % number for number in range(self.count, self.count + self.rng.randint(1, 30))]
         self.count += len(values)
         self.maybe_published.update(values)
-        events = [NewEvent(value, value) for value in values]
+        events = [NewEvent(value, self.key(value)) for value in values]
         call = asyncio.ensure_future(self.server.engine.publish("t", events))
         if await self.crash_during(call):
             return
-        await self.server.drive(call)
+        self.on_published(events, await self.server.drive(call))
         self.published.update(values)
+
+    def on_published(self, events: list[NewEvent], positions: list[Position]) -> None:
+        """The publisher got its answer."""
 
     async def pull(self) -> None:
         consumer = f"c{self.rng.randrange(CONSUMERS)}"
@@ -77,9 +85,9 @@ class QueueHistory:
             self.server.engine.pull("s", consumer, max_events=self.rng.randint(1, 20))
         )
         if not await self.crash_during(call):
-            self.received(await self.server.drive(call))
+            self.received(consumer, await self.server.drive(call))
 
-    def received(self, deliveries: list[Delivery]) -> None:
+    def received(self, consumer: str, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
             value = delivery.event.value or b""
             assert value in self.maybe_published, "delivered, and never published"
@@ -105,6 +113,7 @@ class QueueHistory:
             if not isinstance(outcome, Nack)
         ]
         self.maybe_done.update(value for value, _ in final)
+        self.on_answers(answered)
         call = asyncio.ensure_future(self.server.engine.settle("s", outcomes))
         if await self.crash_during(call):
             return
@@ -114,6 +123,9 @@ class QueueHistory:
                 self.done.add(value)
                 if isinstance(outcome, Reject):
                     self.rejected.add(value)
+
+    def on_answers(self, answered: list[Delivery]) -> None:
+        """Consumers send answers about these."""
 
     async def wait(self) -> None:
         await self.server.pass_time(self.rng.choice((0.01, 0.2, 3)))
@@ -140,7 +152,7 @@ class QueueHistory:
         for _ in range(100):
             await server.pass_time(3)
             self.unanswered = []
-            self.received(await server.pull(count=1_000))
+            self.received("c", await server.pull(count=1_000))
             tokens = [Ack(item.token) for item in self.unanswered]
             verdicts = await server.drive(server.engine.settle("s", tokens))
             assert set(verdicts) <= {"done"}

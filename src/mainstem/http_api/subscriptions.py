@@ -80,8 +80,8 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
     in_key_order: Annotated[
         bool | UnsetType,
         Meta(
-            description="Deliver events of the same key in their order, to one consumer at a time. Not"
-            " offered yet: true is refused."
+            description="Deliver events of the same key in their order, to one consumer at a time. It cannot"
+            " be changed."
         ),
     ] = UNSET
     dead_letter_topic: Annotated[

@@ -15,108 +15,22 @@ derived from the log, so the view adds what is outstanding again.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from mainstem.queues.key_lines import KeyLine, KeyOwner
+from mainstem.queues.key_state import SLOT_BITS, SLOT_MASK, KeyState
 from mainstem.queues.runs import Run
 
 KEY_END = 1 << 63
 """Key hashes are below this."""
-PARKED_MAX = 100_000
-"""Default of how many events may be parked behind others of their key."""
-ROW_MAX = 10_000
-"""How many events may be parked one after another without an event of a key that is free."""
-_SLOT_BITS = 20
-"""At most 2**20 consumers have events of a view."""
-_SLOT_MASK = (1 << _SLOT_BITS) - 1
 _SMALL = 64
 """Lines with fewer dead entries are not compacted, nor the arrays of unread events with fewer read ones."""
 
 
-class KeyOrder:
-    """Selects what is leased next. Every position is in at most one of these places: unread (added, not
-    looked at), leased, or pending (parked, given back, or waiting for a time)."""
-
-    def __init__(self, parked_max: int = PARKED_MAX, row_max: int = ROW_MAX) -> None:
-        self._parked_max = parked_max
-        self._row_max = row_max
-        self._lines: dict[int, KeyLine] = {}
-        """By key: those of busy keys, without the keys in `_singles`."""
-        self._singles: dict[int, int] = {}
-        """Key with a single outstanding event, which is leased -> position << 20 | slot of its owner."""
-        self._leased: dict[int, KeyLine | int] = {}
-        """By position: its line, or its key if that is in `_singles`."""
-        self._pending: dict[int, KeyLine] = {}
-        self._waiting: set[int] = set()
-        """Those of `_pending` that wait for a time."""
-        self._owners: dict[str, KeyOwner] = {}
-        self._slots: list[KeyOwner | None] = []
-        self._free_slots: list[int] = []
-        self._free_heads: list[int] = []
-        """Heap: the first events of keys of which none is leased. Entries may be outdated."""
-        self._row = 0
-        """How many events in a row were parked and are parked still."""
-        self._last = -1
-        """The highest position that was added."""
-        self._unread = array("q")
-        self._unread_keys = array("q")
-        self._unread_start = 0
-        self._unread_done: set[int] = set()
-        """Those of `_unread` that are done."""
-
-    # ------------------------------------------------------------------------------------------------------
-    # what a view asks
-
-    @property
-    def unread(self) -> int:
-        """How many events were added and not looked at yet."""
-        return len(self._unread) - self._unread_start - len(self._unread_done)
-
-    @property
-    def parked(self) -> int:
-        """How many events are neither leased nor unread nor wait for a time: they were given back, or are
-        behind an earlier event of their key. When their key becomes free they count until they are leased."""
-        return len(self._pending) - len(self._waiting)
-
-    @property
-    def waiting(self) -> int:
-        """How many events wait for a time."""
-        return len(self._waiting)
-
-    @property
-    def busy_keys(self) -> int:
-        """How many keys have something leased, parked or waiting. An event without a key counts as a key."""
-        return len(self._lines) + len(self._singles)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the scan is to stop: more events would only be parked. False again when a key has become
-        free or fewer are parked."""
-        return self._row >= self._row_max or self.parked >= self._parked_max
-
-    def knows(self, position: int) -> bool:
-        """Whether it was added and is not done."""
-        return self._is_outstanding(position) or self._is_unread(position)
-
-    def is_leased(self, position: int) -> bool:
-        """Whether a consumer has it."""
-        return position in self._leased
-
-    def is_parked(self, position: int) -> bool:
-        """Whether it counts in `parked`."""
-        return position in self._pending and position not in self._waiting
-
-    def blocker(self, position: int) -> int | None:
-        """The earliest outstanding event of the same key before this one; None: there is none, or the
-        position is unread or unknown."""
-        line = self._pending.get(position) or self._leased.get(position)
-        if not isinstance(line, KeyLine):
-            return None
-        live = (p for p in line.positions if self._pending.get(p) is line or self._leased.get(p) is line)
-        return min((p for p in live if p < position), default=None)
+class KeyOrder(KeyState):
+    """Selects what is leased next."""
 
     # ------------------------------------------------------------------------------------------------------
     # what becomes outstanding
@@ -157,14 +71,6 @@ class KeyOrder:
         if not 0 <= key < KEY_END:
             raise ValueError(f"a key hash is at least 0 and below 2**63, not {key}")
         return key
-
-    def _is_outstanding(self, position: int) -> bool:
-        return position in self._leased or position in self._pending
-
-    def _is_unread(self, position: int) -> bool:
-        index = bisect_left(self._unread, position, self._unread_start)
-        is_there = index < len(self._unread) and self._unread[index] == position
-        return is_there and position not in self._unread_done
 
     def _join(self, position: int, key: int) -> None:
         """Make the event pending in its key's line."""
@@ -213,7 +119,7 @@ class KeyOrder:
     def _enter(self, consumer: str) -> KeyOwner:
         """A consumer that has nothing yet."""
         slot = self._free_slots.pop() if self._free_slots else len(self._slots)
-        if slot > _SLOT_MASK:
+        if slot > SLOT_MASK:
             raise ValueError(f"more than {slot} consumers have events")
         owner = self._owners[consumer] = KeyOwner(consumer, slot)
         self._slots[slot : slot + 1] = [owner]
@@ -230,9 +136,9 @@ class KeyOrder:
         packed = self._singles.pop(key, None)
         if packed is None:
             return self._lines.get(key)
-        position = packed >> _SLOT_BITS
+        position = packed >> SLOT_BITS
         line = self._lines[key] = self._leased[position] = KeyLine(key)
-        line.owner = self._slots[packed & _SLOT_MASK]
+        line.owner = self._slots[packed & SLOT_MASK]
         line.positions.append(position)
         line.high = position
         line.next = line.leased = 1
@@ -260,26 +166,6 @@ class KeyOrder:
         if free is None or (mine is not None and mine < free):
             return owner.heads
         return self._free_heads
-
-    def _top(self, heads: list[int], owner: KeyOwner | None) -> int | None:
-        """The first entry of a heap that is still the head of a line of this owner, and ready."""
-        while heads:
-            position = heads[0]
-            line = self._pending.get(position)
-            is_offered = line is not None and line.owner is owner and position not in self._waiting
-            if is_offered and line is not None and self._head(line) == position:
-                return position
-            heappop(heads)
-        return None
-
-    def _head(self, line: KeyLine) -> int | None:
-        """The first pending event of a line. Steps over those that are done."""
-        positions, pending = line.positions, self._pending
-        index = line.next
-        while index < len(positions) and pending.get(positions[index]) is not line:
-            index += 1
-        line.next = index
-        return positions[index] if index < len(positions) else None
 
     def _offer_head(self, line: KeyLine) -> None:
         """Put the first pending event into the heap of those who may lease it, unless it waits for a time."""
@@ -319,7 +205,7 @@ class KeyOrder:
                 continue
             key = keys[index]
             if key not in singles and key not in lines:
-                singles[key] = position << _SLOT_BITS | owner.slot
+                singles[key] = position << SLOT_BITS | owner.slot
                 self._leased[position] = key
                 owner.keys += 1
                 taken.append(position)
@@ -385,7 +271,7 @@ class KeyOrder:
                 elif len(line.positions) - live > max(_SMALL, live):
                     self._compact(line)
             else:
-                owner = self._slots[self._singles.pop(line) & _SLOT_MASK]
+                owner = self._slots[self._singles.pop(line) & SLOT_MASK]
                 assert owner is not None
                 owner.keys -= 1
                 if not owner.keys:

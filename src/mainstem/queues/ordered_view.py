@@ -77,6 +77,12 @@ class OrderedView(SequenceView):
         """Whether the scan is to wait: what follows would only be parked."""
         return self._order.is_full
 
+    def may_offer(self, consumer: str) -> bool:
+        """See `SequenceView.may_offer`."""
+        if self.table.counts[LEASED] >= self.rules.in_flight_max:
+            return False
+        return self._order.may_take(consumer)
+
     def blocker(self, position: int) -> int | None:
         """The earlier outstanding position of the same key, or None: why this one is not offered."""
         return self._order.blocker(position)
@@ -93,11 +99,17 @@ class OrderedView(SequenceView):
     ) -> None:
         """See `SequenceView.scan`. Keys: position -> hash of its key, from 0 below 2⁶³; a position that has
         none has no key. ValueError also if keys of earlier positions are missing (`unkeyed`)."""
-        if self._has_unkeyed():
+        if self.has_unkeyed():
             raise ValueError("the keys of earlier positions are not known yet")
         first = self.scanned
         super().scan(end, skipped, due_ms)
         self._learn(first, end, keys or {})
+
+    def scan_keyless(self, end: int) -> None:
+        """As `scan`, of positions whose keys are not known: they are not offered before `learn_keys`."""
+        first = self.scanned
+        super().scan(end)
+        self._unkeyed = merge_runs([*self._unkeyed, (first, end)])
 
     def unkeyed(self, max_positions: int) -> list[Run]:
         """Outstanding positions whose keys are not known, the lowest first, at most this number."""
@@ -116,7 +128,8 @@ class OrderedView(SequenceView):
                 self._learn(first, min(stop, end), keys)
         self._unkeyed = [(max(first, end), stop) for first, stop in self._unkeyed if end < stop]
 
-    def _has_unkeyed(self) -> bool:
+    def has_unkeyed(self) -> bool:
+        """Whether there are outstanding positions whose keys are not known."""
         if self._unkeyed and not self.unkeyed(1):
             self._unkeyed = []
         return bool(self._unkeyed)

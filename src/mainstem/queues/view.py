@@ -48,6 +48,15 @@ class SequenceView(RangeLeases):
         """Whether the scan is to wait: what follows could not be offered to anybody. In key order only."""
         return False
 
+    def may_offer(self, consumer: str) -> bool:
+        """Whether `acquire` may return something to this consumer. False is certain."""
+        return self.table.counts[READY] > 0
+
+    def blocker(self, position: int) -> int | None:
+        """The earlier outstanding position of the same key for which this one waits; None: there is none. In
+        key order only."""
+        return None
+
     def scan(
         self,
         end: int,

@@ -106,7 +106,7 @@ def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 @click.option(
     "--in-key-order",
     is_flag=True,
-    help="Deliver events of the same key in their order. Not offered yet: the server refuses it.",
+    help="Deliver events of the same key in their order, to one consumer at a time.",
 )
 @click.option("--failures-max", type=click.IntRange(min=1), metavar="N", help="Give up after N failures.")
 @click.option("--dead-letter-topic", metavar="TOPIC", help="Topic for events that are given up.")

@@ -11,16 +11,18 @@ import logging
 from collections.abc import Callable
 
 from mainstem.clock import Clock
+from mainstem.contract import StreamError
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.events import EventSource
-from mainstem.engines.embedded.queues.scan import FilterScan
+from mainstem.engines.embedded.queues.scan import EventScan
 from mainstem.log.errors import LogError
 from mainstem.log.partition.partition import Partition
+from mainstem.queues.ordered_view import OrderedView
 from mainstem.search.match.matcher import Matcher
 
 READY_EVENTS_MAX = 100_000
-"""A view without a filter lets no further positions be ready while it has this many: what is ahead costs
+"""A view that is not scanned lets no further positions be ready while it has this many: what is ahead costs
 nothing."""
 SCAN_POSITIONS = 1_000_000
 """Positions that become ready in one turn of the loop, at most."""
@@ -51,9 +53,9 @@ class PartitionFeed:
         self._clock = clock
         self._machine = machine
         self._on_ready = on_ready
-        self._scan = None
-        if matcher is not None:
-            self._scan = FilterScan(clock, source.topic, source.partition, matcher)
+        self._scan: EventScan | None = None
+        if matcher is not None or isinstance(view.sequence, OrderedView):
+            self._scan = EventScan(clock, source, matcher)
         self._scanning: asyncio.Task[None] | None = None
         self._closed = False
         source.partition.watch(self._on_moved)
@@ -73,6 +75,11 @@ class PartitionFeed:
         """Positions that the scan has not reached."""
         return max(0, self.partition.high_watermark - self.view.sequence.scanned)
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the view delivers in key order."""
+        return isinstance(self.view.sequence, OrderedView)
+
     def bind(self) -> bool:
         """Use the present view of this place, which a reload of the state replaces. False: there is none."""
         view = self._machine.views.find(self.view.place)
@@ -82,7 +89,7 @@ class PartitionFeed:
         return True
 
     def advance(self) -> None:
-        """Let what is due, and what was committed, be ready; a filter does so in the background."""
+        """Let what is due, and what was committed, be ready; a scan does so in the background."""
         sequence = self.view.sequence
         sequence.wake_due(self._clock.wall_ms())
         if self._scan is not None:
@@ -93,29 +100,34 @@ class PartitionFeed:
                 sequence.scan(end)
 
     def scan_all(self) -> None:
-        """Let everything up to the high watermark be ready, without testing it: it is purged next."""
-        sequence = self.view.sequence
-        if sequence.scanned < self.partition.high_watermark:
-            sequence.scan(self.partition.high_watermark)
+        """Let everything up to the high watermark be ready, without looking at it: it is purged next."""
+        sequence, end = self.view.sequence, self.partition.high_watermark
+        if sequence.scanned >= end:
+            return
+        if isinstance(sequence, OrderedView):
+            sequence.scan_keyless(end)
+        else:
+            sequence.scan(end)
 
     def scan_soon(self) -> None:
-        """Test in the background what the filter has not tested yet."""
+        """Look in the background at what the scan has not looked at yet."""
         if self._scan is None or self._closed or (self._scanning is not None and not self._scanning.done()):
             return
         if self.bind() and self._scan.is_behind(self.view):
             self._scanning = asyncio.get_running_loop().create_task(self._scan_behind(self._scan))
 
-    async def _scan_behind(self, scan: FilterScan) -> None:
+    async def _scan_behind(self, scan: EventScan) -> None:
         try:
             while self.bind() and scan.is_behind(self.view):
                 ready = self.view.sequence.counts().ready
                 await scan.step(self.view)
                 self.problem = ""
-                if self.view.sequence.counts().ready > ready:
+                # In key order, positions that were ready before are offered when their keys are known.
+                if self.view.sequence.counts().ready > ready or self.is_ordered:
                     self._on_ready()
-        except (LogError, OSError) as error:
+        except (LogError, OSError, StreamError) as error:
             topic, index = self.source.topic, self.partition.index
-            self.problem = f"topic {topic}, partition {index}: the filter cannot read its events: {error}"
+            self.problem = f"topic {topic}, partition {index}: the scan cannot read its events: {error}"
             if not self.partition.deleted:
                 log.warning("%s; trying again", self.problem)
                 self._clock.call_later(RETRY_S, self.scan_soon)

@@ -70,8 +70,6 @@ class QueueManagement:
             raise InvalidArgument("a subscription has at least one topic")
         if len(set(settings.topics)) < len(settings.topics):
             raise InvalidArgument("a subscription names each topic once")
-        if settings.in_key_order:
-            raise InvalidArgument("delivery in key order is not offered yet")
         if settings.lock_ms < 1:
             raise InvalidArgument("lock_ms is 1 or more, for a consumer that pulls has no connection to lose")
         if settings.dead_letter_topic in settings.topics:
@@ -251,6 +249,7 @@ class QueueManagement:
             redriven += count_positions(done)
             if done and not dry_run:
                 await self._machine.changes.redrive(feed.view, done)
+                feed.scan_soon()  # for the keys of what is outstanding again
         self._service.after_release(stored.id)
         return redriven
 

@@ -66,12 +66,12 @@ class QueueService:
         node.topics.on_grown.append(self._on_topic_grown)
 
     def start(self) -> None:
-        """The state was loaded: go on with what needs no consumer, which is filters and dead letters."""
+        """The state was loaded: go on with what needs no consumer, which is scans and dead letters."""
         if self._closed:
             return
         for stored in self.machine.all():
-            if stored.settings.filter:
-                self._refresh_soon(self.queue(stored.name))
+            if stored.settings.filter or stored.settings.in_key_order:
+                self._scan_soon(self.queue(stored.name))
             self.dead_letters.write_soon(stored.id)
         for queue in self._queues.values():
             queue.wake()
@@ -79,11 +79,15 @@ class QueueService:
 
     def _on_topic_grown(self, topic: TopicMetadata) -> None:
         for queue in self._queues.values():
-            if topic.name in queue.stored.settings.topics:
+            settings = queue.stored.settings
+            if topic.name in settings.topics:
+                if settings.filter or settings.in_key_order:
+                    self._scan_soon(queue)
                 queue.wake()
 
-    def _refresh_soon(self, queue: SubscriptionQueue) -> None:
-        self.dead_letters.run(queue.refresh, f"opening the views of subscription {queue.stored.name}")
+    def _scan_soon(self, queue: SubscriptionQueue) -> None:
+        """Open the views of a subscription, and let them be scanned."""
+        self.dead_letters.run(queue.scan_all_feeds, f"scanning for subscription {queue.stored.name}")
 
     def queue(self, name: str) -> SubscriptionQueue:
         """The subscription of that name, which is served from now on. UnknownSubscription."""
@@ -121,7 +125,7 @@ class QueueService:
         if not 0 < len(consumer) <= CONSUMER_CHARS_MAX:
             raise InvalidArgument(f"the name of a consumer has 1 to {CONSUMER_CHARS_MAX} characters")
         queue = self.queue(name)
-        waiter = queue.add_waiter()
+        waiter = queue.add_waiter(consumer)
         is_over = not wait_ms
 
         def end() -> None:  # not decided by the time: timers may be some tenths of a millisecond early
@@ -133,11 +137,13 @@ class QueueService:
         passes_on = True
         try:
             while not self._closed:
-                waiter.clear()
+                queue.looks(waiter)
                 deliveries = await queue.take(consumer, max_events, max_bytes, lock_ms)
                 if deliveries:
                     return deliveries
-                passes_on = False  # nothing is ready for others either
+                passes_on = False  # nothing is ready for others either, but perhaps in key order
+                if queue.stored.settings.in_key_order:
+                    queue.pass_on()
                 if is_over:
                     break
                 await waiter.wait()

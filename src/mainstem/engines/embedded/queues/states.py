@@ -62,7 +62,8 @@ class ViewStates:
                     return "leased"
                 return f"leased by {lease.consumer} until {_time(lease.deadline_ms)}"
             case PositionState.PARKED:
-                return "waits for an earlier event of its key"
+                blocker = self._sequence.blocker(position)
+                return "waits for its key" if blocker is None else f"waits for offset {blocker}, of its key"
             case PositionState.DYING:
                 return "given up; its dead letter is not durable yet"
             case _:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from mainstem.contract import NotReachable
 from mainstem.coordinator.errors import UnknownSubscription
@@ -57,6 +58,16 @@ class _Taken:
     epoch: int
 
 
+class PullWaiter(asyncio.Event):
+    """A pull that waits. It is set when something may be ready for its consumer."""
+
+    def __init__(self, consumer: str) -> None:
+        super().__init__()
+        self.consumer = consumer
+        self.wakes_seen = 0
+        """How often the queue had been woken when it looked last."""
+
+
 class SubscriptionQueue:
     """A subscription while it is served. `stored` is what the state machine knows of it."""
 
@@ -72,31 +83,52 @@ class SubscriptionQueue:
         self._matcher: Matcher | None = None
         if stored.settings.filter:
             self._matcher = Matcher.of(stored.settings.filter, now_ms=stored.created_ms)
-        self._waiting: dict[asyncio.Event, None] = {}
+        self._waiting: dict[PullWaiter, None] = {}
         """In the order in which they came."""
+        self._wakes = 0
         self._first_feed = 0
+        self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """In key order, by consumer: two pulls of a consumer at once would return the events of a key in the
+        order in which these are read."""
         self._closed = False
 
     # --- consumers that wait ------------------------------------------------------------------------------
 
-    def add_waiter(self) -> asyncio.Event:
-        """An event that is set when something may be ready for this consumer. Remove it with
-        `remove_waiter`, and call `wake` unless nothing was ready: a single one is woken each time."""
-        waiter = asyncio.Event()
+    def add_waiter(self, consumer: str) -> PullWaiter:
+        """A consumer that waits from now on. Remove it with `remove_waiter`; call `wake` after it received
+        something, and `pass_on` after it received nothing: a single one is woken each time."""
+        waiter = PullWaiter(consumer)
         self._waiting[waiter] = None
         return waiter
 
-    def remove_waiter(self, waiter: asyncio.Event) -> None:
+    def remove_waiter(self, waiter: PullWaiter) -> None:
         """Wake it no more."""
         self._waiting.pop(waiter, None)
 
     def wake(self) -> None:
         """Something may be ready: wake the consumer that waits longest, which wakes the next one if it gets
         something. If all were woken, each commit would cost a look at all partitions for each of them."""
+        self._wakes += 1
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Wake the next consumer after the last `wake`. In key order one that gets nothing passes on too,
+        since what is ready may be for another."""
+        is_ordered = self.stored.settings.in_key_order
         for waiter in self._waiting:
-            if not waiter.is_set():
+            if not waiter.is_set() and waiter.wakes_seen < self._wakes:
+                if is_ordered and not self._may_offer(waiter.consumer):
+                    continue
                 waiter.set()
                 return
+
+    def _may_offer(self, consumer: str) -> bool:
+        return any(feed.view.sequence.may_offer(consumer) for feed in self.feeds.values())
+
+    def looks(self, waiter: PullWaiter) -> None:
+        """The consumer looks at what is ready now."""
+        waiter.clear()
+        waiter.wakes_seen = self._wakes
 
     # --- partitions ---------------------------------------------------------------------------------------
 
@@ -121,6 +153,12 @@ class SubscriptionQueue:
         for (topic_id, index), name in wanted.items():
             if (topic_id, index) not in self.feeds:
                 await self._open_feed(topic_id, index, name, name in new_topics)
+
+    async def scan_all_feeds(self) -> None:
+        """As `refresh`, and let each partition be scanned in the background."""
+        await self.refresh()
+        for feed in self.feeds.values():
+            feed.scan_soon()
 
     async def _open_feed(self, topic_id: UUID, index: int, name: str, is_new: bool) -> None:
         topic = self._node.topics.by_id(topic_id)
@@ -148,8 +186,18 @@ class SubscriptionQueue:
     ) -> list[Delivery]:
         """The next deliveries; none if nothing is ready. See `Queues.pull`. Errors of the log and the
         coordinator, StreamError."""
+        if not self.stored.settings.in_key_order:
+            return await self._take(consumer, max_events, max_bytes, lock_ms)
+        lock = self._taking.setdefault(consumer, asyncio.Lock())
+        async with lock:
+            return await self._take(consumer, max_events, max_bytes, lock_ms)
+
+    async def _take(
+        self, consumer: str, max_events: int, max_bytes: int, lock_ms: int | None
+    ) -> list[Delivery]:
         await self.refresh()
         deliveries: list[Delivery] = []
+        parts: list[tuple[_Taken, list[Delivery]]] = []
         taken: list[_Taken] = []
         size = 0
         feeds = list(self.feeds.values())
@@ -163,6 +211,7 @@ class SubscriptionQueue:
                     part = await self._take_from(feed, consumer, room, max_bytes - size, lock_ms, taken)
                     if part is None:
                         break
+                    parts.append((taken[-1], part))
                     deliveries += part
                     size += sum(event_bytes(delivery.event) for delivery in part)
         except BaseException as error:
@@ -171,6 +220,9 @@ class SubscriptionQueue:
                     self._give_back(lease)
                 raise
             # What was read before is delivered; the next pull raises the error.
+        if self.stored.settings.in_key_order:
+            # An earlier event of a key may have come back meanwhile, and has taken later ones back.
+            deliveries = [item for lease, part in parts for item in self._still_leased(lease, part)]
         self.counters.delivered += len(deliveries)
         self.counters.redelivered += sum(delivery.attempt > 1 for delivery in deliveries)
         return deliveries
@@ -190,7 +242,7 @@ class SubscriptionQueue:
         await self.trim(feed)
         feed.advance()
         view = feed.view
-        if not view.sequence.counts().ready:
+        if not view.sequence.may_offer(consumer):
             feed.source.forget()
             return None
         epoch = self._machine.epoch
@@ -231,6 +283,11 @@ class SubscriptionQueue:
             )
             for position, event in sorted(events.items())
         ]
+
+    @staticmethod
+    def _still_leased(taken: _Taken, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        live = set(positions_of(taken.view.sequence.releasable(taken.lease.id, taken.lease.runs)))
+        return [delivery for delivery in deliveries if delivery.event.offset in live]
 
     async def trim(self, feed: PartitionFeed) -> None:
         """Let the events that retention has deleted be done."""
