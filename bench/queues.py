@@ -20,7 +20,9 @@ from types import FunctionType, ModuleType
 from typing import BinaryIO
 
 from mainstem.queues.delays import DelayIndex
+from mainstem.queues.index_page import Arrival
 from mainstem.queues.ordered_view import OrderedView
+from mainstem.queues.routed_index import RoutedIndex
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import Run
 from mainstem.queues.view import SequenceView
@@ -344,6 +346,48 @@ def sizes(scale: float) -> Iterator[Row]:
     yield "their snapshot", "MB", megabytes, "≤ 30"
 
 
+class NoPages:
+    """A store of index pages that nothing reads."""
+
+    def read(self, place: int) -> bytes:
+        """See `PageStore`."""
+        raise AssertionError("nothing was stored")
+
+
+def routed(events: int, queues: int, *, to_all: bool) -> RoutedIndex:
+    """An index with events that go to all queues, or to one of them each."""
+    index, every, random = RoutedIndex(1, NoPages()), tuple(range(1, queues + 1)), Random(14)
+    for number in range(events):
+        arrival = Arrival(number, number & 3, number >> 2, 700 + (number & 255))
+        if to_all:
+            index.add(arrival, 1, every)
+        else:
+            queue = random.randrange(1, queues + 1)
+            index.add(arrival, queue, (queue,))
+    return index
+
+
+def routes(scale: float) -> Iterator[Row]:
+    """The index of routed queues: microseconds of CPU time for an event, and bytes."""
+    events = max(8192, round(50_000 * scale))
+    yield "routed: index an event for 100 queues", "µs", 1e6 / rate(lambda: _count_routed(events, 100)), "≤ 5"
+    yield "routed: index an event for one queue", "µs", 1e6 / rate(lambda: _count_routed(events, 1)), ""
+    for to_all in (True, False):
+        pages = routed(events, 100, to_all=to_all).pages_to_store()
+        arrivals = sum(len(page.data) for page in pages if not page.row.queue)
+        entries = sum(page.row.entries for page in pages if page.row.queue)
+        if to_all:
+            yield "routed: an arrival, stored", "B an event", arrivals / events, "≤ 8"
+        what = "which gets every event" if to_all else "which gets one in 100"
+        stored = sum(len(page.data) for page in pages) - arrivals
+        yield f"routed: an entry of a queue, {what}", "B an entry", stored / entries, "≤ 8"
+
+
+def _count_routed(events: int, queues: int) -> int:
+    routed(events, queues, to_all=True)
+    return events
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -351,7 +395,7 @@ def main() -> None:
     print(f"calibration: {calibration() / 1e6:.3g} M loops/s of CPU time\n")
     print("| work | unit | figure | bar |\n|---|---|---|---|")
     scale = parser.parse_args().scale
-    for part in (speeds, undisturbed, sizes):
+    for part in (speeds, undisturbed, sizes, routes):
         for what, unit, figure, bar in part(scale):
             print(f"| {what} | {unit} | {figure:.3g} | {bar} |", flush=True)
 

@@ -1,0 +1,319 @@
+"""The index of a namespace: which events each queue has, in the order of their arrival, and where they are.
+
+An event has one entry among the arrivals, and its sequence, nothing more, in each queue: 25 ns a queue in
+memory, 0 to 4 bytes in a page. Entries are never changed, and not removed when an event is processed, for a
+queue may go back to it: they go with the event, when the log deletes it.
+
+Owns: this mapping, what of it is in pages, and reading pages from a store. Refuses: what is processed (a
+view knows that), the log, files, and to be the truth: all of it can be derived from the log again.
+DamagedIndexPage from any reading method: the index has to be built anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from mainstem.queues.index_lane import IndexLane, PageRow
+from mainstem.queues.index_page import (
+    PAGE_ENTRIES,
+    Arrival,
+    ArrivalsPage,
+    DamagedIndexPage,
+    decode_arrivals,
+    decode_queue,
+    encode_arrivals,
+    encode_queue,
+)
+from mainstem.queues.routes import QueueSet
+from mainstem.queues.runs import Run, add_run
+
+DECODED_PAGES: Final = 64
+"""Decoded pages that are kept, the last used ones: 3 MB at most."""
+
+
+class PageStore(Protocol):
+    """Where the pages of an index are."""
+
+    def read(self, place: int) -> bytes:
+        """The bytes of a page. DamagedIndexPage: they cannot be read."""
+
+
+class IndexPage(NamedTuple):
+    """A page to be stored."""
+
+    row: PageRow
+    data: bytes
+
+
+class RoutedIndex:
+    """The index of a namespace."""
+
+    def __init__(self, namespace: int, store: PageStore) -> None:
+        self.namespace = namespace
+        self.start = 0
+        """The events below are deleted."""
+        self._store = store
+        self._arrivals: IndexLane[Arrival] = IndexLane(0)
+        self._queues: dict[int, IndexLane[int]] = {}
+        self._appends: dict[int, list[Callable[[int], None]]] = {}
+        """Route -> `append` of the open entries of each of its queues; only of touched routes."""
+        self._touched: dict[int, QueueSet] = {}
+        """The routes that got entries since pages were last stored."""
+        self._reopened: set[int] = set()
+        """The queues that lost the rest of a page."""
+        self._decoded: OrderedDict[int, ArrivalsPage | Sequence[int]] = OrderedDict()
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> int:
+        """The sequence after the last arrival; 0: there is none."""
+        opened = self._arrivals.open
+        return (opened[-1].sequence if opened else self._arrivals.last) + 1
+
+    def add(self, arrival: Arrival, route: int, queues: QueueSet) -> None:
+        """Add an event, which is after all others. `queues`: those of the route."""
+        assert arrival.sequence >= self.end, "arrivals ascend"
+        appends = self._appends.get(route)
+        if appends is None:
+            appends = self._appends[route] = [self._lane(queue).open.append for queue in queues]
+            self._touched[route] = queues
+        sequence = arrival.sequence
+        for append in appends:
+            append(sequence)
+        opened = self._arrivals.open
+        opened.append(arrival)
+        if len(opened) >= PAGE_ENTRIES:
+            self._close_pages()
+
+    def _lane(self, queue: int) -> IndexLane[int]:
+        lane = self._queues.get(queue)
+        if lane is None:
+            lane = self._queues[queue] = IndexLane(queue)
+        return lane
+
+    def _touched_lanes(self) -> list[IndexLane[int]]:
+        numbers = self._reopened.union(*self._touched.values())
+        return [lane for number in sorted(numbers) if (lane := self._queues.get(number)) is not None]
+
+    def _close_pages(self) -> None:
+        while len(opened := self._arrivals.open) >= PAGE_ENTRIES:
+            part = opened[:PAGE_ENTRIES]
+            data = encode_arrivals(self.namespace, part)
+            self._arrivals.close(part[0].sequence, part[-1].sequence, data)
+        for lane in self._touched_lanes():
+            while len(lane.open) >= PAGE_ENTRIES:
+                sequences = lane.open[:PAGE_ENTRIES]
+                data = encode_queue(self.namespace, lane.queue, sequences)
+                lane.close(sequences[0], sequences[-1], data)
+
+    def drop_queue(self, queue: int) -> None:
+        """The queue exists no more."""
+        if self._queues.pop(queue, None) is not None:
+            self._appends.clear()
+
+    def trim(self, start: int) -> None:
+        """The events below `start` are deleted."""
+        if start > self.start:
+            self.start = start
+            self._arrivals.trim(start)
+            for lane in self._queues.values():
+                lane.trim(start)
+
+    # --- storing ------------------------------------------------------------------------------------------
+
+    def pages_to_store(self) -> list[IndexPage]:
+        """All that the store does not have: full pages, and of each queue that got events the entries after
+        its last full page, as a page that a later one replaces. Call `pages_stored` with the same list."""
+        self._close_pages()
+        pages: list[IndexPage] = []
+        lanes: list[IndexLane[Arrival] | IndexLane[int]] = [self._arrivals, *self._touched_lanes()]
+        for lane in lanes:
+            for first, data in lane.unstored.items():
+                row = lane.row(lane.page_after(first))
+                pages.append(IndexPage(row, data))
+        opened = self._arrivals.open
+        if len(opened) > self._arrivals.entries_written:
+            row = PageRow(0, opened[0].sequence, opened[-1].sequence, len(opened), 0)
+            pages.append(IndexPage(row, encode_arrivals(self.namespace, opened)))
+        for queue_lane in self._touched_lanes():
+            sequences = queue_lane.open
+            if len(sequences) > queue_lane.entries_written:
+                row = PageRow(queue_lane.queue, sequences[0], sequences[-1], len(sequences), 0)
+                data = encode_queue(self.namespace, queue_lane.queue, sequences)
+                pages.append(IndexPage(row, data))
+        return pages
+
+    def pages_stored(self, pages: Iterable[IndexPage], places: Iterable[int]) -> None:
+        """The store has these pages now, at these places."""
+        for page, place in zip(pages, places, strict=True):
+            row = page.row
+            lane = self._arrivals if not row.queue else self._queues.get(row.queue)
+            if lane is None:
+                continue
+            if row.first in lane.unstored:
+                lane.stored(row.first, place)
+            else:
+                lane.entries_written = row.entries
+        self._touched.clear()
+        self._appends.clear()
+        self._reopened.clear()
+
+    def load(self, rows: Iterable[PageRow]) -> None:
+        """The store has these pages, in the order in which they were stored. For a start. ValueError: they
+        contradict each other."""
+        for row in rows:
+            lane = self._arrivals if not row.queue else self._lane(row.queue)
+            lane.load(row)
+
+    def cut(self, end: int) -> None:
+        """Forget the entries from the sequence `end` on: the log has not all of their events. For a start,
+        before anything is added. What is left of a page is to be stored again."""
+        row = self._arrivals.cut(end)
+        if row is not None:
+            page = self._page_of_arrivals(row)
+            self._arrivals.open += [page.entry(number) for number in range(bisect_left(page.sequences, end))]
+            self._decoded.pop(row.place, None)
+        for lane in self._queues.values():
+            row = lane.cut(end)
+            if row is not None:
+                sequences = self._sequences(lane, row)
+                lane.open += sequences[: bisect_left(sequences, end)]
+                self._reopened.add(lane.queue)
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def runs(self, queue: int, first: int, events_max: int) -> tuple[list[Run], int | None]:
+        """The sequences of the queue's events from `first` on, as runs, about `events_max` or fewer; and the
+        sequence up to which these are all, None: they are all that there are."""
+        lane = self._queues.get(queue)
+        if lane is None:
+            return [], None
+        first = max(first, self.start)
+        runs: list[Run] = []
+        count = 0
+        for number in range(lane.page_after(first), len(lane)):
+            row = lane.row(number)
+            if row.is_contiguous:
+                low = max(first, row.first)
+                add_run(runs, low, row.last + 1)
+                count += row.last + 1 - low
+            else:
+                sequences = self._sequences(lane, row)
+                count += _add_sequences(runs, sequences, bisect_left(sequences, first))
+            if count >= events_max:
+                return runs, row.last + 1
+        _add_sequences(runs, lane.open, bisect_left(lane.open, first))
+        return runs, None
+
+    def count(self, queue: int, first: int) -> int:
+        """How many events the queue has from this sequence on, processed or not."""
+        lane = self._queues.get(queue)
+        if lane is None:
+            return 0
+        first = max(first, self.start)
+        total = len(lane.open) - bisect_left(lane.open, first)
+        number = lane.page_after(first)
+        if number < len(lane):
+            row = lane.row(number)
+            total += lane.entries_from(number)
+            if first > row.first:
+                passed = first - row.first if row.is_contiguous else bisect_left(
+                    self._sequences(lane, row), first
+                )  # fmt: skip
+                total -= passed
+        return total
+
+    def arrival(self, sequence: int) -> Arrival | None:
+        """Where the event with this sequence is; None: there is none, or it is deleted."""
+        if sequence < self.start:
+            return None
+        opened = self._arrivals.open
+        if opened and sequence >= opened[0].sequence:
+            number = sequence - opened[0].sequence
+            if number < len(opened) and opened[number].sequence == sequence:
+                return opened[number]
+            number = bisect_left(opened, sequence, key=lambda arrival: arrival.sequence)
+            known = number < len(opened) and opened[number].sequence == sequence
+            return opened[number] if known else None
+        number = self._arrivals.page_after(sequence)
+        if number == len(self._arrivals):
+            return None
+        return self._page_of_arrivals(self._arrivals.row(number)).find(sequence)
+
+    def arrivals(self, first: int = 0) -> Iterator[Arrival]:
+        """All arrivals from this sequence on, in order, as they are now."""
+        first = max(first, self.start)
+        pages, opened = [*map(self._arrivals.row, range(len(self._arrivals)))], list(self._arrivals.open)
+        for row in pages:
+            if row.last >= first:
+                page = self._page_of_arrivals(row)
+                for number in range(bisect_left(page.sequences, first), row.entries):
+                    yield page.entry(number)
+        for arrival in opened:
+            if arrival.sequence >= first:
+                yield arrival
+
+    def arrivals_backwards(self) -> Iterator[Arrival]:
+        """All arrivals, the last first."""
+        yield from reversed(self._arrivals.open)
+        for number in reversed(range(len(self._arrivals))):
+            page = self._page_of_arrivals(self._arrivals.row(number))
+            for index in reversed(range(len(page.sequences))):
+                if page.sequences[index] >= self.start:
+                    yield page.entry(index)
+
+    def queues(self) -> list[int]:
+        """The queues that have entries, or had."""
+        return sorted(self._queues)
+
+    def _sequences(self, lane: IndexLane[int], row: PageRow) -> Sequence[int]:
+        if not row.place:
+            return decode_queue(lane.unstored[row.first], self.namespace, lane.queue)
+        page = self._cached(row.place)
+        if page is None:
+            page = decode_queue(self._store.read(row.place), self.namespace, lane.queue)
+            _check_row(row, page)
+            self._keep(row.place, page)
+        assert not isinstance(page, ArrivalsPage), "a place has one page"
+        return page
+
+    def _page_of_arrivals(self, row: PageRow) -> ArrivalsPage:
+        if not row.place:
+            return decode_arrivals(self._arrivals.unstored[row.first], self.namespace)
+        page = self._cached(row.place)
+        if page is None:
+            page = decode_arrivals(self._store.read(row.place), self.namespace)
+            _check_row(row, page.sequences)
+            self._keep(row.place, page)
+        assert isinstance(page, ArrivalsPage), "a place has one page"
+        return page
+
+    def _cached(self, place: int) -> ArrivalsPage | Sequence[int] | None:
+        page = self._decoded.get(place)
+        if page is not None:
+            self._decoded.move_to_end(place)
+        return page
+
+    def _keep(self, place: int, page: ArrivalsPage | Sequence[int]) -> None:
+        self._decoded[place] = page
+        while len(self._decoded) > DECODED_PAGES:
+            self._decoded.popitem(last=False)
+
+
+def _check_row(row: PageRow, sequences: Sequence[int]) -> None:
+    if (sequences[0], sequences[-1], len(sequences)) != (row.first, row.last, row.entries):
+        raise DamagedIndexPage(
+            f"it has {len(sequences):,} sequences from {sequences[0]} to {sequences[-1]}, not {row.entries:,}"
+            f" from {row.first} to {row.last}"
+        )
+
+
+def _add_sequences(runs: list[Run], sequences: Sequence[int], number: int) -> int:
+    """Add the sequences from this number on. Returns how many."""
+    for index in range(number, len(sequences)):
+        add_run(runs, sequences[index], sequences[index] + 1)
+    return len(sequences) - number
