@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from uuid import UUID
 
 from mainstem.clock import Clock, Timer
 from mainstem.coordinator.errors import CreationDeferred, InvalidTopicName, UnknownTopicOrPartition
+from mainstem.coordinator.queues.retention import QueueRetention
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.runtime.state_log import STATE_LOGS
 from mainstem.coordinator.state_machines import StateMachines
@@ -24,6 +26,7 @@ from mainstem.log.disk.space_guard import SpaceGuard
 from mainstem.log.errors import DiskFull, InvalidBatch, LogError, PartitionDeleted
 from mainstem.log.log import Log
 from mainstem.log.partition.partition import AppendedBatch, Partition
+from mainstem.log.partition.retention import LogStartLimit
 from mainstem.log.recovery.report import RecoveryReport
 from mainstem.log.storage.record_batch import producer_id_of
 from mainstem.promise import Promise, gather
@@ -73,6 +76,10 @@ class Node:
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
         self._auto_creations = RateLimit(clock, CREATED_PER_SECOND)
+        self.queue_retention = QueueRetention(self.subscriptions.views, self.subscriptions.by_id, clock)
+        """What subscriptions pin."""
+        self.on_retention_run: list[Callable[[], object]] = []
+        """Called after each run of retention over all partitions."""
         self._retention_timer: Timer | None = None
         self._closing: Promise[None] | None = None
         self.space_guard = SpaceGuard(
@@ -340,7 +347,17 @@ class Node:
         ]
         deleted_bytes: Promise[int] = Promise()
         self._enforce_retention_of(partitions, 0, deleted_bytes)
+        return deleted_bytes.map(self._after_retention)
+
+    def _after_retention(self, deleted_bytes: int) -> int:
+        for callback in self.on_retention_run if self._closing is None else ():
+            callback()
         return deleted_bytes
+
+    def preview_limit(self, partition: Partition, share: float = 1.0) -> LogStartLimit:
+        """What retention keeps of a partition beside what the settings keep. `share`: as if subscriptions
+        pinned events for this share of the time only."""
+        return partial(self.queue_retention.preview_limit, share, partition)
 
     def _enforce_retention_of(
         self, partitions: Sequence[Partition], bytes_so_far: int, deleted_bytes: Promise[int]
@@ -360,7 +377,7 @@ class Node:
 
     def _enforce_partition_retention(self, partition: Partition) -> Promise[int]:
         try:
-            deleted = partition.enforce_retention()
+            deleted = partition.enforce_retention(partial(self.queue_retention.limit, partition))
         except (LogError, OSError) as error:
             deleted = Promise.failed(error)
         deleted.then(lambda done: self._log_retention_error(partition, done.error))

@@ -118,10 +118,14 @@ class SubscriptionInfo:
     """Events that were given up without a dead-letter topic."""
     trimmed: int
     """Events that retention deleted before they were done."""
+    expiring: int
+    """Events that are not done and that retention deletes soon: it would now if it kept a fifth less, of the
+    time and of the size."""
     unreadable: int
     """Events that damage of the log has made unreadable: they are done, and never delivered."""
     problems: tuple[str, ...] = ()
-    """What keeps events from being delivered, one line each: a dead-letter topic that refuses, damage."""
+    """What keeps events from being delivered, or will, one line each: a dead-letter topic that refuses,
+    damage, retention."""
 
 
 # ----------------------------------------------------------------------------------------------------------

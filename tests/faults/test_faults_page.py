@@ -31,6 +31,7 @@ ALSO = (
     "30,000 segments",
     "1970",
     "newest checkpoint",
+    "Retention is due",
     "older backup",
     "Batches are missing",
     "live journal file",

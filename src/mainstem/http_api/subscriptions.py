@@ -103,6 +103,13 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
             " other consumer; true by default."
         ),
     ] = UNSET
+    pin_ms: Annotated[
+        Annotated[int, _range_of("pin_ms")] | UnsetType,
+        Meta(
+            description="For how long from its arrival an outstanding event is kept although the retention"
+            " of its topic would delete it, ms; -1: until it is done; 0, the default: retention deletes it."
+        ),
+    ] = UNSET
 
 
 class NewSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -184,6 +191,13 @@ class SubscriptionDetailJson(msgspec.Struct):
     dead_lettered: Annotated[int, Meta(description="Events that are in the dead-letter topic.")]
     dropped: Annotated[int, Meta(description="Events that were given up without a dead-letter topic.")]
     trimmed: Annotated[int, Meta(description="Events that retention deleted before they were done.")]
+    expiring: Annotated[
+        int,
+        Meta(
+            description="Outstanding events that retention deletes soon: it would now if it kept a fifth"
+            " less."
+        ),
+    ]
     unreadable: Annotated[int, Meta(description="Events that damage has made unreadable.")]
     consumers: list[QueueConsumerJson]
     problems: Annotated[list[str], Meta(description="What keeps events from being delivered.")]

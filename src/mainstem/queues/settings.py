@@ -18,6 +18,8 @@ LOCK_MS_MAX = DAY_MS // 2
 """The longest lock of a delivery."""
 DELAY_MS_MAX = 7 * DAY_MS
 """The longest wait before an event is delivered again."""
+PIN_MS_MAX = 366 * DAY_MS
+"""The longest time for which events are pinned that are not pinned for ever."""
 
 NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "lock_ms": (0, LOCK_MS_MAX),
@@ -27,6 +29,7 @@ NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "backoff_factor": (1, 100),
     "in_flight_max": (1, 1_000_000),
     "parked_max": (1, 1_000_000),
+    "pin_ms": (-1, PIN_MS_MAX),
 }
 """The least and the greatest value of each setting that is a number."""
 
@@ -61,6 +64,9 @@ class SubscriptionSettings:
     accepts_late_acks: bool = True
     """Whether an acknowledgement counts that arrives after its lock has expired, if no other consumer has
     received the event meanwhile."""
+    pin_ms: int = 0
+    """For how long, from its arrival, an event that is not done is kept although the retention of its topic
+    would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""
     dead_letter_topic: str | None = None
     """Topic to which events go that were given up. None: they are dropped, and counted."""
 

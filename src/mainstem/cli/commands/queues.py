@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 STATES = ("ready", "leased", "waiting", "parked", "dying")
 DEPTHS = (*STATES, "ahead")
 COUNTERS = (
-    *("delivered", "redelivered", "acked", "failed", "dead_lettered", "dropped", "trimmed", "unreadable"),
+    *("delivered", "redelivered", "acked", "failed", "dead_lettered", "dropped", "trimmed", "expiring"),
+    "unreadable",
 )
 
 

@@ -24,6 +24,7 @@ from mainstem.coordinator.queues.records import (
     ViewTrimmed,
     encoded,
 )
+from mainstem.coordinator.queues.retention import count_undone
 from mainstem.coordinator.queues.types import DeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.promise import Promise, gather
@@ -50,6 +51,9 @@ class ViewChanges:
 
     def __init__(self, views: SubscriptionViews, write: Write) -> None:
         """`write`: that of the runtime."""
+        self.on_trimmed: list[Callable[[int, int], None]] = []
+        """Called for a subscription, by its id, with the number of its events that were deleted before they
+        were done."""
         self._views = views
         self._write = write
 
@@ -110,13 +114,17 @@ class ViewChanges:
 
     def trim(self, topic_id: UUID, partition: int, log_start: int) -> Promise[None]:
         """The events of a partition below `log_start` are deleted: they are done in every view."""
-        return self._write_records(
-            [
-                ViewTrimmed(view.id, log_start)
-                for view in self._views.of_topic(topic_id)
-                if view.partition == partition and view.sequence.oldest < log_start
-            ]
-        )
+        trimmed = [
+            (view, count_undone(view, log_start))
+            for view in self._views.of_partition(topic_id, partition)
+            if view.sequence.oldest < log_start
+        ]
+        written = self._write_records([ViewTrimmed(view.id, log_start) for view, _ in trimmed])
+        if written.error is None:
+            for view, events in trimmed:
+                for callback in self.on_trimmed:
+                    callback(view.subscription, events)
+        return written
 
     def end_topic(self, topic_id: UUID) -> Promise[None]:
         """End the views of a deleted topic."""

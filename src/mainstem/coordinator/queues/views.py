@@ -107,6 +107,7 @@ class SubscriptionViews:
         self._by_id: dict[int, SubscriptionView] = {}
         self._by_place: dict[Place, SubscriptionView] = {}
         self._by_topic: dict[UUID, dict[int, SubscriptionView]] = {}
+        self._by_partition: dict[tuple[UUID, int], dict[int, SubscriptionView]] = {}
         self._by_subscription: dict[int, dict[int, SubscriptionView]] = {}
         self._parts: dict[int, tuple[list[PageState], list[tuple[int, int]]]] = {}
         """Pages and waiting positions of views whose state comes next in the snapshot that is loaded."""
@@ -132,6 +133,10 @@ class SubscriptionViews:
     def of_topic(self, topic_id: UUID) -> list[SubscriptionView]:
         """The views of a topic's partitions."""
         return list(self._by_topic.get(topic_id, {}).values())
+
+    def of_partition(self, topic_id: UUID, partition: int) -> list[SubscriptionView]:
+        """The views of a partition."""
+        return list(self._by_partition.get((topic_id, partition), {}).values())
 
     def of_subscription(self, subscription: int) -> list[SubscriptionView]:
         """The views of a subscription, by its id."""
@@ -164,6 +169,7 @@ class SubscriptionViews:
         assert view.place not in self._by_place, "a subscription has one view of a partition"
         self._by_id[view.id] = self._by_place[view.place] = view
         self._by_topic.setdefault(view.topic_id, {})[view.id] = view
+        self._by_partition.setdefault((view.topic_id, view.partition), {})[view.id] = view
         self._by_subscription.setdefault(view.subscription, {})[view.id] = view
 
     def remove(self, view_id: int) -> None:
@@ -171,6 +177,7 @@ class SubscriptionViews:
         view = self._by_id.pop(view_id)
         del self._by_place[view.place]
         _discard(self._by_topic, view.topic_id, view_id)
+        _discard(self._by_partition, (view.topic_id, view.partition), view_id)
         _discard(self._by_subscription, view.subscription, view_id)
 
     def apply(self, record: ViewRecord) -> None:

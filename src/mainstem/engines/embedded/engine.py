@@ -204,7 +204,10 @@ class EmbeddedEngine(EmbeddedQueues):
             config = self._node.topics.partition_config(topic)
             partitions = [self._node.partition(topic, index) for index in range(topic.partitions)]
             return [
-                Bounds(await partition.preview_log_start(config), partition.high_watermark)
+                Bounds(
+                    await partition.preview_log_start(config, self._node.preview_limit(partition)),
+                    partition.high_watermark,
+                )
                 for partition in partitions
             ]
 

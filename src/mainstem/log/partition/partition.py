@@ -29,7 +29,7 @@ from mainstem.log.partition.index_loading import IndexLoader
 from mainstem.log.partition.offset_lookup import OffsetLookup, TimedOffset
 from mainstem.log.partition.reader import BatchSlice, PartitionReader
 from mainstem.log.partition.recovered_state import RecoveredState
-from mainstem.log.partition.retention import Retention
+from mainstem.log.partition.retention import LogStartLimit, Retention
 from mainstem.log.partition.segments import Segments
 from mainstem.log.partition.side_files import SideFiles
 from mainstem.log.partition.snapshot_file import SnapshotFile
@@ -468,17 +468,17 @@ class Partition:
         offset, once it is durable. OffsetOutOfRange."""
         return self._retention.delete_records(before)
 
-    def enforce_retention(self) -> Promise[int]:
+    def enforce_retention(self, limit: LogStartLimit | None = None) -> Promise[int]:
         """Seal the active segment if it is old enough, and delete whole segments that are older or more than
-        the topic's settings allow. Returns the number of bytes deleted."""
+        the topic's settings allow, if `limit` does not keep them. Returns the number of bytes deleted."""
         if self.segments.deleted or self.fence_reason is not None or not self.segments:
             return Promise.resolved(0)
-        return self._retention.enforce()
+        return self._retention.enforce(limit)
 
-    def preview_log_start(self, config: PartitionConfig) -> Promise[int]:
+    def preview_log_start(self, config: PartitionConfig, limit: LogStartLimit | None = None) -> Promise[int]:
         """The log start offset that `enforce_retention` would set now if the topic had this `config`.
         Changes nothing."""
-        return self._retention.preview_log_start(config)
+        return self._retention.preview_log_start(config, limit)
 
     def delete(self) -> None:
         """The topic is deleted: refuse all requests, and fail those that wait. `Log` deletes the files."""

@@ -2,7 +2,8 @@
 
 Owns: which segments are deleted, and the order: first the new log start offset is durable, then files are
 unlinked (rule R11). Refuses: to delete the active segment before it is sealed, what is not committed, a part
-of a segment, and by guess: a segment of unknown age counts as young.
+of a segment, and by guess: a segment of unknown age counts as young. A caller may keep more than the settings
+do (`LogStartLimit`), never less.
 
 Kafka: UnifiedLog.deleteOldSegments, deleteRetentionMsBreachedSegments, deleteRetentionSizeBreachedSegments.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeAlias
 
 from mainstem.log.config import PartitionConfig
 from mainstem.log.disk.nonblocking_read import ReadSteps
@@ -27,6 +29,10 @@ log = logging.getLogger(__name__)
 
 UNLINKS_PER_TURN = 64
 """Segments unlinked before the event loop has a turn: some milliseconds."""
+
+LogStartLimit: TypeAlias = Callable[[int, int], int]
+"""Gets the log start offset and the one that the settings allow. Returns the highest that may be set: what is
+from there on is kept. Called right before the new one is recorded."""
 
 
 class Retention:
@@ -67,23 +73,25 @@ class Retention:
             return Promise.resolved(segments.log_start_offset)
         return self._move_log_start(before).map(lambda _: segments.log_start_offset)
 
-    def enforce(self) -> Promise[int]:
+    def enforce(self, limit: LogStartLimit | None = None) -> Promise[int]:
         """See `Partition.enforce_retention`."""
         segments = self._segments
         now_ms = segments.context.clock.wall_ms()
         if _counts_from_record_time(segments.config):
             newest = segments.context.run_later(self._newest_record_times())
-            return newest.chain(lambda newest_ms: self._roll_and_delete(now_ms, newest_ms))
-        return self._roll_and_delete(now_ms, {})
+            return newest.chain(lambda newest_ms: self._roll_and_delete(now_ms, newest_ms, limit))
+        return self._roll_and_delete(now_ms, {}, limit)
 
-    def _roll_and_delete(self, now_ms: int, newest_ms: dict[int, int]) -> Promise[int]:
+    def _roll_and_delete(
+        self, now_ms: int, newest_ms: dict[int, int], limit: LogStartLimit | None
+    ) -> Promise[int]:
         try:
             self._roll_if_due(now_ms, newest_ms)
         except StorageError as error:
             return Promise.failed(error)
-        return self._delete_expired(now_ms, newest_ms)
+        return self._delete_expired(now_ms, newest_ms, limit)
 
-    def preview_log_start(self, config: PartitionConfig) -> Promise[int]:
+    def preview_log_start(self, config: PartitionConfig, limit: LogStartLimit | None = None) -> Promise[int]:
         """See `Partition.preview_log_start`."""
         segments = self._segments
         if segments.deleted or not segments:
@@ -96,8 +104,7 @@ class Retention:
             if self._is_active_committed():
                 candidates.append(segments[-1])  # `enforce` seals it first if all of it is to be deleted
             count = self._count_deletable(config, candidates, now_ms, newest_ms)
-            ends = [segments.end_of(segment) for segment in segments[:count]]
-            return max([segments.log_start_offset, *ends])
+            return self._allowed_log_start(count, limit)
 
         if by_record_time:
             return segments.context.run_later(self._newest_record_times()).map(log_start)
@@ -154,20 +161,31 @@ class Retention:
                 newest_ms[segment.base_offset] = timestamp_ms
         return newest_ms
 
-    def _delete_expired(self, now_ms: int, newest_ms: dict[int, int]) -> Promise[int]:
-        """Delete the segments that are too old, or beyond the size limit. The result is the number of bytes
-        deleted."""
+    def _delete_expired(
+        self, now_ms: int, newest_ms: dict[int, int], limit: LogStartLimit | None
+    ) -> Promise[int]:
+        """Delete the segments that are too old, or beyond the size limit, and not kept by `limit`. The result
+        is the number of bytes deleted."""
         segments = self._segments
         count = self._count_deletable(segments.config, self._deletable(), now_ms, newest_ms)
-        log_start = segments.log_start_offset
-        if count:
-            log_start = max(log_start, segments.end_of(segments[count - 1]))
+        log_start = self._allowed_log_start(count, limit)
         bytes_before = segments.size_bytes()
         if log_start == segments.log_start_offset:
             unlinked = segments.context.run_later(self.unlink_below_log_start())
         else:
             unlinked = self._move_log_start(log_start)
         return unlinked.map(lambda _: max(0, bytes_before - segments.size_bytes()))
+
+    def _allowed_log_start(self, count: int, limit: LogStartLimit | None) -> int:
+        """The log start offset if the oldest `count` segments are deleted, or those that `limit` does not
+        keep."""
+        segments = self._segments
+        log_start = segments.log_start_offset
+        ends = [segments.end_of(segment) for segment in segments[:count]]
+        if limit is not None and ends and ends[-1] > log_start:
+            highest = limit(log_start, ends[-1])
+            ends = [end for end in ends if end <= highest]
+        return max([log_start, *ends])
 
     def _deletable(self) -> list[Segment]:
         """The segments that are sealed and committed, oldest first."""

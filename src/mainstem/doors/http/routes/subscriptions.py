@@ -82,6 +82,7 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
         dead_lettered=info.dead_lettered,
         dropped=info.dropped,
         trimmed=info.trimmed,
+        expiring=info.expiring,
         unreadable=info.unreadable,
         consumers=[
             QueueConsumerJson(

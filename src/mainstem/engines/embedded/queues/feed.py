@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from mainstem.clock import Clock
 from mainstem.contract import StreamError
@@ -43,16 +43,17 @@ class PartitionFeed:
         source: EventSource,
         matcher: Matcher | None,
         on_ready: Callable[[], None],
+        trim: Callable[[Partition], Awaitable[None]],
     ) -> None:
+        """`trim` lets the events of a partition be done that were deleted."""
         self.view = view
         self.source = source
-        self.trimmed_to = 0
-        """The log start offset that the view knows of."""
         self.problem = ""
         """Why the scan does not go on, for people; empty in normal operation."""
         self._clock = clock
         self._machine = machine
         self._on_ready = on_ready
+        self._trim = trim
         self._scan: EventScan | None = None
         if matcher is not None or isinstance(view.sequence, OrderedView):
             self._scan = EventScan(clock, source, matcher)
@@ -87,6 +88,10 @@ class PartitionFeed:
             return False
         self.view = view
         return True
+
+    async def trim(self) -> None:
+        """Let the events that retention has deleted be done. Errors of the log and the coordinator."""
+        await self._trim(self.partition)
 
     def advance(self) -> None:
         """Let what is due, and what was committed, be ready; a scan does so in the background."""

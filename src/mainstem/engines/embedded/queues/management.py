@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.retention import expiring_problem
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.states import ViewStates
 from mainstem.engines.embedded.queues.subscription_queue import UNDONE, SubscriptionQueue
@@ -109,7 +110,7 @@ class QueueManagement:
         await queue.refresh()
         feeds = sorted(queue.feeds.values(), key=lambda feed: (feed.source.topic, feed.partition.index))
         for feed in feeds:
-            await queue.trim(feed)
+            await feed.trim()
             feed.advance()
         return stored, feeds
 
@@ -120,12 +121,17 @@ class QueueManagement:
         oldest: Position | None = None
         oldest_ms: int | None = None
         problems: list[str] = []
+        expiring = 0
         consumers: dict[str, tuple[int, int | None]] = {}
         for feed in feeds:
             sequence = feed.view.sequence
             depth = _added(depth, feed)
             if feed.problem:
                 problems.append(feed.problem)
+            soon = await self._service.retention.count_expiring(feed.view, feed.partition)
+            if soon:
+                problems.append(expiring_problem(feed.source.topic, feed.partition.index, soon))
+            expiring += soon
             position = max(sequence.oldest, feed.partition.log_start_offset)
             if position < feed.partition.high_watermark:
                 arrived_ms = max(0, feed.partition.arrival_of(position))
@@ -156,6 +162,7 @@ class QueueManagement:
             dead_lettered=counters.dead_lettered,
             dropped=counters.dropped,
             trimmed=counters.trimmed,
+            expiring=expiring,
             unreadable=counters.unreadable + sum(feed.unreadable for feed in feeds),
             problems=tuple(problems),
         )

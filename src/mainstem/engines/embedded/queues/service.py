@@ -20,6 +20,7 @@ from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.idle import IdleViews
+from mainstem.engines.embedded.queues.retention import SubscriptionRetention
 from mainstem.engines.embedded.queues.subscription_queue import QueueCounters, SubscriptionQueue
 from mainstem.log.errors import StorageError
 from mainstem.node import Node
@@ -52,6 +53,7 @@ class QueueService:
         self.counters: defaultdict[int, QueueCounters] = defaultdict(QueueCounters)
         """By the id of the subscription."""
         self.dead_letters = DeadLetterWriter(node, self.counters)
+        self.retention = SubscriptionRetention(node, self.counters)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._clock = node.clock
@@ -63,6 +65,7 @@ class QueueService:
         """The views that may have a lease with a deadline, or a position that waits for its time."""
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
+        node.on_retention_run.append(self._look_at_retention)
         node.topics.on_grown.append(self._on_topic_grown)
 
     def start(self) -> None:
@@ -85,6 +88,10 @@ class QueueService:
                     self._scan_soon(queue)
                 queue.wake()
 
+    def _look_at_retention(self) -> None:
+        if not self._closed:
+            self.dead_letters.run(self.retention.look, "looking at what retention deletes")
+
     def _scan_soon(self, queue: SubscriptionQueue) -> None:
         """Open the views of a subscription, and let them be scanned."""
         self.dead_letters.run(queue.scan_all_feeds, f"scanning for subscription {queue.stored.name}")
@@ -94,7 +101,8 @@ class QueueService:
         stored = self.machine.get(name)
         queue = self._queues.get(stored.id)
         if queue is None:
-            queue = self._queues[stored.id] = SubscriptionQueue(self.node, stored, self.counters)
+            queue = SubscriptionQueue(self.node, stored, self.counters[stored.id], self.retention.trim)
+            self._queues[stored.id] = queue
             if self._closed:
                 queue.close()
         queue.stored = stored

@@ -8,8 +8,7 @@ did not return is given back, whatever ended the pull.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -21,6 +20,7 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.events import EventSource, event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
+from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise
 from mainstem.queue_contract import Delivery
@@ -72,11 +72,16 @@ class SubscriptionQueue:
     """A subscription while it is served. `stored` is what the state machine knows of it."""
 
     def __init__(
-        self, node: Node, stored: SubscriptionMetadata, counters_of: defaultdict[int, QueueCounters]
+        self,
+        node: Node,
+        stored: SubscriptionMetadata,
+        counters: QueueCounters,
+        trim: Callable[[Partition], Awaitable[None]],
     ) -> None:
+        """`trim` lets events of a partition that retention has deleted be done."""
         self.stored = stored
-        self.counters = counters_of[stored.id]
-        self._counters_of = counters_of
+        self.counters = counters
+        self._trim = trim
         self.feeds: dict[TopicPartition, PartitionFeed] = {}
         self._node = node
         self._machine = node.subscriptions
@@ -175,7 +180,9 @@ class SubscriptionQueue:
         if self._closed or (topic_id, index) in self.feeds or view.subscription != self.stored.id:
             return  # another pull was faster, or the subscription was replaced or is not served any more
         source = EventSource(self._node.clock, name, partition)
-        feed = PartitionFeed(self._node.clock, self._machine, view, source, self._matcher, self.wake)
+        feed = PartitionFeed(
+            self._node.clock, self._machine, view, source, self._matcher, self.wake, self._trim
+        )
         self.feeds[topic_id, index] = feed
         feed.scan_soon()
 
@@ -239,7 +246,7 @@ class SubscriptionQueue:
         """Deliveries of one lease, without the positions that have no event; None if nothing is ready."""
         if not feed.bind():
             return None
-        await self.trim(feed)
+        await feed.trim()
         feed.advance()
         view = feed.view
         if not view.sequence.may_offer(consumer):
@@ -289,21 +296,6 @@ class SubscriptionQueue:
         live = set(positions_of(taken.view.sequence.releasable(taken.lease.id, taken.lease.runs)))
         return [delivery for delivery in deliveries if delivery.event.offset in live]
 
-    async def trim(self, feed: PartitionFeed) -> None:
-        """Let the events that retention has deleted be done."""
-        log_start = feed.partition.log_start_offset
-        if log_start <= feed.trimmed_to:
-            return
-        topic_id, index = feed.view.topic_id, feed.view.partition
-        views = [view for view in self._machine.views.of_topic(topic_id) if view.partition == index]
-        before = [_undone_below(view, log_start) for view in views]
-        trimmed = self._machine.changes.trim(topic_id, index, log_start)
-        for view, undone in zip(views, before, strict=True):
-            if view.sequence.oldest >= log_start:
-                self._counters_of[view.subscription].trimmed += undone
-        await trimmed
-        feed.trimmed_to = log_start
-
     def _settle_unseen(self, view: SubscriptionView, lease_id: int, epoch: int, runs: list[Run]) -> None:
         """Let positions that have no event be done."""
         settled = self._machine.settle([Settlement(view.id, lease_id, epoch, tuple(runs))])
@@ -344,15 +336,6 @@ UNDONE = (
     PositionState.DYING,
 )
 """The states of a position that the scan has reached and that is not done."""
-
-
-def _undone_below(view: SubscriptionView, end: int) -> int:
-    """The positions below `end` that are not done."""
-    sequence = view.sequence
-    if sequence.oldest >= end:
-        return 0
-    reached = sum(count_positions(sequence.runs_in(state, sequence.start, end)) for state in UNDONE)
-    return reached + max(0, end - sequence.scanned)
 
 
 def _step(feed: PartitionFeed, max_events: int, max_bytes: int) -> int:

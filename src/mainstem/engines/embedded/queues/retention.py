@@ -1,0 +1,119 @@
+"""What retention does to subscriptions: trims what it deleted, and warns of what it deletes soon.
+
+Owns: the counts of both, by subscription. Refuses: to delete events, and to decide what is kept: the node
+asks `QueueRetention` of the coordinator.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from dataclasses import replace
+from uuid import UUID
+
+from mainstem.coordinator.errors import CoordinatorError
+from mainstem.coordinator.queues.retention import count_undone
+from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
+from mainstem.log.config import PartitionConfig
+from mainstem.log.errors import LogError
+from mainstem.log.partition.partition import Partition
+from mainstem.node import Node
+from mainstem.turns import next_turn
+
+WARNED_SHARE = 0.8
+"""From this share of the time and the size of retention on, a subscription warns of what is not done."""
+VIEWS_OF_TURN = 50
+"""Views that are looked at in a turn of the loop."""
+
+log = logging.getLogger(__name__)
+
+
+class SubscriptionRetention:
+    """Retention as the subscriptions of one service see it."""
+
+    def __init__(self, node: Node, counters_of: defaultdict[int, QueueCounters]) -> None:
+        self.expiring: dict[int, int] = {}
+        """Subscription -> events that are not done and that retention deletes soon, at its last run; only
+        those that have some."""
+        self._node = node
+        self._machine = node.subscriptions
+        self._counters_of = counters_of
+        self._trimmed: dict[tuple[UUID, int], int] = {}
+        """Partition -> the log start offset that all its views know of."""
+        self._looking = False
+        node.subscriptions.changes.on_trimmed.append(self._on_trimmed)
+        node.queue_runtime.on_reloaded.append(self._trimmed.clear)
+
+    def _on_trimmed(self, subscription: int, events: int) -> None:
+        self._counters_of[subscription].trimmed += events
+
+    async def trim(self, partition: Partition) -> None:
+        """Let the events of a partition that were deleted be done in all its views. Errors of the log and the
+        coordinator."""
+        key, log_start = (partition.topic_id, partition.index), partition.log_start_offset
+        if log_start > self._trimmed.get(key, 0):
+            await self._machine.changes.trim(*key, log_start)
+            self._trimmed[key] = max(log_start, self._trimmed.get(key, 0))
+
+    async def count_expiring(self, view: SubscriptionView, partition: Partition) -> int:
+        """How many events of a view are not done and would be deleted if retention kept a fifth less. Errors
+        of the log."""
+        limit = self._node.preview_limit(partition, WARNED_SHARE)
+        return count_undone(view, await partition.preview_log_start(_shortened(partition.config), limit))
+
+    async def look(self) -> None:
+        """Look at all views after a run of retention: trim, count and warn."""
+        if self._looking:
+            return
+        self._looking = True
+        try:
+            await self._look()
+        finally:
+            self._looking = False
+
+    async def _look(self) -> None:
+        expiring: Counter[int] = Counter()
+        for number, view in enumerate(self._machine.views.all(), 1):
+            if number % VIEWS_OF_TURN == 0:
+                await next_turn(self._node.clock)
+            topic = self._node.topics.by_id(view.topic_id)
+            if topic is None or self._machine.views.get(view.id) is not view:
+                continue
+            try:
+                partition = self._node.partition(topic, view.partition)
+                await self.trim(partition)
+                expiring[view.subscription] += await self.count_expiring(view, partition)
+            except (LogError, CoordinatorError, OSError) as error:
+                log.warning(
+                    "retention of subscriptions of topic %s is looked at later: %s", topic.name, error
+                )
+        before, self.expiring = self.expiring, {key: count for key, count in expiring.items() if count}
+        for subscription in self.expiring.keys() - before.keys():
+            stored = self._machine.by_id(subscription)
+            if stored is not None:
+                log.warning("subscription %s: %s", stored.name, _expiring(self.expiring[subscription]))
+
+
+def _shortened(config: PartitionConfig) -> PartitionConfig:
+    """Settings by which retention would delete now what it deletes soon."""
+    return replace(
+        config,
+        retention_ms=_share(config.retention_ms),
+        retention_bytes=_share(config.retention_bytes),
+    )
+
+
+def _share(limit: int) -> int:
+    return limit if limit < 0 else int(limit * WARNED_SHARE)
+
+
+def expiring_problem(topic: str, partition: int, events: int) -> str:
+    """What a subscription says of events that are deleted soon."""
+    return f"topic {topic}, partition {partition}: {_expiring(events)}"
+
+
+def _expiring(events: int) -> str:
+    if events == 1:
+        return "an event is not done, and retention deletes it soon"
+    return f"{events:,} events are not done, and retention deletes them soon"
