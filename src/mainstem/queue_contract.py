@@ -10,8 +10,8 @@ for people.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from mainstem.contract import Event, Position, StreamError
@@ -33,6 +33,7 @@ __all__ = [
     "SubscriptionInfo",
     "SubscriptionNameTaken",
     "SubscriptionSettings",
+    "SubscriptionTotals",
     "Verdict",
 ]  # fmt: skip
 
@@ -43,6 +44,10 @@ DEAD_LETTER_SUBSCRIPTION_HEADER = "mainstem-dead-letter-subscription"
 """Header of a dead letter with the name of the subscription that has given the event up."""
 DEAD_LETTER_FROM_HEADER = "mainstem-dead-letter-from"
 """Header of a dead letter that says where the event is: `topic/partition/offset`."""
+
+DEAD_LETTER_REASONS = ("rejected", "failed", "expired")
+"""Why an event is given up: its consumer rejected it, it failed as often as `failures_max` allows, its time
+was over."""
 
 EventState: TypeAlias = Literal["ready", "leased", "waiting", "parked", "dying"]
 """Of an event that is not done. Ready: deliverable now. Leased: a consumer has it. Waiting: for the time from
@@ -123,9 +128,49 @@ class SubscriptionInfo:
     time and of the size."""
     unreadable: int
     """Events that damage of the log has made unreadable: they are done, and never delivered."""
+    nacked: int = 0
+    """Deliveries that consumers gave back, as failures or not."""
+    rejected: int = 0
+    """Deliveries that consumers rejected."""
+    expired: int = 0
+    """Deliveries whose lock expired."""
     problems: tuple[str, ...] = ()
     """What keeps events from being delivered, or will, one line each: a dead-letter topic that refuses,
     damage, retention."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionTotals:
+    """The figures of a subscription that are read without looking at its partitions anew: for statistics. The
+    counters begin with the start of the server, and are explained at `SubscriptionInfo`."""
+
+    name: str
+    topics: tuple[str, ...]
+    depth: QueueDepth
+    """Ahead are only those that a filter, or key order, has to look at first."""
+    oldest_ms: int | None
+    """When the oldest event that is not done arrived; None: there is none."""
+    consumers: int
+    """Consumers that have events."""
+    delivered: int = 0
+    redelivered: int = 0
+    acked: int = 0
+    nacked: int = 0
+    rejected: int = 0
+    expired: int = 0
+    dead_lettered: Mapping[str, int] = field(default_factory=dict)
+    """By reason, see DEAD_LETTER_REASONS."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """By reason."""
+    trimmed: int = 0
+    unreadable: int = 0
+    wakes: int = 0
+    """How often events that waited became deliverable, one or several at a time."""
+    late_ms: int = 0
+    """Of each wake, how late it was for the event that was due first; all of them added up."""
+    expiring: int = 0
+    """Events that are not done and that retention deletes soon, as of its last run."""
+    problems: tuple[str, ...] = ()
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -222,6 +267,11 @@ class Queues(Protocol):
 
     async def subscription(self, name: str) -> SubscriptionInfo:
         """A subscription with its settings and its depth."""
+
+    async def subscription_totals(self, names: Sequence[str] | None = None) -> list[SubscriptionTotals]:
+        """The figures of all subscriptions, or of those of these names that exist, by name. It takes several
+        turns of the event loop, so they are not all of the same moment. It changes nothing: what retention
+        deletes is counted as trimmed by the next call about the subscription."""
 
     async def create_subscription(self, name: str, settings: SubscriptionSettings) -> None:
         """Create a subscription. SubscriptionNameTaken; InvalidArgument: the name, a setting or the filter;

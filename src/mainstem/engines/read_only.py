@@ -29,6 +29,7 @@ READS = frozenset(
         "preview_settings",
         "reader",
         "subscription",
+        "subscription_totals",
         "subscriptions",
         "topic",
         "topic_id",

@@ -53,6 +53,23 @@ class LagHistoryJson(msgspec.Struct):
     lag_ms: list[float | None]
 
 
+class DepthHistoryJson(msgspec.Struct):
+    """What a subscription had outstanding in the last 24 hours: one value per minute from `from_ms` on; null:
+    not known for that minute. Only the 500 largest subscriptions have a history."""
+
+    from_ms: int
+    step_s: int
+    ready: Annotated[list[float | None], Meta(description="Events that consumers could have.")]
+    leased: list[float | None]
+    waiting: list[float | None]
+    parked: list[float | None]
+    dying: list[float | None]
+    ahead: Annotated[list[float | None], Meta(description="Events that were not looked at yet.")]
+    oldest_age_ms: Annotated[list[float | None], Meta(description="Age of the oldest outstanding event, ms.")]
+    delivered_per_s: list[float | None]
+    acked_per_s: list[float | None]
+
+
 class StatsJson(msgspec.Struct):
     """Statistics of the whole event log."""
 

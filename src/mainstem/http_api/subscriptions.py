@@ -38,6 +38,7 @@ class SubscriptionsQuery(msgspec.Struct):
     """Which subscriptions to list."""
 
     q: Annotated[str, Meta(description="Only names that contain this text, in any case.")] = ""
+    topic: Annotated[TopicName | None, Meta(description="Only subscriptions of this topic.")] = None
     limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of subscriptions.")] = 100
     after: Annotated[str, Meta(description="Only names after this one: `next` of the previous page.")] = ""
 
@@ -161,6 +162,13 @@ class SubscriptionJson(msgspec.Struct):
     oldest_age_ms: Annotated[
         int | None, Meta(description="How long ago the oldest outstanding event arrived, ms; null: none.")
     ]
+    consumers: Annotated[int, Meta(description="Consumers that have events of it.")]
+    dead_lettered: Annotated[int, Meta(description="Dead letters since the start of the server.")]
+    delivered_per_s: Annotated[
+        float, Meta(description="Deliveries per second, averaged over ten seconds or more.")
+    ]
+    acked_per_s: float
+    problems: Annotated[list[str], Meta(description="What keeps events from being delivered.")]
 
 
 class SubscriptionsJson(msgspec.Struct):
@@ -187,6 +195,9 @@ class SubscriptionDetailJson(msgspec.Struct):
     delivered: int
     redelivered: Annotated[int, Meta(description="Deliveries of events that had been delivered before.")]
     acked: int
+    nacked: Annotated[int, Meta(description="Deliveries that consumers gave back.")]
+    rejected: Annotated[int, Meta(description="Deliveries that consumers rejected.")]
+    expired: Annotated[int, Meta(description="Deliveries whose lock expired.")]
     failed: Annotated[int, Meta(description="Deliveries that ended without an acknowledgement.")]
     dead_lettered: Annotated[int, Meta(description="Events that are in the dead-letter topic.")]
     dropped: Annotated[int, Meta(description="Events that were given up without a dead-letter topic.")]

@@ -9,7 +9,7 @@ Refuses: to change positions; the view does that, and reports how many it took f
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 
 from mainstem.queues.runs import Run, count_positions, decode_runs, encode_runs
 
@@ -153,6 +153,11 @@ class LeaseTable:
         """The earliest deadline."""
         heads: Iterable[DeliveryLease] = (next(iter(fifo.values())) for fifo in self._by_lock.values())
         return min((lease.deadline_ms for lease in heads if lease.deadline_ms is not None), default=None)
+
+    @property
+    def consumers(self) -> KeysView[str]:
+        """The consumers that have live leases."""
+        return self._by_consumer.keys()
 
     def of_consumer(self, consumer: str) -> list[DeliveryLease]:
         """The live leases of a consumer, the oldest first."""

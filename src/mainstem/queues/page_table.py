@@ -62,9 +62,9 @@ class PageTable:
         if (lowest := self.ready.lowest) is not None:
             oldest = min(oldest, lowest)
         if (index := self._lowest.lowest) is not None and index << PAGE_SHIFT < oldest:
-            page = self.page(index)
-            assert page is not None
-            states = page.states
+            page = self.open_pages.get(index)
+            # A frozen page stays frozen: who only looks, as statistics do, opens no page of an idle view.
+            states = page.states if page is not None else thaw(self.frozen.get(index) or b"").states
             first = PAGE_POSITIONS - len(states.lstrip(FILL[DONE][:1]))
             oldest = min(oldest, max(self.start, (index << PAGE_SHIFT) + first))
         return oldest

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 STATES = ("ready", "leased", "waiting", "parked", "dying")
 DEPTHS = (*STATES, "ahead")
 COUNTERS = (
-    *("delivered", "redelivered", "acked", "failed", "dead_lettered", "dropped", "trimmed", "expiring"),
-    "unreadable",
+    *("delivered", "redelivered", "acked", "nacked", "rejected", "expired", "failed"),
+    *("dead_lettered", "dropped", "trimmed", "expiring", "unreadable"),
 )
 
 

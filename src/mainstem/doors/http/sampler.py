@@ -1,10 +1,10 @@
 """Samples rates and lag for the statistics: events written, events read, and unread events of groups.
 
-Owns: one task that samples the end offsets of all topics about every second and the groups about every ten
-seconds; the current rates and how old they are; and a history of 24 hours in steps of one minute. Refuses:
-to use much more than a hundredth of the CPU (where sampling is expensive, it samples less often, but it never
-pauses for long), and more memory than its limits allow: topics and groups above the limits count only in the
-totals.
+Owns: one task that samples the end offsets of all topics about every second, and the groups and subscriptions
+about every ten seconds; the current rates and how old they are; and a history of 24 hours in steps of one
+minute. Refuses: to use much more than a hundredth of the CPU (where sampling is expensive, it samples less
+often, but it never pauses for long), and more memory than its limits allow: topics and groups above the
+limits count only in the totals.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mainstem.clock import Clock
 from mainstem.contract import Engine, GroupInfo, StreamError, TopicSummary
+from mainstem.doors.http.minute_series import STEP_S, STEPS, MinuteSeries
+from mainstem.doors.http.queue_sampler import QueueSampler
 from mainstem.doors.http.stalled_groups import StallDetector
+from mainstem.queue_contract import Queues
+from mainstem.turns import next_turn
 
 log = logging.getLogger("mainstem.http")
 
-STEP_S = 60
-STEPS = 24 * 60
 TOPICS_MAX = 1_000
 """Maximum number of topics with a history: the first ones to which events are written."""
 GROUPS_MAX = 500
@@ -32,6 +33,7 @@ TOPICS_PERIOD_S = 1.0
 GROUPS_PERIOD_S = 10.0
 TOPICS_PAUSE_MAX_S = 10.0
 GROUPS_PAUSE_MAX_S = 30.0
+QUEUES_PAUSE_MAX_S = 60.0
 COST_FACTOR = 100
 """The pause after a sample is this many times the CPU time that the sample took, within the limits above. The
 time on the clock does not count: most of it may have gone to others, or to waiting for a cluster."""
@@ -49,39 +51,9 @@ def groups_pause_s(cpu_s: float) -> float:
     return min(GROUPS_PAUSE_MAX_S, max(GROUPS_PERIOD_S, cpu_s * COST_FACTOR))
 
 
-class MinuteSeries:
-    """One number per minute for the last 24 hours. Minutes are counted since 1970."""
-
-    __slots__ = ("_values", "first")
-
-    def __init__(self) -> None:
-        self.first = 0
-        self._values = array("d")
-
-    def put(self, minute: int, value: float) -> None:
-        """Set the number of a minute. Minutes without a number since the last one are not known (NaN)."""
-        if not self._values or minute - self.first >= 2 * STEPS or minute < self.first:
-            self.first, self._values = minute, array("d")
-        gap = minute - self.first - len(self._values)
-        if gap < 0:
-            self._values[minute - self.first] = value
-            return
-        self._values.extend([math.nan] * gap)
-        self._values.append(value)
-        excess = len(self._values) - STEPS
-        if excess > 0:
-            del self._values[:excess]
-            self.first += excess
-        assert len(self._values) <= STEPS, "a series holds at most 24 hours"
-
-    def values(self, first: int, count: int) -> list[float | None]:
-        """The numbers of `count` minutes from `first` on; None: not known."""
-        known = range(self.first, self.first + len(self._values))
-        values = [
-            self._values[minute - self.first] if minute in known else math.nan
-            for minute in range(first, first + count)
-        ]
-        return [None if math.isnan(value) else round(value, 3) for value in values]
+def queues_pause_s(cpu_s: float) -> float:
+    """The pause after a sample of the subscriptions that took `cpu_s` of CPU time."""
+    return min(QUEUES_PAUSE_MAX_S, max(GROUPS_PERIOD_S, cpu_s * COST_FACTOR))
 
 
 @dataclass(slots=True)
@@ -136,6 +108,7 @@ class Sampler:
         self.total_outbound = EventRate(0, history=MinuteSeries())
         self.groups: dict[str, GroupSample] = {}
         self.groups_total = 0
+        self.queues = QueueSampler(clock, lambda: next_turn(clock))
         self._topics_sampled_s = self._groups_sampled_s = clock.monotonic()
         self._minute = self._current_minute()
         self._minute_started_s = clock.monotonic()
@@ -147,7 +120,7 @@ class Sampler:
     async def run(self, pause: Callable[[float], Awaitable[None]], closing: asyncio.Event) -> None:
         """Sample until `closing` is set. An error of the engine is logged once; the results then stay
         unchanged."""
-        next_groups_s = self._clock.monotonic()
+        next_groups_s = next_queues_s = self._clock.monotonic()
         while not closing.is_set():
             started_s, started_cpu_s = self._clock.monotonic(), self._clock.cpu()
             pause_s = TOPICS_PERIOD_S
@@ -158,6 +131,10 @@ class Sampler:
                 if started_s >= next_groups_s:
                     await self.sample_groups()
                     next_groups_s = started_s + groups_pause_s(self._clock.cpu() - topics_cpu_s)
+                if started_s >= next_queues_s and isinstance(self._engine, Queues):
+                    before_cpu_s = self._clock.cpu()
+                    await self.queues.sample(self._engine)
+                    next_queues_s = started_s + queues_pause_s(self._clock.cpu() - before_cpu_s)
                 self._failed = False
             except StreamError as error:
                 if not self._failed:

@@ -2,7 +2,8 @@
 
 Owns: names, help texts and labels, each declared once in METRICS. docs/HTTP.md lists them, docs/grafana.json
 draws them, and tests compare. Refuses: an unbounded number of label values: what is above the limits is
-summed up as `(other)`. A scrape reads what the sampler has collected and asks the engine only for its health.
+summed up as `(other)`, or has no labels of its own, like subscriptions, which `queue_metrics` has. A scrape
+reads what the sampler has collected and asks the engine only for its health.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from starlette.responses import Response
 from mainstem.contract import ReportsMetrics
 from mainstem.doors.contract import DoorStatus, MetricDefinition, MetricSample
 from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext, StreamedResponse
+from mainstem.doors.http.metric_text import MEDIA, SLICE_LINES, metric_head, sample_line
+from mainstem.doors.http.queue_metrics import QUEUE_METRICS, queue_samples, subscription_text
 
 TOPICS_MAX = 1_000
 """Maximum number of topics with labels of their own: those to which most events were written."""
 POSITIONS_MAX = 5_000
 """Maximum number of (group, topic, partition) with labels of their own: those of the first groups by name."""
 OTHER = "(other)"
-MEDIA = "text/plain; version=0.0.4; charset=utf-8"
-SLICE_LINES = 500
-_ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 METRICS: dict[str, MetricDefinition] = {
@@ -109,6 +109,7 @@ METRICS: dict[str, MetricDefinition] = {
     "process_start_time_seconds": MetricDefinition(
         "gauge", (), "When the server started, seconds since 1970."
     ),
+    **QUEUE_METRICS,
 }
 
 
@@ -193,20 +194,11 @@ async def _text(
         by_name.setdefault(sample[0], []).append(sample)
     for name, same_name in by_name.items():
         definition = known[name]
-        yield f"# HELP {name} {definition.text}\n# TYPE {name} {definition.kind}\n".encode()
+        yield metric_head(name, definition)
         for start in range(0, len(same_name), SLICE_LINES):
-            lines = [_line(definition, sample) for sample in same_name[start : start + SLICE_LINES]]
+            lines = [sample_line(definition, sample) for sample in same_name[start : start + SLICE_LINES]]
             yield "".join(lines).encode()
             await context.yield_to_loop()
-
-
-def _line(definition: MetricDefinition, sample: MetricSample) -> str:
-    name, values, number = sample
-    labels = ",".join(
-        f'{label}="{value.translate(_ESCAPED)}"'
-        for label, value in zip(definition.labels, values, strict=True)
-    )
-    return f"{name}{{{labels}}} {float(number)!r}\n" if labels else f"{name} {float(number)!r}\n"
 
 
 async def metrics(call: Call) -> Response:
@@ -218,11 +210,34 @@ async def metrics(call: Call) -> Response:
     for group in (topic_samples(context), group_samples(context), server_samples(context, problems)):
         samples += group
         await context.yield_to_loop()  # with 10,000 topics each of them takes some milliseconds
-    samples += [*search_samples(context), *door_samples(statuses)]
+    samples += [*search_samples(context), *door_samples(statuses), *queue_samples(context)]
     for source in (call.engine, context.search()):
         if isinstance(source, ReportsMetrics):
             samples += [(name, (), value) for name, value in source.metric_values().items()]
-    return StreamedResponse(_text(context, definitions(statuses), samples), MEDIA)
+    largest = context.sampler.queues.largest
+
+    async def text() -> AsyncIterator[bytes]:
+        async for part in _text(context, definitions(statuses), samples):
+            yield part
+        async for part in subscription_text(context, largest):
+            yield part
+
+    return StreamedResponse(text(), MEDIA)
 
 
-ENDPOINTS = (Endpoint(method="GET", path="/metrics", handle=metrics, tag="health", media="text/plain"),)
+async def metrics_per_object(call: Call) -> Response:
+    """Show the metrics of all subscriptions, in Prometheus's text format."""
+    context = call.context
+    return StreamedResponse(subscription_text(context, list(context.sampler.queues.totals.values())), MEDIA)
+
+
+ENDPOINTS = (
+    Endpoint(method="GET", path="/metrics", handle=metrics, tag="health", media="text/plain"),
+    Endpoint(
+        method="GET",
+        path="/metrics/per-object",
+        handle=metrics_per_object,
+        tag="health",
+        media="text/plain",
+    ),
+)

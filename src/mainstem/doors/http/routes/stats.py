@@ -10,9 +10,13 @@ from starlette.responses import Response
 
 from mainstem.doors.contract import DiskUsage
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
-from mainstem.doors.http.sampler import STEP_S, EventRate, MinuteSeries, Sampler
+from mainstem.doors.http.minute_series import STEP_S, MinuteSeries
+from mainstem.doors.http.queue_sampler import SubscriptionHistory
+from mainstem.doors.http.queues import SUBSCRIPTION_PROBLEMS, queues_of
+from mainstem.doors.http.sampler import EventRate, Sampler
 from mainstem.http_api.stats import (
     BUSIEST_TOPICS_MAX,
+    DepthHistoryJson,
     DiskJson,
     LagHistoryJson,
     RateHistoryJson,
@@ -95,6 +99,19 @@ async def show_group_stats(call: Call) -> Response:
     )
 
 
+async def show_subscription_stats(call: Call) -> Response:
+    """Show the depth by state, the age of the oldest event and the rates of a subscription in the last 24
+    hours."""
+    name, sampler = call.path_parameter("subscription"), call.context.sampler
+    if name not in sampler.queues.totals:
+        await queues_of(call).subscription(name)  # raises NoSuchSubscription unless it is too new
+    history = sampler.queues.histories.get(name) or SubscriptionHistory()
+    first, count = sampler.history_window()
+    names = [field for field in DepthHistoryJson.__struct_fields__ if field not in ("from_ms", "step_s")]
+    numbers = {field: history.values(field, first, count) for field in names}
+    return json_response(DepthHistoryJson(from_ms=first * STEP_S * 1000, step_s=STEP_S, **numbers))
+
+
 ENDPOINTS = (
     Endpoint(method="GET", path="/api/v1/stats", handle=show_stats, tag="statistics", reply=StatsJson),
     Endpoint(
@@ -112,5 +129,13 @@ ENDPOINTS = (
         tag="statistics",
         reply=LagHistoryJson,
         problems=("unknown-group",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/v1/stats/subscriptions/{subscription:word}",
+        handle=show_subscription_stats,
+        tag="statistics",
+        reply=DepthHistoryJson,
+        problems=SUBSCRIPTION_PROBLEMS,
     ),
 )

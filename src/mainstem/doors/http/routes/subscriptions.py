@@ -6,6 +6,7 @@ invalid names and settings, and its errors become problems.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from mainstem.doors.http import audit
 from mainstem.doors.http.dead_letters import dead_letter_origins
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.queue_sampler import RATES
 from mainstem.doors.http.queues import (
     SUBSCRIPTION_PATH,
     SUBSCRIPTION_PROBLEMS,
@@ -44,10 +46,11 @@ from mainstem.http_api.subscriptions import (
 )
 from mainstem.http_api.topics import DryRunQuery
 from mainstem.queue_contract import (
-    NoSuchSubscription,
     QueueDepth,
+    Queues,
     SubscriptionInfo,
     SubscriptionSettings,
+    SubscriptionTotals,
 )
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import StartPoint, format_iso, parse_start_point
@@ -78,6 +81,9 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
         delivered=info.delivered,
         redelivered=info.redelivered,
         acked=info.acked,
+        nacked=info.nacked,
+        rejected=info.rejected,
+        expired=info.expired,
         failed=info.failed,
         dead_lettered=info.dead_lettered,
         dropped=info.dropped,
@@ -100,23 +106,34 @@ async def list_subscriptions(call: Call) -> Response:
     """List subscriptions with how many of their events are outstanding."""
     query: SubscriptionsQuery = call.query
     queues, fragment = queues_of(call), query.q.lower()
-    matching = [name for name in await queues.subscriptions() if fragment in name.lower()]
+    names = await queues.subscriptions() if query.topic is None else await _readers(queues, query.topic)
+    matching = [name for name in names if fragment in name.lower()]
     remaining = [name for name in matching if name > query.after]
     page = remaining[: query.limit]
-    rows = []
-    for name in page:
-        try:
-            info = await queues.subscription(name)
-        except NoSuchSubscription:
-            continue  # deleted since it was listed
-        rows.append(
-            SubscriptionJson(
-                name, list(info.settings.topics), _depth(info.depth), _age_ms(call, info.oldest_ms)
-            )
-        )
-        await call.context.yield_to_loop()
+    rates = call.context.sampler.queues.rates
+    rows = [_row(call, totals, rates) for totals in await queues.subscription_totals(page)]
     next_after = page[-1] if len(remaining) > len(page) else None
     return json_response(SubscriptionsJson(rows, len(matching), next_after))
+
+
+async def _readers(queues: Queues, topic: str) -> list[str]:
+    """The names of the subscriptions of a topic."""
+    return [totals.name for totals in await queues.subscription_totals() if topic in totals.topics]
+
+
+def _row(call: Call, totals: SubscriptionTotals, rates: Mapping[str, tuple[float, ...]]) -> SubscriptionJson:
+    per_s = dict(zip(RATES, rates.get(totals.name, (0.0,) * len(RATES)), strict=True))
+    return SubscriptionJson(
+        subscription=totals.name,
+        topics=list(totals.topics),
+        depth=_depth(totals.depth),
+        oldest_age_ms=_age_ms(call, totals.oldest_ms),
+        consumers=totals.consumers,
+        dead_lettered=sum(totals.dead_lettered.values()),
+        delivered_per_s=round(per_s["delivered"], 2),
+        acked_per_s=round(per_s["acked"], 2),
+        problems=list(totals.problems),
+    )
 
 
 async def show_subscription(call: Call) -> Response:

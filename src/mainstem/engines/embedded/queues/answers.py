@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
+from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import ViewPosition
 from mainstem.engines.embedded.queues.events import positions_of
-from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
 from mainstem.queues.runs import Run, count_positions, runs_of
@@ -96,7 +96,12 @@ class Answers:
             count = count_positions(runs)
             if key.verb == "ack":
                 counters.acked += count
-            elif key.counts:
+                continue
+            if key.verb == "nack":
+                counters.nacked += count
+            else:
+                counters.rejected += count
+            if key.counts:
                 counters.failed += count
 
     def reasons(self) -> Iterator[tuple[ViewPosition, str]]:

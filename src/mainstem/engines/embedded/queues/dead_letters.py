@@ -15,13 +15,13 @@ from typing import TypeAlias
 
 from mainstem.contract import Event, NewEvent, NotReachable, Position, StreamError, UnknownTopic
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.queues.types import DeadLetter, GiveUpReason
+from mainstem.coordinator.queues.types import DeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
+from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
-from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
 from mainstem.log.errors import LogError
 from mainstem.node import Node
 from mainstem.queue_contract import DEAD_LETTER_FROM_HEADER, DEAD_LETTER_SUBSCRIPTION_HEADER
@@ -161,16 +161,17 @@ class DeadLetterWriter:
         await machine.changes.dead_lettered(view, durable)
         for letter in durable:
             self._reasons.pop((view.id, letter.position), None)
-        self._counters_of[view.subscription].dead_lettered += len(durable)
+        self._counters_of[view.subscription].dead_lettered.update(
+            dying[letter.position] for letter in durable
+        )
         problem = next((result for result in results if isinstance(result, StreamError)), "")
         return f"subscription {stored.name}: {problem}" if problem else ""
 
     def _headers(
         self, subscription: str, view: SubscriptionView, event: Event, reason: int
     ) -> list[tuple[str, bytes | None]]:
-        known = reason in list(GiveUpReason)
         facts = {
-            "mainstem-dead-letter-reason": GiveUpReason(reason).name.lower() if known else str(reason),
+            "mainstem-dead-letter-reason": reason_name(reason),
             "mainstem-dead-letter-detail": self._reasons.get((view.id, event.offset), ""),
             "mainstem-dead-letter-attempts": str(max(1, view.sequence.acquisitions(event.offset))),
             DEAD_LETTER_SUBSCRIPTION_HEADER: subscription,

@@ -15,6 +15,7 @@ from mainstem.coordinator import errors as coordinator
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.service import QueueService
+from mainstem.engines.embedded.queues.totals import QueueTotals
 from mainstem.node import Node
 from mainstem.queue_contract import (
     PULL_BYTES_MAX,
@@ -25,6 +26,7 @@ from mainstem.queue_contract import (
     Outcome,
     SubscriptionInfo,
     SubscriptionNameTaken,
+    SubscriptionTotals,
     Verdict,
 )
 from mainstem.queues.settings import SubscriptionSettings
@@ -53,6 +55,7 @@ class EmbeddedQueues:
         self._queue_node = node
         self._queue_service = QueueService(node)
         self._queue_management = QueueManagement(self._queue_service)
+        self._queue_totals = QueueTotals(self._queue_service)
         node.clock.call_soon(self._queue_service.start)
 
     async def subscriptions(self) -> list[str]:
@@ -65,6 +68,11 @@ class EmbeddedQueues:
         """See the contract."""
         with _about(name):
             return await self._queue_management.describe(name)
+
+    async def subscription_totals(self, names: Sequence[str] | None = None) -> list[SubscriptionTotals]:
+        """See the contract."""
+        with _about("list"):
+            return await self._queue_totals.read(names)
 
     async def create_subscription(self, name: str, settings: SubscriptionSettings) -> None:
         """See the contract."""

@@ -14,6 +14,7 @@ from mainstem.clock import Clock
 from mainstem.contract import StreamError
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import EventSource
 from mainstem.engines.embedded.queues.scan import EventScan
 from mainstem.log.errors import LogError
@@ -42,6 +43,7 @@ class PartitionFeed:
         view: SubscriptionView,
         source: EventSource,
         matcher: Matcher | None,
+        counters: QueueCounters,
         on_ready: Callable[[], None],
         trim: Callable[[Partition], Awaitable[None]],
     ) -> None:
@@ -52,6 +54,7 @@ class PartitionFeed:
         """Why the scan does not go on, for people; empty in normal operation."""
         self._clock = clock
         self._machine = machine
+        self._counters = counters
         self._on_ready = on_ready
         self._trim = trim
         self._scan: EventScan | None = None
@@ -96,7 +99,7 @@ class PartitionFeed:
     def advance(self) -> None:
         """Let what is due, and what was committed, be ready; a scan does so in the background."""
         sequence = self.view.sequence
-        sequence.wake_due(self._clock.wall_ms())
+        self._counters.wake_due(sequence, self._clock.wall_ms())
         if self._scan is not None:
             self.scan_soon()
         elif sequence.counts().ready < READY_EVENTS_MAX:

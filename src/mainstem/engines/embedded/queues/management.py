@@ -159,11 +159,14 @@ class QueueManagement:
             redelivered=counters.redelivered,
             acked=counters.acked,
             failed=counters.failed,
-            dead_lettered=counters.dead_lettered,
-            dropped=counters.dropped,
+            dead_lettered=counters.dead_lettered.total(),
+            dropped=counters.dropped.total(),
             trimmed=counters.trimmed,
             expiring=expiring,
             unreadable=counters.unreadable + sum(feed.unreadable for feed in feeds),
+            nacked=counters.nacked,
+            rejected=counters.rejected,
+            expired=counters.expired,
             problems=tuple(problems),
         )
 

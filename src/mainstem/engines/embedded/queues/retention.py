@@ -14,7 +14,7 @@ from uuid import UUID
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.queues.retention import count_undone
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.subscription_queue import QueueCounters
+from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import LogError
 from mainstem.log.partition.partition import Partition

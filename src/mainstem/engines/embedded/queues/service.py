@@ -18,10 +18,11 @@ from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.queues.answers import Answers
+from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.idle import IdleViews
 from mainstem.engines.embedded.queues.retention import SubscriptionRetention
-from mainstem.engines.embedded.queues.subscription_queue import QueueCounters, SubscriptionQueue
+from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
 from mainstem.node import Node
 from mainstem.promise import Promise
@@ -216,9 +217,9 @@ class QueueService:
         """Run a call that may give events up, and count those of subscriptions without dead letters."""
         before = self.machine.views.given_up.copy()
         result = release()
-        for (subscription, _), count in (self.machine.views.given_up - before).items():
+        for (subscription, reason), count in (self.machine.views.given_up - before).items():
             if not self.dead_letters.topic_of(subscription):
-                self.counters[subscription].dropped += count
+                self.counters[subscription].dropped[reason] += count
         return result
 
     def after_release(self, subscription: int) -> None:
@@ -269,7 +270,8 @@ class QueueService:
         now_ms, views = self._clock.wall_ms(), self._timed_views()
         for view in views:
             queue = self._queues.get(view.subscription)
-            if view.sequence.wake_due(now_ms) and queue is not None:
+            counters = self.counters[view.subscription]
+            if counters.wake_due(view.sequence, now_ms) and queue is not None:
                 queue.wake()
         expired: Counter[int] = Counter()
         for view in views:
@@ -290,7 +292,9 @@ class QueueService:
             return
         self._reset_timer()
         for subscription, count in expired.items():
-            self.counters[subscription].failed += count
+            counters = self.counters[subscription]
+            counters.failed += count
+            counters.expired += count
             self.after_release(subscription)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from mainstem.contract import NotReachable
 from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import EventSource, event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
@@ -33,20 +34,6 @@ LEASE_EVENTS_MAX = 500
 """Events of one lease. More of them in a pull are several leases."""
 
 TopicPartition = tuple[UUID, int]
-
-
-@dataclass(slots=True)
-class QueueCounters:
-    """What a subscription did since the start of the service. See `SubscriptionInfo`."""
-
-    delivered: int = 0
-    redelivered: int = 0
-    acked: int = 0
-    failed: int = 0
-    dead_lettered: int = 0
-    dropped: int = 0
-    trimmed: int = 0
-    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +168,14 @@ class SubscriptionQueue:
             return  # another pull was faster, or the subscription was replaced or is not served any more
         source = EventSource(self._node.clock, name, partition)
         feed = PartitionFeed(
-            self._node.clock, self._machine, view, source, self._matcher, self.wake, self._trim
+            self._node.clock,
+            self._machine,
+            view,
+            source,
+            self._matcher,
+            self.counters,
+            self.wake,
+            self._trim,
         )
         self.feeds[topic_id, index] = feed
         feed.scan_soon()
