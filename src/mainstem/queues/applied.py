@@ -56,6 +56,8 @@ class AppliedView:
         self.waits: WaitingPositions = WaitHeap() if waits is None else waits
         self.marked = start
         """Positions below may have been delivered before a restart: see `apply_cursor`."""
+        self.scan_recorded = start
+        """Up to here a record or a snapshot says what the scan found."""
         self.leases = LeaseTable()
         self._cursor = start
         self._delivered_below = start  # an earlier life may have delivered them
@@ -330,7 +332,7 @@ class AppliedView:
         self.leases = LeaseTable(self.leases.last_id)
         self.waits.clear()
         self._dying_pages.clear()
-        self._cursor = self.marked = position
+        self._cursor = self.marked = self.scan_recorded = position
         self._delivered_below = min(self._delivered_below, position)
 
     def apply_trimmed(self, start: int) -> None:
@@ -354,6 +356,7 @@ class AppliedView:
         table.scanned = max(table.scanned, start)
         self._cursor = max(self._cursor, start)
         self.marked = max(self.marked, start)
+        self.scan_recorded = max(self.scan_recorded, start)
         if below:
             table.drop_if_done(below[-1])
 
@@ -393,6 +396,7 @@ class AppliedView:
         table.counts[READY] -= table.ready.remove(end, max(end, table.scanned))
         table.start, table.scanned = min(table.start, end), min(table.scanned, end)
         self._cursor, self.marked = min(self._cursor, end), min(self.marked, end)
+        self.scan_recorded = min(self.scan_recorded, end)
         self._delivered_below = min(self._delivered_below, end)
         return forgotten
 
@@ -424,7 +428,7 @@ class AppliedView:
         table = view.table
         if not head.start <= head.scanned:
             raise ValueError("a damaged view: its scan is below its start")
-        table.scanned = head.scanned
+        table.scanned = view.scan_recorded = head.scanned
         for first, end in decode_runs(head.start, head.ready):
             if end > head.scanned:
                 raise ValueError("a damaged view: ready beyond the scan")

@@ -105,10 +105,13 @@ class OrderedView(SequenceView):
         super().scan(end, skipped, due_ms)
         self._learn(first, end, keys or {})
 
-    def scan_keyless(self, end: int) -> None:
+    def _scan_again(self, end: int, skipped: Sequence[Run]) -> None:
+        self.scan_keyless(end, skipped)
+
+    def scan_keyless(self, end: int, skipped: Iterable[Run] = ()) -> None:
         """As `scan`, of positions whose keys are not known: they are not offered before `learn_keys`."""
         first = self.scanned
-        super().scan(end)
+        super().scan(end, skipped)
         self._unkeyed = merge_runs([*self._unkeyed, (first, end)])
 
     def unkeyed(self, max_positions: int) -> list[Run]:

@@ -111,3 +111,15 @@ def add_run(runs: list[Run], first: int, end: int) -> None:
         runs[-1] = (runs[-1][0], end)
     else:
         runs.append((first, end))
+
+
+def complement(first: int, end: int, runs: Iterable[Run]) -> list[Run]:
+    """What the runs, which are ascending and end by `end`, leave out from `first` on."""
+    left: list[Run] = []
+    for low, high in runs:
+        if first < low:
+            left.append((first, low))
+        first = max(first, high)
+    if first < end:
+        left.append((first, end))
+    return left

@@ -31,7 +31,7 @@ from mainstem.queues.pages import (
 )
 from mainstem.queues.range_leases import RangeLeases
 from mainstem.queues.release_plan import ReleasePlan
-from mainstem.queues.runs import Run, add_run, merge_runs
+from mainstem.queues.runs import Run, add_run, complement, merge_runs
 
 _RUNS_WITHOUT_PAGE_MAX = 32
 """A page whose scan left more runs of ready positions is made a page: its bitmap is smaller."""
@@ -98,6 +98,20 @@ class SequenceView(RangeLeases):
             if low < high:
                 ready.append((low, high))
             self._scan_piece(index, high, ready, due_by_page.get(index, ()))
+
+    def apply_scanned(self, first: int, end: int, matched: Sequence[Run]) -> None:
+        """T1: the scan went from `first` to `end`, and found that these positions are to be delivered. On
+        replay the view is scanned so; while serving it is already. Ignored if no record says what was found
+        before `first`."""
+        if first > self.scan_recorded or end <= self.scan_recorded:
+            return
+        self.scan_recorded = end
+        if end > self.scanned:
+            self._scan_again(end, complement(self.scanned, end, matched))
+
+    def _scan_again(self, end: int, skipped: Sequence[Run]) -> None:
+        """Scan as a record says."""
+        self.scan(end, skipped)
 
     def _scan_whole_pages(self, low: int, end: int, skip: Run, pages: list[int]) -> bool:
         """Scans the pages from `low` on that are all to be ready or all to be skipped, if there are any: a

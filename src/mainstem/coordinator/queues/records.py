@@ -92,6 +92,22 @@ class CursorMarked(ViewRecord, frozen=True, array_like=True, tag="cursor-marked"
     position: int
 
 
+class ViewScanned(ViewRecord, frozen=True, array_like=True, tag="view-scanned"):
+    """State record: the events from `first` to `end` were looked at, and those of `matched` are to be
+    delivered."""
+
+    first: int
+    end: int
+    base: int
+    data: bytes
+    """The runs of `matched`, encoded from `base`; empty: there is none."""
+
+    @property
+    def matched(self) -> list[Run]:
+        """The positions. ValueError if `data` is damaged."""
+        return decode_runs(self.base, self.data) if self.data else []
+
+
 class EventsRecord(ViewRecord, frozen=True, array_like=True):
     """Base of the records about some positions of a view."""
 
@@ -181,6 +197,7 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     ViewTrimmed,
     ViewCut,
     CursorMarked,
+    ViewScanned,
     EventsAcked,
     EventsReleased,
     EventsRejecting,

@@ -20,6 +20,7 @@ from mainstem.coordinator.queues.records import (
     ViewCut,
     ViewEnded,
     ViewRecord,
+    ViewScanned,
     ViewSought,
     ViewTrimmed,
     encoded,
@@ -111,6 +112,14 @@ class ViewChanges:
             ], None
 
         return self._change(view, decide)
+
+    def note_scans(self, records: Sequence[ViewScanned]) -> Promise[None]:
+        """Note what scans have found, so that they are not repeated after a restart."""
+
+        def decide() -> tuple[Sequence[msgspec.Struct], None]:
+            return [record for record in records if self._views.get(record.view) is not None], None
+
+        return self._write(decide)
 
     def trim(self, topic_id: UUID, partition: int, log_start: int) -> Promise[None]:
         """The events of a partition below `log_start` are deleted: they are done in every view."""

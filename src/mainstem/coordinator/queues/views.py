@@ -26,6 +26,7 @@ from mainstem.coordinator.queues.records import (
     ViewEnded,
     ViewPage,
     ViewRecord,
+    ViewScanned,
     ViewSought,
     ViewStarted,
     ViewState,
@@ -220,6 +221,8 @@ class SubscriptionViews:
                 sequence.apply_dead_lettered(position)
             case ViewSought(position=position):
                 sequence.apply_sought(position)
+            case ViewScanned(first=first, end=end):
+                sequence.apply_scanned(first, end, record.matched)
             case ViewTrimmed(start=start):
                 sequence.apply_trimmed(start)
             case ViewCut(end=end):

@@ -7,6 +7,7 @@ long read is divided among turns of the loop.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from mainstem.clock import Clock
@@ -21,9 +22,30 @@ from mainstem.turns import next_turn
 
 READ_BYTES = 128 << 10
 """Bytes of batches that are read and decoded in one turn of the loop, but for a batch that is larger."""
-DECODED_BATCHES = 4
-DECODED_BYTES = 1 << 20
-"""Decoded batches are kept up to these limits."""
+DECODED_BATCHES = 16
+DECODED_BYTES = 2 << 20
+"""Decoded batches of a partition are kept up to these limits."""
+DECODED_BYTES_ALL = 16 << 20
+"""Those of all partitions."""
+RECORD_OVERHEAD = 300
+"""Bytes that a decoded event takes beside its key, value and headers."""
+
+
+class DecodedBudget:
+    """The memory of decoded batches of all partitions: the source that was used longest ago forgets its
+    own."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[EventSource, int] = OrderedDict()
+        self._bytes = 0
+
+    def note(self, source: EventSource, size: int) -> None:
+        """A source was used, and keeps this many bytes now."""
+        self._bytes += size - self._sizes.pop(source, 0)
+        if size:
+            self._sizes[source] = size
+        while self._bytes > DECODED_BYTES_ALL and len(self._sizes) > 1:
+            next(iter(self._sizes)).forget()
 
 
 class EventsAtPositions(dict[int, Event]):
@@ -42,10 +64,14 @@ class EventsAtPositions(dict[int, Event]):
 class EventSource:
     """Reads the events of one partition."""
 
-    def __init__(self, clock: Clock, topic: str, partition: Partition) -> None:
+    def __init__(
+        self, clock: Clock, topic: str, partition: Partition, budget: DecodedBudget | None = None
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self._clock = clock
+        self._budget = budget
+        self._decoded_bytes = 0
         self._decoded: list[tuple[int, int, int, list[Record]]] = []
         """(first offset, offset after the last, bytes, records) of batches, the last used at the end."""
 
@@ -121,19 +147,22 @@ class EventSource:
         return max(following, position + 1)
 
     def _remember(self, first: int, following: int, records: list[Record]) -> None:
-        size = sum(map(record_bytes, records))
+        size = sum(map(record_bytes, records)) + RECORD_OVERHEAD * len(records)
         if size > DECODED_BYTES:
             return
         self._decoded.append((first, following, size, records))
-        while len(self._decoded) > DECODED_BATCHES or self._decoded_bytes() > DECODED_BYTES:
-            del self._decoded[0]
+        self._decoded_bytes += size
+        while len(self._decoded) > DECODED_BATCHES or self._decoded_bytes > DECODED_BYTES:
+            self._decoded_bytes -= self._decoded.pop(0)[2]
+        if self._budget is not None:
+            self._budget.note(self, self._decoded_bytes)
 
     def forget(self) -> None:
         """Keep no decoded batches: nothing is read for a while."""
         self._decoded.clear()
-
-    def _decoded_bytes(self) -> int:
-        return sum(size for _, _, size, _ in self._decoded)
+        self._decoded_bytes = 0
+        if self._budget is not None:
+            self._budget.note(self, 0)
 
 
 def record_bytes(record: Record) -> int:

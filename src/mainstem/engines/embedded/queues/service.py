@@ -20,7 +20,9 @@ from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
+from mainstem.engines.embedded.queues.filters import Matchers
 from mainstem.engines.embedded.queues.idle import IdleViews
+from mainstem.engines.embedded.queues.partition_scan import PartitionScans
 from mainstem.engines.embedded.queues.retention import SubscriptionRetention
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
@@ -57,6 +59,8 @@ class QueueService:
         self.retention = SubscriptionRetention(node, self.counters)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
+        self._partitions = PartitionScans(node.clock, node.subscriptions)
+        self._matchers = Matchers()
         self._clock = node.clock
         self._pending: list[tuple[Sequence[Settlement], Promise[list[list[Run]]]]] = []
         """The answers of this turn of the loop."""
@@ -102,8 +106,14 @@ class QueueService:
         stored = self.machine.get(name)
         queue = self._queues.get(stored.id)
         if queue is None:
-            queue = SubscriptionQueue(self.node, stored, self.counters[stored.id], self.retention.trim)
-            self._queues[stored.id] = queue
+            queue = self._queues[stored.id] = SubscriptionQueue(
+                self.node,
+                stored,
+                self.counters[stored.id],
+                self.retention.trim,
+                self._partitions,
+                self._matchers.of(stored),
+            )
             if self._closed:
                 queue.close()
         queue.stored = stored

@@ -18,8 +18,9 @@ from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.counters import QueueCounters
-from mainstem.engines.embedded.queues.events import EventSource, event_bytes, positions_of
+from mainstem.engines.embedded.queues.events import event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.partition_scan import PartitionScans
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
@@ -64,6 +65,8 @@ class SubscriptionQueue:
         stored: SubscriptionMetadata,
         counters: QueueCounters,
         trim: Callable[[Partition], Awaitable[None]],
+        partitions: PartitionScans,
+        matcher: Matcher | None,
     ) -> None:
         """`trim` lets events of a partition that retention has deleted be done."""
         self.stored = stored
@@ -72,9 +75,8 @@ class SubscriptionQueue:
         self.feeds: dict[TopicPartition, PartitionFeed] = {}
         self._node = node
         self._machine = node.subscriptions
-        self._matcher: Matcher | None = None
-        if stored.settings.filter:
-            self._matcher = Matcher.of(stored.settings.filter, now_ms=stored.created_ms)
+        self._partitions = partitions
+        self._matcher = matcher
         self._waiting: dict[PullWaiter, None] = {}
         """In the order in which they came."""
         self._wakes = 0
@@ -141,7 +143,7 @@ class SubscriptionQueue:
         if wanted.keys() == self.feeds.keys() and all(feed.bind() for feed in self.feeds.values()):
             return
         for place in [place for place, feed in self.feeds.items() if place not in wanted or not feed.bind()]:
-            self.feeds.pop(place).close()
+            self._close_feed(place)
         for (topic_id, index), name in wanted.items():
             if (topic_id, index) not in self.feeds:
                 await self._open_feed(topic_id, index, name, name in new_topics)
@@ -166,12 +168,12 @@ class SubscriptionQueue:
         )
         if self._closed or (topic_id, index) in self.feeds or view.subscription != self.stored.id:
             return  # another pull was faster, or the subscription was replaced or is not served any more
-        source = EventSource(self._node.clock, name, partition)
+        scan = self._partitions.of(topic_id, name, partition)
         feed = PartitionFeed(
             self._node.clock,
             self._machine,
             view,
-            source,
+            scan,
             self._matcher,
             self.counters,
             self.wake,
@@ -179,6 +181,10 @@ class SubscriptionQueue:
         )
         self.feeds[topic_id, index] = feed
         feed.scan_soon()
+
+    def _close_feed(self, place: TopicPartition) -> None:
+        self.feeds.pop(place).close()
+        self._partitions.drop_unused(place)
 
     # --- deliveries ---------------------------------------------------------------------------------------
 
@@ -244,16 +250,17 @@ class SubscriptionQueue:
         feed.advance()
         view = feed.view
         if not view.sequence.may_offer(consumer):
-            feed.source.forget()
+            feed.listen()
             return None
         epoch = self._machine.epoch
-        leasing = self._machine.acquire(view, consumer, _step(feed, max_events, max_bytes), lock_ms)
+        leasing = self._machine.acquire(view, consumer, feed.lease_events(max_events, max_bytes), lock_ms)
         try:
             lease = await leasing
         except asyncio.CancelledError:
             leasing.then(lambda done: self._give_back_late(view, done, epoch))
             raise
         if lease is None:
+            feed.listen()
             return None
         try:
             events = await feed.source.read(lease.runs, max_bytes)
@@ -315,9 +322,8 @@ class SubscriptionQueue:
     def close(self) -> None:
         """Stop feeding, and wake all that wait. Idempotent."""
         self._closed = True
-        for feed in self.feeds.values():
-            feed.close()
-        self.feeds.clear()
+        for place in list(self.feeds):
+            self._close_feed(place)
         for waiter in self._waiting:
             waiter.set()
 
@@ -330,12 +336,3 @@ UNDONE = (
     PositionState.DYING,
 )
 """The states of a position that the scan has reached and that is not done."""
-
-
-def _step(feed: PartitionFeed, max_events: int, max_bytes: int) -> int:
-    """How many events to lease at once, so that they have about `max_bytes`."""
-    partition = feed.partition
-    start = max(partition.log_start_offset, min(feed.view.sequence.oldest, partition.high_watermark - 1))
-    count = partition.high_watermark - start
-    average = partition.available_bytes(start) // count if count > 0 else 0
-    return max(1, min(max_events, max_bytes // max(1, average)))
