@@ -110,7 +110,7 @@ def test_the_http_pages_commands_run_as_they_are_written(tmp_path: Path) -> None
 
 def run_http_commands(address: str) -> None:
     """Send the requests that docs/HTTP.md shows, and check what they return."""
-    read, publish, search, replay, create, pull = fences(page("HTTP.md"), "sh")
+    read, publish, search, replay, create, pull, push = fences(page("HTTP.md"), "sh")
     events = json.dumps([{"value": {"total": number}} for number in range(18)])
     to_dead = publish.partition(" -d ")[0].replace("orders", "orders-dead")
     assert curl(f"{to_dead} -d '{events}'", address).status_code == 200
@@ -122,6 +122,7 @@ def run_http_commands(address: str) -> None:
     assert (last["published"], last["done"], last["problem"]) == (1, True, None)
     assert curl(create, address).status_code == 201
     assert [row["event"]["offset"] for row in curl(pull, address).json()["deliveries"]] == [0, 1]
+    assert curl(push, address).json()["settings"]["push"]["signed"] is True
 
 
 def test_the_readme_shows_a_ready_line_as_the_server_prints_it() -> None:

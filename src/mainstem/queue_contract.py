@@ -27,6 +27,9 @@ __all__ = [
     "Nack",
     "NoSuchSubscription",
     "Outcome",
+    "PushReport",
+    "Pusher",
+    "PushesEvents",
     "QueueDepth",
     "Queues",
     "Reject",
@@ -95,6 +98,29 @@ class ConsumerInfo:
     """When the first of its locks expires; None: no lock of it does."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushReport:
+    """How pushing the events of a subscription goes, since the start of the server or since it is pushed."""
+
+    in_flight: int
+    """Requests that wait for their answer."""
+    window: int
+    """Requests that may be under way: more after successes, fewer after failures."""
+    delivered: int
+    """Requests that were answered with success."""
+    failed: int
+    delivered_per_s: float
+    """Over the last minute, as the next one."""
+    failed_per_s: float
+    latency_ms: float | None
+    """Of answers; the latest ones weigh more. None: there was none."""
+    last_error: str | None
+    """Of the latest request that failed, for people."""
+    last_error_ms: int | None
+    paused_until_ms: int | None
+    """Nothing is sent before this time, for requests failed; None: there is no pause."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionInfo:
     """A subscription: its settings, and what it has to deliver."""
@@ -135,8 +161,10 @@ class SubscriptionInfo:
     expired: int = 0
     """Deliveries whose lock expired."""
     problems: tuple[str, ...] = ()
-    """What keeps events from being delivered, or will, one line each: a dead-letter topic that refuses,
-    damage, retention."""
+    """What keeps events from being delivered, or will, one line each: a dead-letter topic that refuses, an
+    endpoint that fails, damage, retention."""
+    push: PushReport | None = None
+    """None: its events are not pushed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,3 +361,23 @@ class Queues(Protocol):
         """Deliver events again that are done, such as those of dead letters, as if they never were. Other
         subscriptions see nothing of it. Returns how many there are, or would be in a dry run. Positions that
         are not done, or deleted, are left out."""
+
+
+class Pusher(Protocol):
+    """What sends the events of subscriptions to HTTP endpoints."""
+
+    def subscription_changed(self, name: str, settings: SubscriptionSettings | None) -> None:
+        """The events of a subscription are to be pushed, as these settings say; None: not any more. Returns
+        at once."""
+
+    def report(self, name: str) -> PushReport | None:
+        """How pushing a subscription goes; None: it is not pushed."""
+
+
+@runtime_checkable
+class PushesEvents(Protocol):
+    """An engine whose subscriptions can be pushed."""
+
+    def attach_pusher(self, pusher: Pusher) -> None:
+        """Let `pusher` know of all subscriptions that are to be pushed, now and whenever one changes, and
+        show its reports. There is a single one."""

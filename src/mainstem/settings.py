@@ -203,6 +203,12 @@ class Settings:
         minimum=1,
     )
 
+    push_allow: str = setting(
+        "loopback",
+        None,
+        "Addresses to push events to: loopback, private, public, networks such as 10.1.0.0/16; with commas.",
+    )
+
     connections_max_idle_ms: int = setting(
         600_000,
         "connections.max.idle.ms",

@@ -126,6 +126,33 @@ def test_a_subscription_is_moved_purged_and_redriven(
     assert (refused.code, "no dead-letter topic" in refused.err) == (ExitCode.FAILED, True)
 
 
+def test_a_subscription_is_pushed(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str, tmp_path: Path
+) -> None:
+    secret, headers = tmp_path / "secret", tmp_path / "headers"
+    secret.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    headers.write_text("Authorization: Bearer hidden\n\nX-A: 1\n")
+    created = mainstem(
+        *("queues", "create", "hooks", "--topic", topic, "--push-endpoint", "http://localhost:1/a?b=hidden"),
+        *("--push-payload", "unwrapped", "--push-secret-file", str(secret), "--push-deadline", "2s"),
+        *("--push-header", f"@{headers}", "--push-header", "X-B: 2", "--push-concurrency", "3"),
+    )
+    assert created.code == 0, created.err
+    described = mainstem("queues", "describe", "hooks")
+    assert [row[2:] for row in described.rows if row[0] == "push"] == [
+        ["endpoint", "http://localhost:1/a?…"],
+        ["headers", "Authorization,X-A,X-B"],
+        ["signed", "True"],
+        ["deadline_ms", "2000"],
+        ["concurrency", "3"],
+        ["payload", "unwrapped"],
+    ]
+    assert "hidden" not in described.out
+    assert mainstem("queues", "create", "h", "--topic", topic, "--push-concurrency", "3").code == 2
+    missing = mainstem("queues", "create", "h", "--topic", topic, "--push-secret-file", "/no/such/file")
+    assert (missing.code, "No such file" in missing.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

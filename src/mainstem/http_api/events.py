@@ -1,7 +1,7 @@
 """The JSON of events, as they are read and as they are published, and of the requests for them.
 
 Owns: the fields of these requests and replies, with their limits and descriptions, and how bytes are
-represented in JSON. Refuses: the conversion of events, which the HTTP door does.
+represented in JSON. Refuses: the conversion of events, which `event_encoding` and the HTTP door do.
 """
 
 from __future__ import annotations

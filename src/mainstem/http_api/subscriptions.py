@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.http_api.events import EventJson
 from mainstem.http_api.field_types import Milliseconds, Offset, PartitionNumber, TopicName
+from mainstem.http_api.push import PushReportJson, PushSettingsJson
 from mainstem.queues.settings import FILTER_CHARACTERS_MAX, LOCK_MS_MAX, NUMBER_RANGES, TOPICS_MAX
 
 LOCK_MS_MIN = 1_000
@@ -96,6 +97,10 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
     parked_max: Annotated[
         Annotated[int, _range_of("parked_max")] | UnsetType,
         Meta(description="Events that may wait behind an earlier one of their key; 100,000 by default."),
+    ] = UNSET
+    push: Annotated[
+        PushSettingsJson | UnsetType | None,
+        Meta(description="Where to send the events by HTTP; null: consumers pull them."),
     ] = UNSET
     accepts_late_acks: Annotated[
         bool | UnsetType,
@@ -212,6 +217,7 @@ class SubscriptionDetailJson(msgspec.Struct):
     unreadable: Annotated[int, Meta(description="Events that damage has made unreadable.")]
     consumers: list[QueueConsumerJson]
     problems: Annotated[list[str], Meta(description="What keeps events from being delivered.")]
+    push: Annotated[PushReportJson | None, Meta(description="null: its events are not pushed.")] = None
 
 
 class DeletedSubscriptionJson(msgspec.Struct):

@@ -7,8 +7,10 @@ checks and errors, which the coordinator has. Times are milliseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from mainstem.queues.push_settings import PushSettings
 from mainstem.queues.rules import DeliveryRules
 
 DAY_MS = 24 * 3600 * 1000
@@ -69,6 +71,12 @@ class SubscriptionSettings:
     would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""
     dead_letter_topic: str | None = None
     """Topic to which events go that were given up. None: they are dropped, and counted."""
+    push: PushSettings | None = None
+    """Where its events are sent by HTTP. None: consumers pull them."""
+
+    def by_name(self) -> dict[str, Any]:
+        """All settings, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def rules(self) -> DeliveryRules:

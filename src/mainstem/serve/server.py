@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from mainstem import doors as all_doors
 from mainstem.doors.contract import DiskUsage, Door, DoorContext, DoorStatus, Listener
 from mainstem.doors.net.address import HostPort
+from mainstem.push.addresses import AllowedAddresses, AllowError
 from mainstem.serve import malloc
 from mainstem.serve.binding import BoundListener, bind_listeners, plan_doors
 from mainstem.serve.descriptors import check_descriptors
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mainstem.doors.net.warning_log import WarningLog
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.node import Node
+    from mainstem.push.service import PushService
     from mainstem.serve.listeners import Listeners
     from mainstem.serve.search import LazySearch
 
@@ -58,6 +60,7 @@ class Running:
         engine: EmbeddedEngine,
         listeners: Listeners,
         search: LazySearch,
+        push: PushService,
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -65,6 +68,7 @@ class Running:
         self.engine = engine
         self._listeners = listeners
         self._search = search
+        self._push = push
 
     @property
     def addresses(self) -> Mapping[str, tuple[HostPort, ...]]:
@@ -83,9 +87,10 @@ class Running:
 
     async def close(self) -> None:
         """Accept no new connections, finish the requests in progress, close the log cleanly. The order is
-        that of the layers: doors, search, node. First the engine lets those return that wait for events of a
-        subscription."""
+        that of the layers: doors, search, node. Before them, pushing ends, and then the engine lets those
+        return that wait for events of a subscription."""
         try:
+            await self._push.close()
             await self.engine.close()
             await self._listeners.close()
             await self._search.close()
@@ -98,18 +103,26 @@ async def start(settings: Settings) -> Running:
     start: nothing is left open then."""
     with contextlib.ExitStack() as sockets:
         check_descriptors()
+        allowed = _addresses_to_push_to(settings)
         plans = plan_doors(settings, all_doors.DOORS)
         bound, off_reasons = bind_listeners(settings, plans, sockets)
         settings = _with_bound_addresses(settings, bound)
         folder = data_folder(settings.data)
         node = await _open_node(settings, folder)
         try:
-            running = _serve(settings, folder, node, bound, off_reasons)
+            running = _serve(settings, folder, node, bound, off_reasons, allowed)
         except BaseException:
             await node.close()
             raise
         sockets.pop_all()  # the acceptors close them
     return running
+
+
+def _addresses_to_push_to(settings: Settings) -> AllowedAddresses:
+    try:
+        return AllowedAddresses.parse(settings.push_allow)
+    except AllowError as error:
+        raise CannotServe("usage", f"setting {error}") from None
 
 
 def _with_bound_addresses(settings: Settings, bound: Sequence[BoundListener]) -> Settings:
@@ -127,11 +140,13 @@ def _serve(
     node: Node,
     bound: Sequence[BoundListener],
     off_reasons: Mapping[str, str],
+    allowed: AllowedAddresses,
 ) -> Running:
     """Create the engine, the search and the listeners, and begin to accept clients."""
     from mainstem import __version__
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.engines.read_only import read_only
+    from mainstem.push.service import PushService
     from mainstem.serve.listeners import Listeners
     from mainstem.serve.search import LazySearch, import_local_search, local_search
 
@@ -164,7 +179,9 @@ def _serve(
 
     listeners = Listeners(bound, doors, off_reasons, settings, node.clock, make_context, import_local_search)
     listeners.start()
-    running = Running(settings, folder, node, engine, listeners, search)
+    push = PushService(engine, node.clock, allowed)
+    engine.attach_pusher(push)
+    running = Running(settings, folder, node, engine, listeners, search, push)
     if any(door.uses_search and door.name in running.addresses for door in doors):
         search.prepare_later()
     for entry in bound:

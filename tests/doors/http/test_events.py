@@ -16,12 +16,8 @@ from hypothesis import strategies as st
 
 from mainstem.contract import Event, NewEvent
 from mainstem.doors.http.endpoint import json_line
-from mainstem.doors.http.events_json import (
-    LARGE_BYTES,
-    event_from_json,
-    event_to_json,
-    event_to_json_in_slices,
-)
+from mainstem.doors.http.events_json import event_from_json
+from mainstem.http_api.event_encoding import LARGE_BYTES, event_to_json, event_to_json_in_slices
 from mainstem.http_api.events import NewEventJson
 from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem
 

@@ -24,6 +24,7 @@ from mainstem.cli.common import (
     tab_cell,
 )
 from mainstem.cli.http_door import with_door
+from mainstem.cli.push_options import push_options, push_settings
 from mainstem.cli.search_options import time_of_option
 from mainstem.printable import escape_controls
 from mainstem.timespec import format_age
@@ -111,6 +112,7 @@ def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 )
 @click.option("--failures-max", type=click.IntRange(min=1), metavar="N", help="Give up after N failures.")
 @click.option("--dead-letter-topic", metavar="TOPIC", help="Topic for events that are given up.")
+@push_options
 @click.option(
     "--config",
     "settings",
@@ -129,9 +131,15 @@ def create_queue(
     failures_max: int | None,
     dead_letter_topic: str | None,
     settings: dict[str, Any],
+    **push: Any,
 ) -> None:
     """Create a subscription of one or more topics."""
-    named = {"filter": query, "failures_max": failures_max, "dead_letter_topic": dead_letter_topic}
+    named: dict[str, Any] = {
+        "filter": query,
+        "failures_max": failures_max,
+        "dead_letter_topic": dead_letter_topic,
+        "push": push_settings(push),
+    }
     given = {setting: value for setting, value in named.items() if value is not None}
     given |= {"from_latest": start == "latest", "in_key_order": in_key_order} | settings
 
@@ -161,8 +169,8 @@ def describe_queues(names: tuple[str, ...], address: str, as_json: bool) -> None
 
     In a pipe, the first column is the type of the line: `subscription` (name, topics, oldest outstanding
     event, its age in seconds), `depth` (subscription, state, events), `counter` (subscription, name, number),
-    `setting` (subscription, name, value), `consumer` (subscription, name, events, deadline), `problem`
-    (subscription, text).
+    `setting` (subscription, name, value), `push` (subscription, name, value), `consumer` (subscription, name,
+    events, deadline), `problem` (subscription, text).
     """
 
     async def work(door: str) -> list[SubscriptionDetailJson]:
@@ -181,7 +189,17 @@ def describe_queues(names: tuple[str, ...], address: str, as_json: bool) -> None
 
 
 def _settings_of(info: SubscriptionDetailJson) -> list[tuple[str, object]]:
-    return [(name, getattr(info.settings, name)) for name in info.settings.__struct_fields__]
+    names = [name for name in info.settings.__struct_fields__ if name != "push"]
+    return [(name, getattr(info.settings, name)) for name in names]
+
+
+def _push_of(info: SubscriptionDetailJson) -> list[tuple[str, object]]:
+    """Push settings, and how pushing goes, by name."""
+    rows: list[tuple[str, object]] = []
+    for part in (info.settings.push, info.push):
+        if part:
+            rows += [(name, getattr(part, name)) for name in part.__struct_fields__ if name != "secret"]
+    return [(name, ",".join(value) if isinstance(value, dict) else value) for name, value in rows]
 
 
 def _print_for_programs(info: SubscriptionDetailJson) -> None:
@@ -191,6 +209,7 @@ def _print_for_programs(info: SubscriptionDetailJson) -> None:
     rows += [("depth", name, state, getattr(info.depth, state)) for state in DEPTHS]
     rows += [("counter", name, counter, getattr(info, counter)) for counter in COUNTERS]
     rows += [("setting", name, setting, value) for setting, value in _settings_of(info)]
+    rows += [("push", name, field, value) for field, value in _push_of(info)]
     rows += [("consumer", name, row.consumer, row.leased, row.deadline) for row in info.consumers]
     rows += [("problem", name, problem) for problem in info.problems]
     for row in rows:
@@ -211,6 +230,8 @@ def _print_for_people(info: SubscriptionDetailJson) -> None:
     if info.consumers:
         rows = [(row.consumer, row.leased, row.deadline) for row in info.consumers]
         print_rows(("consumer", "events", "deadline"), rows, indent="  ")
+    for field, value in _push_of(info):
+        click.echo(escape_controls(f"  push {field:<15}  {'' if value is None else value}"))
     for setting, value in _settings_of(info):
         click.echo(style(escape_controls(f"  {setting:<17}  {value}"), dim=True))
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from mainstem.coordinator.errors import InvalidSubscriptionName, InvalidSubscriptionSetting
 from mainstem.coordinator.topics.types import name_problem
+from mainstem.queues.push_settings import PushSettings, push_problem
 from mainstem.queues.runs import Run
 from mainstem.queues.settings import (
     FILTER_CHARACTERS_MAX,
@@ -42,6 +43,8 @@ class SettingRange:
             return f"a query of {self.maximum:,} characters at most"
         if self.type is type(None):
             return "the name of a topic, or null"
+        if self.type is PushSettings:
+            return "an endpoint with what belongs to it, or null"
         kind = "a whole number" if self.type is int else "a number"
         return f"{kind} from {self.minimum:,} to {self.maximum:,}"
 
@@ -55,6 +58,8 @@ class SettingRange:
             return isinstance(value, str) and len(value) <= self.maximum
         if self.type is type(None):
             return value is None or _is_topic(value)
+        if self.type is PushSettings:
+            return value is None or (isinstance(value, PushSettings) and push_problem(value) is None)
         types = (int, float) if self.type is float else (int,)
         if not isinstance(value, types) or isinstance(value, bool):
             return False
@@ -74,6 +79,7 @@ RANGES: Mapping[str, SettingRange] = {
     "accepts_late_acks": SettingRange(bool),
     "from_latest": SettingRange(bool),
     "dead_letter_topic": SettingRange(type(None)),
+    "push": SettingRange(PushSettings),
 }
 """The settings of a subscription, by name."""
 FIXED = ("filter", "in_key_order")

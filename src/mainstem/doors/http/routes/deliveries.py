@@ -22,7 +22,6 @@ from mainstem.doors.http.endpoint import (
     start_stream,
     while_wanted,
 )
-from mainstem.doors.http.events_json import event_to_json_in_slices
 from mainstem.doors.http.queues import (
     SUBSCRIPTION_PATH,
     SUBSCRIPTION_PROBLEMS,
@@ -40,6 +39,7 @@ from mainstem.http_api.deliveries import (
     RejectJson,
     VerdictsJson,
 )
+from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.subscriptions import BrowsedEventJson, BrowsedPageJson, BrowseQuery
 from mainstem.queue_contract import Ack, Delivery, Extend, Nack, Outcome, Queues, Reject
 from mainstem.timespec import format_iso

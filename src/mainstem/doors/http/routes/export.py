@@ -27,8 +27,8 @@ from mainstem.doors.http.endpoint import (
     json_line,
     start_stream,
 )
-from mainstem.doors.http.events_json import event_to_json_in_slices
 from mainstem.doors.http.search_slots import Updates, start_search
+from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.events import EventJson
 from mainstem.http_api.replay import ExportJson
 from mainstem.search.contract import Done, Hit, Progress, Unreadable

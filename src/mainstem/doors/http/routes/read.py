@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from mainstem.contract import Event
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, StreamedResponse, start_stream
-from mainstem.doors.http.events_json import event_to_json_in_slices, parse_time
+from mainstem.doors.http.events_json import parse_time
 from mainstem.doors.http.page_reader import EventPage, open_page, page_slices
 from mainstem.doors.http.problem import Problem
+from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.events import EventPageJson, ReadQuery
 
 SLICE_BYTES = 64 << 10

@@ -22,8 +22,9 @@ from mainstem.doors.http.endpoint import (
     json_response,
     unless_client_leaves,
 )
-from mainstem.doors.http.events_json import event_to_json, event_to_json_in_slices, parse_time
+from mainstem.doors.http.events_json import parse_time
 from mainstem.doors.http.search_slots import AnyUpdate, Updates, search_slot, start_search
+from mainstem.http_api.event_encoding import event_to_json, event_to_json_in_slices
 from mainstem.http_api.events import EventJson
 from mainstem.http_api.search import (
     BucketJson,

@@ -19,6 +19,7 @@ from mainstem.doors.http import audit
 from mainstem.doors.http.dead_letters import dead_letter_origins
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.push_json import push_from_json, push_to_json, report_to_json
 from mainstem.doors.http.queue_sampler import RATES
 from mainstem.doors.http.queues import (
     SUBSCRIPTION_PATH,
@@ -27,6 +28,7 @@ from mainstem.doors.http.queues import (
     parse_position,
     queues_of,
 )
+from mainstem.http_api.push import PushSettingsJson
 from mainstem.http_api.subscriptions import (
     ChangedSubscriptionJson,
     DeletedSubscriptionJson,
@@ -52,6 +54,7 @@ from mainstem.queue_contract import (
     SubscriptionSettings,
     SubscriptionTotals,
 )
+from mainstem.queues.push_settings import PushSettings
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import StartPoint, format_iso, parse_start_point
 
@@ -73,7 +76,10 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
         subscription=info.name,
         created=format_iso(info.created_ms),
         topics=list(info.settings.topics),
-        settings=SubscriptionSettingsJson(**{name: getattr(info.settings, name) for name in SETTINGS}),
+        settings=SubscriptionSettingsJson(
+            **{name: getattr(info.settings, name) for name in SETTINGS}
+            | {"push": push_to_json(info.settings.push)}
+        ),
         depth=_depth(info.depth),
         oldest=None if info.oldest is None else format_position(info.oldest),
         oldest_age_ms=_age_ms(call, info.oldest_ms),
@@ -99,6 +105,7 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
             for consumer in info.consumers
         ],
         problems=list(info.problems),
+        push=None if info.push is None else report_to_json(info.push),
     )
 
 
@@ -154,7 +161,7 @@ async def create_subscription(call: Call) -> Response:
         topics=",".join(body.topics),
         **_settings_detail(changes),
     ):
-        settings = SubscriptionSettings(topics=tuple(body.topics), **changes)
+        settings = SubscriptionSettings(topics=tuple(body.topics), **_with_push(changes, None))
         await queues.create_subscription(body.subscription, settings)
     return json_response(_detail(call, await queues.subscription(body.subscription)), 201)
 
@@ -168,6 +175,7 @@ async def alter_subscription(call: Call) -> Response:
         changes["topics"] = tuple(body.topics)
     with audit.action(call, "change-subscription", subscription=name, **_settings_detail(changes)):
         info = await queues.subscription(name)
+        changes = _with_push(changes, info.settings.push)
         await queues.alter_subscription(name, replace(info.settings, **changes))
     return json_response(_detail(call, await queues.subscription(name)))
 
@@ -175,6 +183,12 @@ async def alter_subscription(call: Call) -> Response:
 def _changes(settings: SubscriptionSettingsJson) -> dict[str, Any]:
     """The settings that a request gives."""
     return {name: value for name, value in msgspec.structs.asdict(settings).items() if value is not UNSET}
+
+
+def _with_push(changes: dict[str, Any], present: PushSettings | None) -> dict[str, Any]:
+    """Changes of settings, with push settings of the contract in place of those in JSON."""
+    push = changes.get("push")
+    return changes if push is None else changes | {"push": push_from_json(push, present)}
 
 
 def _settings_detail(changes: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +200,8 @@ def _settings_detail(changes: dict[str, Any]) -> dict[str, Any]:
 def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, PushSettingsJson):  # nothing secret
+        return "changed" if value.endpoint is UNSET else value.endpoint.partition("?")[0]
     return "null" if value is None else str(value)
 
 

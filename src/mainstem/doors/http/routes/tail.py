@@ -26,9 +26,10 @@ from mainstem.contract import (
 )
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Endpoint, StreamedResponse, json_line
-from mainstem.doors.http.events_json import event_to_json_in_slices, parse_time
+from mainstem.doors.http.events_json import parse_time
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.search_slots import query_problem
+from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.events import TAIL_RATE, EventJson, TailQuery
 from mainstem.search.query.errors import QueryError
 

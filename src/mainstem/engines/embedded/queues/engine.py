@@ -24,6 +24,7 @@ from mainstem.queue_contract import (
     EventState,
     NoSuchSubscription,
     Outcome,
+    Pusher,
     SubscriptionInfo,
     SubscriptionNameTaken,
     SubscriptionTotals,
@@ -49,7 +50,7 @@ def _about(name: str) -> Iterator[None]:
 
 
 class EmbeddedQueues:
-    """Implements `Queues`."""
+    """Implements `Queues` and `PushesEvents`."""
 
     def __init__(self, node: Node) -> None:
         self._queue_node = node
@@ -141,6 +142,10 @@ class EmbeddedQueues:
         """See the contract."""
         with _about(name):
             return await self._queue_management.redrive(name, positions, dry_run)
+
+    def attach_pusher(self, pusher: Pusher) -> None:
+        """See the contract."""
+        self._queue_service.pushed.attach(pusher)
 
     async def close(self) -> None:
         """Stop serving queues. Does not close the node, which the engine does not own."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import asdict
 from typing import Literal, get_args
 
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
@@ -28,6 +27,7 @@ from mainstem.queue_contract import (
     SubscriptionInfo,
 )
 from mainstem.queues.pages import PositionState
+from mainstem.queues.push_settings import push_problem
 from mainstem.queues.runs import Run, count_positions, merge_runs
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.query.parser import QueryError, parse
@@ -46,11 +46,12 @@ class QueueManagement:
     async def create(self, name: str, settings: SubscriptionSettings) -> None:
         """See `Queues.create_subscription`."""
         self._check(settings)
-        await self._machine.create(name, asdict(settings), validate_only=True)
+        await self._machine.create(name, settings.by_name(), validate_only=True)
         self._check_topics(settings)
-        await self._machine.create(name, asdict(settings))
+        await self._machine.create(name, settings.by_name())
         await self._when_committed(self._service.queue(name))
         await self._service.queue(name).refresh(settings.topics)
+        self._service.pushed.look_at(name)
 
     async def alter(self, name: str, settings: SubscriptionSettings) -> None:
         """See `Queues.alter_subscription`."""
@@ -60,10 +61,11 @@ class QueueManagement:
         self._check(settings)
         # A topic that was deleted keeps no other setting from being changed.
         self._check_topics(settings, {*old.topics, old.dead_letter_topic})
-        changed = await self._machine.alter(name, asdict(settings))
+        changed = await self._machine.alter(name, settings.by_name())
         queue = self._service.queue(name)
         await queue.refresh(set(settings.topics) - set(old.topics))
         self._service.after_release(changed.id)
+        self._service.pushed.look_at(name)
 
     @staticmethod
     def _check(settings: SubscriptionSettings) -> None:
@@ -75,6 +77,8 @@ class QueueManagement:
             raise InvalidArgument("lock_ms is 1 or more, for a consumer that pulls has no connection to lose")
         if settings.dead_letter_topic in settings.topics:
             raise InvalidArgument("the dead-letter topic cannot be a topic of the subscription")
+        if settings.push is not None and (problem := push_problem(settings.push)):
+            raise InvalidArgument(problem)
         if settings.filter:
             try:
                 parse(settings.filter)
@@ -102,6 +106,7 @@ class QueueManagement:
     async def delete(self, name: str) -> None:
         """See `Queues.delete_subscription`."""
         self._service.forget(await self._machine.delete(name))
+        self._service.pushed.look_at(name)
 
     async def _feeds(self, name: str) -> tuple[SubscriptionMetadata, list[PartitionFeed]]:
         """The subscription, which is durable, and its feeds, by topic and partition."""
@@ -145,6 +150,9 @@ class QueueManagement:
         # The writer waits up to 30 s after a problem, and events that were purged meanwhile have none.
         if depth.dying and (refused := self._service.dead_letters.problems.get(stored.id)):
             problems.insert(0, refused)
+        report = self._service.pushed.report(name)
+        if report is not None and report.paused_until_ms is not None:
+            problems.append(f"pushing fails: {report.last_error}")
         counters = self._service.counters[stored.id]
         return SubscriptionInfo(
             name=stored.name,
@@ -168,6 +176,7 @@ class QueueManagement:
             rejected=counters.rejected,
             expired=counters.expired,
             problems=tuple(problems),
+            push=report,
         )
 
     async def browse(

@@ -23,6 +23,7 @@ from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.filters import Matchers
 from mainstem.engines.embedded.queues.idle import IdleViews
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
+from mainstem.engines.embedded.queues.pushing import PushedSubscriptions
 from mainstem.engines.embedded.queues.retention import SubscriptionRetention
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
@@ -57,6 +58,7 @@ class QueueService:
         """By the id of the subscription."""
         self.dead_letters = DeadLetterWriter(node, self.counters)
         self.retention = SubscriptionRetention(node, self.counters)
+        self.pushed = PushedSubscriptions(node.subscriptions)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._partitions = PartitionScans(node.clock, node.subscriptions)
@@ -83,6 +85,7 @@ class QueueService:
             self.dead_letters.write_soon(stored.id)
         for queue in self._queues.values():
             queue.wake()
+        self.pushed.look_at_all()
         self._set_timer(self.machine.views.all())
 
     def _on_topic_grown(self, topic: TopicMetadata) -> None:
