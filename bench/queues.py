@@ -19,6 +19,7 @@ from random import Random
 from types import FunctionType, ModuleType
 from typing import BinaryIO
 
+from bench.queue_scan import scans
 from mainstem.queues.delays import DelayIndex
 from mainstem.queues.index_page import Arrival
 from mainstem.queues.ordered_view import OrderedView
@@ -395,7 +396,7 @@ def main() -> None:
     print(f"calibration: {calibration() / 1e6:.3g} M loops/s of CPU time\n")
     print("| work | unit | figure | bar |\n|---|---|---|---|")
     scale = parser.parse_args().scale
-    for part in (speeds, undisturbed, sizes, routes):
+    for part in (speeds, undisturbed, sizes, routes, scans):
         for what, unit, figure, bar in part(scale):
             print(f"| {what} | {unit} | {figure:.3g} | {bar} |", flush=True)
 

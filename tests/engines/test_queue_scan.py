@@ -92,7 +92,7 @@ def test_equal_filters_are_asked_once_and_those_with_times_for_each() -> None:
         await subscribe(server, "time0", filter="x time:>-1d")
         await server.pass_time(1)
         await subscribe(server, "time1", filter="x time:>-1d")
-        with counted(Matcher, "stretches_that_may_match") as asked:
+        with counted(EventSlice, "find_matches") as asked:
             await server.publish("t", b"x", b"y")
             await server.pass_time(0.1)
         assert len(asked) == 3

@@ -27,6 +27,8 @@ ALSO = (
     "inside of a network",
     "a server that pushes",
     "consumer that never answers",
+    "Filters of very many subscriptions",
+    "Events of one key that come back",
     "cannot be written",
     "10,000 topics",
     "Empty and 1-byte records, tombstones",

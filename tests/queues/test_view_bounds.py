@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import pytest
+from bench import queue_scan
 from bench import queues as bench
 
 from mainstem.queues import page_table
@@ -151,3 +152,8 @@ def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "RUNS", 1)
     for part in (bench.speeds, bench.undisturbed, bench.sizes):
         assert all(figure > 0 for _, _, figure, _ in part(0.003))
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_scan_runs() -> None:
+    assert all(figure >= 0 for _, _, figure, bar in queue_scan.scans(0.002) if bar)

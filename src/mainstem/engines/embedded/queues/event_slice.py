@@ -18,6 +18,7 @@ from mainstem.log.storage.record_batch import BatchHeader, Record, decompressed,
 from mainstem.queues.keys import KEY_END
 from mainstem.queues.runs import Run, add_run
 from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.needle_index import NeedleIndex
 
 CAP_BYTES = 64 << 20
 """A batch that is larger when it is decompressed counts as damaged."""
@@ -25,6 +26,8 @@ STEP_EVENTS = 250
 """Events that are tested in a step, at most."""
 BATCH_US, RECORD_US, TEST_US = 3.0, 0.4, 4.0
 """What it costs to open a batch, to find where a record ends, and to test an event."""
+HIT_US = 3
+"""What it costs to find an event that may match, when many filters are searched for at once."""
 DECODE_US = 1.2
 """What it costs to decode an event."""
 BYTES_PER_US = 2_000
@@ -63,6 +66,8 @@ class EventSlice:
         self._raw: Buffer = b""
         self._ends: list[int] = []
         """Where each event ends in `_raw`."""
+        self._candidates: dict[Matcher, list[int]] = {}
+        """For some filters, the numbers of the events that may match."""
         self._matches: dict[Matcher, list[int]] = {}
 
     # --- questions ----------------------------------------------------------------------------------------
@@ -91,14 +96,27 @@ class EventSlice:
             yield int(cost) + 1
         self._raw = parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def find_candidates(self, index: NeedleIndex) -> Iterator[int]:
+        """Find the events that may match for many filters at once; so most of the questions that follow cost
+        nothing."""
+        stretches = index.stretches_that_may_match(self._raw, self._ends) if self._ends else {}
+        yield len(self._raw) // BYTES_PER_US + 2
+        if stretches is None:
+            return
+        for matcher in index.covered:
+            self._candidates[matcher] = sorted(stretches.get(matcher, ()))
+        yield sum(map(len, stretches.values())) * HIT_US + len(index.covered) // 2
+
     def find_matches(self, matcher: Matcher) -> Iterator[int]:
         """Find the events that match."""
         if matcher in self._matches:
             return
         matched: list[int] = []
         if self._ends:
-            candidates = sorted(matcher.stretches_that_may_match(self._raw, self._ends))
-            yield len(self._raw) // BYTES_PER_US + 2
+            candidates = self._candidates.get(matcher)
+            if candidates is None:
+                candidates = sorted(matcher.stretches_that_may_match(self._raw, self._ends))
+                yield len(self._raw) // BYTES_PER_US + 2
             for start in range(0, len(candidates), STEP_EVENTS):
                 step = candidates[start : start + STEP_EVENTS]
                 cost = TEST_US * len(step)

@@ -23,6 +23,7 @@ from mainstem.engines.embedded.queues.events import DecodedBudget, EventSource, 
 from mainstem.log.errors import CorruptBatch, LogError
 from mainstem.log.partition.partition import Partition
 from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.needle_index import NeedleIndex
 from mainstem.turns import next_turn
 
 SLICE_BYTES = 256 << 10
@@ -78,6 +79,9 @@ class PartitionScan:
         self._scanned: dict[ScannedFeed, None] = {}
         """The feeds that need events looked at."""
         self._listening: dict[Callable[[], None], None] = {}
+        self._asked: frozenset[Matcher] = frozenset()
+        self._needles: NeedleIndex | None = None
+        """Of the filters in `_asked`."""
         self._turns = 0
         self._scanning: asyncio.Task[None] | None = None
 
@@ -186,6 +190,11 @@ class PartitionScan:
         """Find the answers to all that these feeds ask. Feeds with equal filters share one."""
         matchers = dict.fromkeys(feed.matcher for feed in members if feed.matcher is not None)
         questions = [events.find_matches(matcher) for matcher in matchers]
+        if len(matchers) > 1:
+            if self._needles is None or not self._asked.issuperset(matchers):
+                self._asked = frozenset(matchers)
+                self._needles = NeedleIndex(self._asked)
+            questions.insert(0, events.find_candidates(self._needles))
         if any(feed.reads_keys for feed in members):
             questions.append(events.read_keys())
         await self._run(chain.from_iterable(questions))
