@@ -112,6 +112,7 @@ class Node:
             clamps = [
                 node.groups.clamp_to_log_end(node._log_end_of),
                 node.subscriptions.changes.clamp_to_log_end(node._end_of),
+                node.subscriptions.end_epochs().map(lambda _: 0),
                 skipped.map(lambda _: 0),
             ]
             gather(clamps).then(lambda done: node._on_clamped(done.result(), report.is_copy))
@@ -177,7 +178,7 @@ class Node:
                 " again: %s",
                 failure,
             )
-        offsets, positions, _ = (promise.result() if promise.error is None else 0 for promise in clamped)
+        offsets, positions, *_ = (promise.result() if promise.error is None else 0 for promise in clamped)
         if offsets:
             log.warning(
                 "%d committed offsets of groups were after the end of their partition and are set back to it,"

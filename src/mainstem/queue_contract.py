@@ -21,6 +21,7 @@ __all__ = [
     "Ack",
     "BrowsedEvent",
     "ConsumerInfo",
+    "DeadLetterInfo",
     "Delivery",
     "EventState",
     "Extend",
@@ -235,6 +236,12 @@ class Nack:
     """Not before this time has passed; None: the backoff of the subscription. 0 to 7 days."""
     counts: bool = True
     """Whether it is a failure. False: the consumer did not try, and without a delay there is none."""
+    reason: str = ""
+    """Why, for people, of 1,000 characters at most. Shown with the event until it is done, and in its dead
+    letter; that of the latest answer counts."""
+    delivered: bool = True
+    """False: the event never reached its consumer, so this was no delivery. The other fields do not count
+    then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +250,7 @@ class Reject:
 
     token: str
     reason: str = ""
-    """For people; becomes a header of the dead letter, of 1,000 characters at most. It does not survive a
-    restart of the server that comes before the dead letter is written."""
+    """For people; becomes a header of the dead letter, of 1,000 characters at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +268,8 @@ Outcome: TypeAlias = Ack | Nack | Reject | Extend
 Verdict: TypeAlias = Literal["done", "late", "stale", "invalid"]
 """What became of an outcome. Done: taken. Late: an acknowledgement that was taken although its lock had
 expired, because no other consumer had received the event. Stale: changed nothing, for the event is done
-already, or the lock is over. Invalid: changed nothing, for the token is not of this subscription."""
+already, or the lock is over. Invalid: changed nothing, for the token is not of this subscription, or is of a
+topic that it does not have any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +283,28 @@ class BrowsedEvent:
     failures: int
     why: str
     """Why it is not delivered now, for people; empty if it is ready."""
+    reason: str = ""
+    """What a consumer said last when it gave the event back, or rejected it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterInfo:
+    """A dead letter, as the server wrote it."""
+
+    letter: Event
+    """In the dead-letter topic."""
+    origin: Position
+    """The event of which it is a copy."""
+    topic_id: str
+    """The id of that event's topic, as `TopicInfo.id`: another one may have its name now."""
+    reason: str
+    """rejected, failed or expired."""
+    detail: str
+    """What a consumer said last; may be empty."""
+    attempts: int
+    """Deliveries of the event."""
+    time_ms: int
+    """When the letter was written."""
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -306,8 +335,11 @@ class Queues(Protocol):
         UnknownTopic: one of the topics, or the dead-letter topic, does not exist."""
 
     async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
-        """Replace all settings. Events that are delivered keep their deadlines. InvalidArgument: also for
-        another filter; UnknownTopic: a topic that the subscription did not have before does not exist."""
+        """Replace all settings. Events that are delivered keep their deadlines. What the subscription knows
+        of topics that it has no more is forgotten. Without a dead-letter topic, events that were given up
+        before still go to the last one. InvalidArgument: also for another filter, and for the removal of a
+        topic with events that are dying; UnknownTopic: a topic that the subscription did not have before does
+        not exist."""
 
     async def delete_subscription(self, name: str) -> None:
         """Delete a subscription, with what it knows. No event is deleted."""
@@ -357,10 +389,19 @@ class Queues(Protocol):
         """All events up to now are done, also those that consumers have. Returns how many were
         outstanding."""
 
+    async def dead_letters(
+        self, name: str, *, since_ms: int = 0, after: Position | None = None, max_events: int = 100
+    ) -> list[DeadLetterInfo]:
+        """The dead letters of a subscription in its dead-letter topic, or the one that it had last, that come
+        after a position of that topic and have this timestamp or a later one, at most `max_events` (1 to
+        1,000), by partition and offset. What others have published there is left out, whatever its headers
+        say. Fewer than `max_events`: there are no further ones. InvalidArgument: it never had such a topic;
+        UnknownTopic: the topic does not exist."""
+
     async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
         """Deliver events again that are done, such as those of dead letters, as if they never were. Other
         subscriptions see nothing of it. Returns how many there are, or would be in a dry run. Positions that
-        are not done, or deleted, are left out."""
+        are not done, or deleted, or that the filter excludes, are left out."""
 
 
 class Pusher(Protocol):

@@ -91,8 +91,8 @@ def test_subscriptions_are_managed(mainstem: Terminal, door: RunningHttpDoor, to
     assert described["settings"]["backoff_factor"] == 1.5
     browsed = mainstem("queues", "browse", "jobs", "-n", "2")
     assert browsed.rows == [
-        [topic, "0", "0", "ready", "0", "0", "", "k0", "payload 0"],
-        [topic, "0", "1", "ready", "0", "0", "", "k1", "payload 1"],
+        [topic, "0", "0", "ready", "0", "0", "", "", "k0", "payload 0"],
+        [topic, "0", "1", "ready", "0", "0", "", "", "k1", "payload 1"],
     ]
     line = json.loads(mainstem("queues", "browse", "jobs", "--after", f"{topic}/0/1", "--json").out)
     assert (line["state"], line["offset"], line["value"]) == ("ready", 2, "payload 2")
@@ -165,6 +165,24 @@ def test_a_subscription_is_pushed(
 )
 def test_what_no_server_would_accept_is_a_usage_error(mainstem: Terminal, arguments: tuple[str, ...]) -> None:
     assert mainstem("queues", *arguments).code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("lock_ms=1", "lock_ms is a whole number, 1,000 or more"),
+        ("lock_ms=soon", "lock_ms is a whole number"),
+        ("backoff_factor=0.5", "backoff_factor is a number, 1 or more"),
+        ("from_latest=1", "from_latest is true or false"),
+        ("dead_letter_topic=a/b", "dead_letter_topic is letters, digits and the characters . _ -"),
+        ("lock=1", "there is no lock; there are accepts_late_acks, "),
+    ],
+)
+def test_an_invalid_setting_is_refused_in_words(mainstem: Terminal, setting: str, expected: str) -> None:
+    refused = mainstem("queues", "create", "s", "--topic", "t", "--config", setting)
+    assert refused.code == ExitCode.USAGE
+    assert expected in refused.err.replace("\n", " ")
+    assert not any(raw in refused.err for raw in ("`", "$", "regex", "Expected"))
 
 
 @pytest.mark.parametrize(

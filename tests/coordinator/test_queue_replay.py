@@ -74,9 +74,13 @@ def durable_facts(view: SubscriptionView) -> Any:
 
 def state_of(rig: QueueRig) -> bytes:
     """Everything that the machine remembers, in an order that does not depend on its history."""
-    subscriptions = [(known.id, known.name, known.settings) for known in rig.subscriptions.all()]
-    views = sorted(durable_facts(view) for view in rig.subscriptions.views.all())
-    return msgspec.msgpack.encode((subscriptions, views))
+    machine = rig.subscriptions
+    subscriptions = [
+        (known.id, known.name, known.settings, known.last_dead_letter_topic) for known in machine.all()
+    ]
+    views = sorted(durable_facts(view) for view in machine.views.all())
+    reasons = list(machine.views.reasons.records())
+    return msgspec.msgpack.encode((subscriptions, views, reasons, list(machine.known_epochs)))
 
 
 class QueueReplay(RuleBasedStateMachine):
@@ -153,6 +157,7 @@ class QueueReplay(RuleBasedStateMachine):
                     data.draw(st.sampled_from(["ack", "nack", "reject"])),
                     data.draw(st.booleans()),
                     data.draw(st.sampled_from([None, 0, 70])),
+                    text=data.draw(st.sampled_from(["", "a", "b"])),
                 )
             )
         self.rig.subscriptions.settle(answers)

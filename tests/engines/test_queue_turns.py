@@ -9,11 +9,11 @@ from unittest.mock import patch
 
 import pytest
 
-from mainstem.contract import NewEvent, NotReachable, Position
+from mainstem.contract import NewEvent, NotReachable
+from mainstem.coordinator.queues import reasons
 from mainstem.coordinator.queues.views import SubscriptionViews
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.publish import PublishResult
-from mainstem.engines.embedded.queues import dead_letters
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.promise import Promise
 from mainstem.queue_contract import Ack, Delivery, Nack, Outcome, Reject, SubscriptionSettings
@@ -116,10 +116,12 @@ def test_large_dead_letters_are_written_in_parts() -> None:
         most = 0
         write = server.engine._queue_service.dead_letters._publish
 
-        async def measured(topic: TopicMetadata, letters: Sequence[NewEvent]) -> list[PublishResult]:
+        async def measured(
+            topic: TopicMetadata, letters: Sequence[NewEvent], server_id: int
+        ) -> list[PublishResult]:
             nonlocal most
             most = max(most, sum(len(letter.value or b"") for letter in letters))
-            return await write(topic, letters)
+            return await write(topic, letters, server_id)
 
         server.engine._queue_service.dead_letters._publish = measured  # type: ignore[method-assign]
         rejections: list[Outcome] = [Reject(delivery.token) for delivery in deliveries]
@@ -131,25 +133,30 @@ def test_large_dead_letters_are_written_in_parts() -> None:
     simulated(test, dead_letter_topic="dead")
 
 
-def test_reasons_that_no_dead_letter_needs_do_not_displace_those_of_later_ones(
+def test_reasons_are_limited_and_those_of_events_that_are_done_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dead_letters, "REASONS_MAX", 3)
+    monkeypatch.setattr(reasons, "REASONS_MAX", 3)
 
     async def test(server: SimulatedServer) -> None:
-        await server.publish("t", *[b"%d" % number for number in range(5)])
+        await server.publish("t", *[b"%d" % number for number in range(6)])
         deliveries = await server.pull()
-        await server.ack(*deliveries[:4])
-        stale: list[Outcome] = [Reject(delivery.token, "too late") for delivery in deliveries[:4]]
-        assert await server.drive(server.engine.settle("s", stale)) == ["stale"] * 4
-        await server.drive(server.engine.settle("s", [Reject(deliveries[4].token, "no such order")]))
-        await server.pass_time(1)
-        reader = await server.engine.reader([Position("dead", 0, 0)])
-        (letter,) = (await server.drive(reader.read(wait_ms=0))).events
-        await reader.close()
-        assert dict(letter.headers)["mainstem-dead-letter-detail"] == b"no such order"
+        await server.ack(*deliveries[:2])
+        stale: list[Outcome] = [Reject(delivery.token, "too late") for delivery in deliveries[:2]]
+        assert await server.drive(server.engine.settle("s", stale)) == ["stale"] * 2
+        known = server.node.subscriptions.views.reasons
+        assert len(known) == 0
+        back: list[Outcome] = [
+            Nack(delivery.token, 60_000, reason=f"no room {delivery.event.offset}")
+            for delivery in deliveries[2:]
+        ]
+        await server.drive(server.engine.settle("s", back))
+        browsed = await server.drive(server.engine.browse("s"))
+        assert [event.reason for event in browsed] == ["", "no room 3", "no room 4", "no room 5"]
+        await server.drive(server.engine.purge("s"))
+        assert len(known) == 0
 
-    simulated(test, dead_letter_topic="dead")
+    simulated(test)
 
 
 def test_after_a_close_no_call_opens_a_feed() -> None:

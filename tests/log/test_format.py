@@ -15,6 +15,8 @@ from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, Prod
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     EventsAcked,
+    QueueEpoch,
+    QueueEpochsEnded,
     QueueIds,
     SubscriptionCreated,
     encoded,
@@ -171,7 +173,7 @@ def test_the_examples_of_records_of_queues() -> None:
 def test_the_page_lists_the_records_of_queues() -> None:
     part = PAGE.partition("\n### Records of queues\n")[2].partition("\n## ")[0]
     listed = set(re.findall(r"`((?:view|cursor|events|event|queue)-[a-z-]+)`", part))
-    records: list[type[msgspec.Struct]] = [*VIEW_RECORDS, QueueIds]
+    records: list[type[msgspec.Struct]] = [*VIEW_RECORDS, QueueIds, QueueEpoch, QueueEpochsEnded]
     assert listed == {record.__struct_config__.tag for record in records}
 
 

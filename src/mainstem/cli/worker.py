@@ -15,7 +15,14 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from mainstem.contract import NotReachable, StreamError
-from mainstem.http_api.deliveries import AckJson, DeliveryJson, ExtendJson, NackJson, RejectJson
+from mainstem.http_api.deliveries import (
+    REASON_CHARACTERS_MAX,
+    AckJson,
+    DeliveryJson,
+    ExtendJson,
+    NackJson,
+    RejectJson,
+)
 
 T = TypeVar("T")
 PULL_WAIT_MS = 20_000
@@ -204,7 +211,7 @@ class Worker:
                 code = await self._run_job(delivery)
             except OSError as error:
                 self._report(f"{where}: the command cannot be started: {error}; failed")
-                await self._fail(token, None)
+                await self._fail(token, None, f"the command cannot be started: {error}")
             else:
                 await self._settle(token, where, code)
         except StreamError as error:
@@ -232,16 +239,16 @@ class Worker:
         else:
             self._report(f"{where}: {ended}, failed")
             delay_ms = self._plan.retry_delay_ms if code == JobCode.TEMPORARY_FAILURE else None
-            await self._fail(token, delay_ms)
+            await self._fail(token, delay_ms, ended)
 
     async def _reject(self, token: str, reason: str) -> None:
         self.counts.rejected += 1
         body = RejectJson([token], f"{self._plan.consumer}: {reason}")
         await self._patiently(lambda: self._source.reject(self._plan.subscription, body))
 
-    async def _fail(self, token: str, delay_ms: int | None) -> None:
+    async def _fail(self, token: str, delay_ms: int | None, reason: str) -> None:
         self.counts.failed += 1
-        body = NackJson([token], delay_ms)
+        body = NackJson([token], delay_ms, reason=f"{self._plan.consumer}: {reason}"[:REASON_CHARACTERS_MAX])
         await self._patiently(lambda: self._source.nack(self._plan.subscription, body))
 
     async def _give_back(self, token: str) -> None:

@@ -19,6 +19,7 @@ READS = frozenset(
         "byte_ranges",
         "close",
         "cluster",
+        "dead_letters",
         "group",
         "groups",
         "health",

@@ -100,6 +100,7 @@ class NackJson(msgspec.Struct, forbid_unknown_fields=True):
     counts: Annotated[
         bool, Meta(description="false: given back untried; it is no failure, and no wait is added.")
     ] = True
+    reason: Reason = ""
 
 
 class RejectJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -125,6 +126,7 @@ class VerdictsJson(msgspec.Struct):
         list[Literal["done", "late", "stale", "invalid"]],
         Meta(
             description="done; late: done, although the deadline was over; stale: nothing was changed,"
-            " because the event was delivered again or is done; invalid: no token of this subscription."
+            " because the event was delivered again or is done; invalid: no token of this subscription and"
+            " its topics."
         ),
     ]

@@ -250,6 +250,9 @@ class BrowsedEventJson(msgspec.Struct):
     attempts: Annotated[int, Meta(description="How often it was delivered.")]
     failures: Annotated[int, Meta(description="How often that failed.")]
     why: Annotated[str, Meta(description="Why it is not delivered now; empty: it is ready.")]
+    reason: Annotated[
+        str, Meta(description="What a consumer said last when it gave the event back, or rejected it.")
+    ]
 
 
 class BrowsedPageJson(msgspec.Struct):
@@ -315,8 +318,8 @@ class RedriveJson(msgspec.Struct, forbid_unknown_fields=True):
     positions: Annotated[
         Annotated[list[PositionJson], Meta(min_length=1, max_length=REDRIVEN_POSITIONS_MAX)] | None,
         Meta(
-            description="Where the events are in the topics of the subscription; null: those of all its dead"
-            " letters that are in its dead-letter topic."
+            description="Where the events are in the topics of the subscription; null: those of all dead"
+            " letters that the server has written for it in its dead-letter topic."
         ),
     ] = None
     since_ms: Annotated[

@@ -269,14 +269,18 @@ class AppliedView:
         if not self.rules.accepts_late_acks:
             page.words[offset] = 0
 
-    def _void(self, positions: Iterable[int]) -> None:
-        """Takes leased positions back: ready, without a failure and without a record."""
+    def _void(self, positions: Iterable[int], *, delivered: bool = True) -> None:
+        """Takes leased positions back: ready, without a failure and without a record. Delivered: their
+        acquisition counts."""
         table = self.table
         for position in positions:
             page, offset = table.open(position >> PAGE_SHIFT), position & PAGE_MASK
             assert page.states[offset] == LEASED
             self.leases.take(page.words[offset], 1)
-            self._count_release(page, position - offset, offset, LEASED, False)
+            if delivered:
+                self._count_release(page, position - offset, offset, LEASED, False)
+            elif (entry := page.tries.get(offset)) is not None:
+                page.tries.put(offset, entry[0] - 1, entry[1])
             page.states[offset] = READY
             table.counts[LEASED] -= 1
             table.counts[READY] += 1

@@ -183,6 +183,12 @@ class OrderedView(SequenceView):
         else:
             self._void(self._order.hold_back(released))
 
+    def withdraw(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
+        """See `SequenceView.withdraw`. Later leased positions of the keys are taken back, too."""
+        withdrawn = super().withdraw(lease_id, runs)
+        self._void(self._order.give_back(position for run in withdrawn for position in range(*run)))
+        return withdrawn
+
     def apply_rejecting(self, runs: Sequence[Run], reason: int, delivered: bool = True) -> None:
         """See `AppliedView.apply_rejecting`. The keys are free of these positions at once."""
         super().apply_rejecting(runs, reason, delivered)

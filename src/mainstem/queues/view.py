@@ -219,14 +219,14 @@ class SequenceView(RangeLeases):
     def ackable(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
         """The parts of the runs that an acknowledgement with this lease may take: what the lease still has,
         and, where the rules accept late ones, what is ready or waiting since that lease, with none after it.
-        Lease 0 is any lease of an earlier life of the server."""
+        Lease 0 is any lease of an earlier life of the server, also before the scan has come by again."""
         if not self.rules.accepts_late_acks:
             word = lease_id & WORD_MASK  # as `releasable`, without a call: it is the hot path
             lease = self.leases.by_word.get(word)
             return [] if lease is None or lease.id != lease_id else self._parts(runs, word, b"\x02")
         if not lease_id:
             delivered = [(first, min(end, self._delivered_below)) for first, end in runs]
-            return self._parts(delivered, 0, b"\x01\x03")
+            return self._parts(delivered, 0, b"\x00\x01\x03")
         age = self.leases.last_id - lease_id
         if not 0 <= age <= WORD_MASK:
             return []
@@ -264,6 +264,8 @@ class SequenceView(RangeLeases):
             if not word and READY in states:
                 for run in self.table.ready.within(first, end):
                     add_run(parts, *run)
+            if not word and AHEAD in states and (low := max(first, self.scanned)) < end:
+                add_run(parts, low, end)
             return
         part = page.states[first - base : end - base]
         words = page.words[first - base : end - base]
@@ -304,6 +306,13 @@ class SequenceView(RangeLeases):
         """T5: a live lease ends `lock_ms` from now (as the rules say if it is not given). False: it is
         over."""
         return self.leases.extend(lease_id, now_ms, self.rules.lock_ms if lock_ms is None else lock_ms)
+
+    def withdraw(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
+        """What of these positions the lease still has never reached its consumer: it is ready again, and this
+        acquisition does not count. Returns it."""
+        withdrawn = self.releasable(lease_id, merge_runs(runs))
+        self._void((position for run in withdrawn for position in range(*run)), delivered=False)
+        return withdrawn
 
     def expired(self, now_ms: int) -> list[DeliveryLease]:
         """The leases whose deadline has passed. They keep their positions, and are returned again, until

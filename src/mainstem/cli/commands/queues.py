@@ -147,13 +147,14 @@ def create_queue(
         import msgspec
 
         from mainstem.cli.remote_queues import RemoteQueues
-        from mainstem.http_api.subscriptions import NewSubscriptionJson
+        from mainstem.cli.validation import invalid_value
+        from mainstem.http_api.subscriptions import NewSubscriptionJson, SubscriptionSettingsJson
 
         body = {"subscription": name, "topics": topics, "settings": given}
         try:
             request = msgspec.convert(body, NewSubscriptionJson)
         except msgspec.ValidationError as error:
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(invalid_value(error, SubscriptionSettingsJson.__struct_fields__)) from None
         await RemoteQueues(door).create(request)
 
     with_door(address, work)
@@ -278,7 +279,8 @@ def browse_queue(
 ) -> None:
     """Show the outstanding events of a subscription, and why each is not delivered now. Changes nothing.
 
-    Columns: topic, partition, offset, state, attempts, failures, why it is not delivered now, key, value.
+    Columns: topic, partition, offset, state, attempts, failures, why it is not delivered now, what a consumer
+    said last, key, value.
     """
 
     async def work(door: str) -> list[BrowsedEventJson]:
@@ -294,17 +296,18 @@ def browse_queue(
     for browsed in events:
         event = decode_event(browsed.event)
         if as_json:
-            fields = {"state": browsed.state, "attempts": browsed.attempts, "failures": browsed.failures}
-            click.echo(f"{json.dumps(fields | {'why': browsed.why})[:-1]}, {json_line(event)[1:]}")
+            fields: dict[str, object] = {"state": browsed.state, "attempts": browsed.attempts}
+            fields["failures"] = browsed.failures
+            fields |= {"why": browsed.why, "reason": browsed.reason}
+            click.echo(f"{json.dumps(fields)[:-1]}, {json_line(event)[1:]}")
             continue
         key, value = text_or_base64(event.key)[0], text_or_base64(event.value)[0]
         place = (event.topic, event.partition, event.offset)
-        rows.append(
-            (*place, browsed.state, browsed.attempts, browsed.failures, browsed.why or None, key, value)
-        )
+        tries = (browsed.state, browsed.attempts, browsed.failures)
+        rows.append((*place, *tries, browsed.why or None, browsed.reason or None, key, value))
     if rows:
-        headings = ("topic", "partition", "offset", "state", "attempts", "failures", "why", "key", "value")
-        print_rows(headings, rows)
+        headings = ("topic", "partition", "offset", "state", "attempts", "failures", "why", "reason")
+        print_rows((*headings, "key", "value"), rows)
 
 
 @command.command("seek")
@@ -394,13 +397,14 @@ def redrive_queue(
         import msgspec
 
         from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.validation import invalid_value
         from mainstem.http_api.subscriptions import RedriveJson
 
         body = {"positions": places or None, "since_ms": since_ms, "dry_run": dry_run}
         try:
             request = msgspec.convert(body, RedriveJson)
         except msgspec.ValidationError as error:
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(invalid_value(error, ())) from None
         return (await RemoteQueues(door).redrive(name, request)).events
 
     events = plural(with_door(address, work), "event", "events")

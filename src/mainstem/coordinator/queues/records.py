@@ -39,10 +39,28 @@ class SubscriptionConfigured(StateRecord, frozen=True, array_like=True, tag="sub
     settings: SubscriptionSettings
 
 
+class SubscriptionLetters(StateRecord, frozen=True, array_like=True, tag="subscription-letters"):
+    """State record, only in snapshots: the dead-letter topic of a subscription that has none any more."""
+
+    id: int
+    topic: str
+
+
 class SubscriptionDeleted(StateRecord, frozen=True, array_like=True, tag="subscription-deleted"):
     """State record: a subscription was deleted, with its views."""
 
     id: int
+
+
+class QueueEpoch(StateRecord, frozen=True, array_like=True, tag="queue-epoch"):
+    """State record: deliveries of this epoch, a random number, were made. Late acknowledgements count only in
+    epochs that are known."""
+
+    epoch: int
+
+
+class QueueEpochsEnded(StateRecord, frozen=True, array_like=True, tag="queue-epochs-ended"):
+    """State record: the deliveries of all epochs so far are void, for their events may have been lost."""
 
 
 # --- views ------------------------------------------------------------------------------------------------
@@ -145,6 +163,12 @@ class EventsDropped(EventsRecord, frozen=True, array_like=True, tag="events-drop
     reason: int
 
 
+class EventsReason(EventsRecord, frozen=True, array_like=True, tag="events-reason"):
+    """State record: why a consumer gave these events back, or rejected them, in its own words."""
+
+    text: str
+
+
 class EventsRedriven(EventsRecord, frozen=True, array_like=True, tag="events-redriven"):
     """State record: these events, which were done, are to be delivered again."""
 
@@ -202,6 +226,7 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     EventsReleased,
     EventsRejecting,
     EventsDropped,
+    EventsReason,
     EventsRedriven,
     EventDeadLettered,
     ViewPage,

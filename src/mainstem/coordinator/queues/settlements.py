@@ -6,13 +6,14 @@ Refuses: to apply records, and to know who may answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.queues.records import (
     EventsAcked,
     EventsDropped,
+    EventsReason,
     EventsRejecting,
     EventsReleased,
     ViewRecord,
@@ -32,6 +33,8 @@ class DecisionContext:
 
     epoch: int
     """The leases of other epochs are over."""
+    known_epochs: Collection[int]
+    """Late acknowledgements count in these: in any other, the position may be another event's now."""
     now_ms: int
     spread: float
     """From -1 to 1, drawn for each call: the part of the backoff that is random."""
@@ -72,7 +75,11 @@ def _taken(view: SubscriptionView, settlement: Settlement, context: DecisionCont
         runs = merge_runs(runs)
     if not runs or runs[0][0] >= runs[0][1]:
         return []
-    lease = settlement.lease if settlement.epoch == context.epoch else 0
+    lease = settlement.lease
+    if settlement.epoch != context.epoch:
+        if settlement.epoch not in context.known_epochs:
+            return []
+        lease = 0
     if settlement.verb == "ack":
         return sequence.ackable(lease, runs)
     return sequence.releasable(lease, runs)
@@ -115,7 +122,10 @@ def _records(
     acked: list[Run] = []
     released: dict[tuple[bool, int | None], list[Run]] = {}
     given_up: dict[int, list[Run]] = {}
+    texts: dict[str, list[Run]] = {}
     for settlement, runs in answers:
+        if settlement.text and settlement.verb != "ack":
+            texts.setdefault(settlement.text, []).extend(runs)
         if settlement.verb == "ack":
             acked += runs
         elif settlement.verb == "reject":
@@ -131,6 +141,9 @@ def _records(
     for reason, runs in given_up.items():
         if runs:
             records.append(give_up_record(view, merge_runs(runs), reason, context))
+    for text, runs in texts.items():
+        if runs:
+            records.append(EventsReason(view.id, *encoded(merge_runs(runs)), text))
     return records
 
 

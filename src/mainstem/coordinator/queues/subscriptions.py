@@ -10,7 +10,9 @@ writes dead letters), timers, and doors.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
@@ -28,10 +30,14 @@ from mainstem.coordinator.queues.range_answers import RangeAnswer, decide_ranges
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     CursorMarked,
+    QueueEpoch,
+    QueueEpochsEnded,
     QueueIds,
     SubscriptionConfigured,
     SubscriptionCreated,
     SubscriptionDeleted,
+    SubscriptionLetters,
+    ViewEnded,
     ViewRecord,
     ViewStarted,
     ViewState,
@@ -53,6 +59,8 @@ from mainstem.queues.runs import Run, count_positions
 from mainstem.queues.settings import SubscriptionSettings
 
 SUBSCRIPTIONS_MAX = 100_000
+KNOWN_EPOCHS_MAX = 64
+"""After that number of further starts or reloads of the state, an acknowledgement is too late."""
 MARK_AHEAD = 1_000
 """How far a mark is ahead of what is delivered: so far a view delivers without a record."""
 
@@ -63,9 +71,12 @@ class Subscriptions:
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
         QueueIds,
+        QueueEpoch,
+        QueueEpochsEnded,
         SubscriptionCreated,
         SubscriptionConfigured,
         SubscriptionDeleted,
+        SubscriptionLetters,
         *VIEW_RECORDS,
     )
     runtime: Runtime
@@ -89,21 +100,31 @@ class Subscriptions:
         self.views.clear()
         self.epoch = self._rng.getrandbits(32)
         """Another number after each load of the state: leases and tokens of an earlier one are over."""
+        self.known_epochs: deque[int] = deque(maxlen=KNOWN_EPOCHS_MAX)
+        """The last epochs in which deliveries were made, as far as no event of theirs may be lost."""
 
     def apply(self, record: Any) -> None:
         """See `StateMachine`. KeyError: the record is about what does not exist."""
         match record:
             case QueueIds(next_id=next_id):
                 self._next_id = max(self._next_id, next_id)
+            case QueueEpoch(epoch=epoch):
+                self.known_epochs.append(epoch)
+            case QueueEpochsEnded():
+                self.known_epochs.clear()
             case SubscriptionCreated(id=id_, name=name, settings=settings, created_ms=created_ms):
                 assert name not in self._by_name, "a name is that of one subscription"
-                self._put(SubscriptionMetadata(id_, name, settings, created_ms))
+                last = settings.dead_letter_topic
+                self._put(SubscriptionMetadata(id_, name, settings, created_ms, last))
                 self._next_id = max(self._next_id, id_ + 1)
             case SubscriptionConfigured(id=id_, settings=settings):
                 old = self._by_id[id_]
-                self._put(SubscriptionMetadata(id_, old.name, settings, old.created_ms))
+                last = settings.dead_letter_topic or old.last_dead_letter_topic
+                self._put(SubscriptionMetadata(id_, old.name, settings, old.created_ms, last))
                 for view in self.views.of_subscription(id_):
                     view.sequence.rules = settings.rules
+            case SubscriptionLetters(id=id_, topic=topic):
+                self._put(replace(self._by_id[id_], last_dead_letter_topic=topic))
             case SubscriptionDeleted(id=id_):
                 del self._by_name[self._by_id.pop(id_).name]
                 for view in self.views.of_subscription(id_):
@@ -127,7 +148,13 @@ class Subscriptions:
             SubscriptionCreated(known.id, known.name, known.settings, known.created_ms)
             for known in list(self._by_id.values())
         )
-        return chain((QueueIds(self._next_id),), created, self.views.walk())
+        epochs = [QueueEpoch(epoch) for epoch in self.known_epochs]
+        letters = [
+            SubscriptionLetters(known.id, known.last_dead_letter_topic)
+            for known in self._by_id.values()
+            if known.last_dead_letter_topic and not known.settings.dead_letter_topic
+        ]
+        return chain((QueueIds(self._next_id),), epochs, created, letters, self.views.walk())
 
     def start(self, end_of: Callable[[UUID, int], int | None]) -> None:
         """The state was loaded. `end_of` returns the end of a partition, or None if it does not exist: what
@@ -187,8 +214,11 @@ class Subscriptions:
 
         return self.runtime.write(decide_creation)
 
-    def alter(self, name: str, changes: Mapping[str, Any]) -> Promise[SubscriptionMetadata]:
-        """Change some settings of a subscription. Done when that is durable. Fails with UnknownSubscription,
+    def alter(
+        self, name: str, changes: Mapping[str, Any], ended: Collection[UUID] = ()
+    ) -> Promise[SubscriptionMetadata]:
+        """Change some settings of a subscription. `ended`: the ids of topics that it does not read any more;
+        its views of these end. Done when that is durable. Fails with UnknownSubscription,
         InvalidSubscriptionSetting, StorageError."""
 
         def decide_change() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
@@ -197,8 +227,11 @@ class Subscriptions:
             check_fixed_settings(old.settings, settings)
             if settings == old.settings:
                 return (), old
-            changed = SubscriptionMetadata(old.id, name, settings, old.created_ms)
-            return (SubscriptionConfigured(old.id, settings),), changed
+            last = settings.dead_letter_topic or old.last_dead_letter_topic
+            changed = SubscriptionMetadata(old.id, name, settings, old.created_ms, last)
+            views = self.views.of_subscription(old.id)
+            endings = [ViewEnded(view.id) for view in views if view.topic_id in ended]
+            return (SubscriptionConfigured(old.id, settings), *endings), changed
 
         return self.runtime.write(decide_change)
 
@@ -263,15 +296,30 @@ class Subscriptions:
         if lease is None:
             return self.runtime.read(None)
         end = lease.runs[-1][1]
-        records = [CursorMarked(view.id, end + MARK_AHEAD)] if end > view.sequence.marked else []
+        records: list[msgspec.Struct] = []
+        if self.epoch not in self.known_epochs:
+            records.append(QueueEpoch(self.epoch))
+        if end > view.sequence.marked:
+            records.append(CursorMarked(view.id, end + MARK_AHEAD))
         leased: Promise[DeliveryLease | None] = self.runtime.write(lambda: (records, lease))
         leased.then(lambda done: self._give_back(view, lease) if done.error is not None else None)
         return leased
 
     def _give_back(self, view: SubscriptionView, lease: DeliveryLease) -> None:
         """The lease never reached its consumer. If the state is loaded again, it is void anyway."""
-        if self.views.get(view.id) is view and (runs := view.sequence.releasable(lease.id, lease.runs)):
-            view.sequence.apply_released(runs, False, None)
+        self.withdraw(view, lease.id, lease.runs)
+
+    def withdraw(self, view: SubscriptionView, lease: int, runs: Sequence[Run]) -> None:
+        """These events of a lease of this epoch never reached its consumer: they are ready again, as if they
+        had not been leased. Nothing is recorded."""
+        if self.views.get(view.id) is view:
+            view.sequence.withdraw(lease, runs)
+
+    def end_epochs(self) -> Promise[None]:
+        """Refuse the late acknowledgements of all deliveries up to now, because their events may have been
+        lost: their positions are those of other events then. For a start. Done when that is durable. Fails
+        with StorageError."""
+        return self.runtime.write(lambda: ([QueueEpochsEnded()] if self.known_epochs else [], None))
 
     def settle(self, settlements: Sequence[Settlement]) -> Promise[list[list[Run]]]:
         """Record what consumers answer. The value has, for each answer, the positions that it settled: the
@@ -298,6 +346,7 @@ class Subscriptions:
     def _context(self) -> DecisionContext:
         return DecisionContext(
             self.epoch,
+            self.known_epochs,
             self._clock.wall_ms(),
             self._rng.uniform(-1, 1),
             lambda view: self._by_id[view.subscription].settings.dead_letter_topic is not None,

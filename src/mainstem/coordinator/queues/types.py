@@ -132,6 +132,9 @@ class SubscriptionMetadata:
     settings: SubscriptionSettings
     created_ms: int
     """When it was created, wall-clock time since 1970."""
+    last_dead_letter_topic: str | None = None
+    """The dead-letter topic that it has, or had last: events go there that were given up while it had
+    one."""
 
 
 class GiveUpReason(IntEnum):
@@ -165,6 +168,8 @@ class Settlement:
     say."""
     reason: int = GiveUpReason.REJECTED
     """Of a reject: from 0 below 2^32."""
+    text: str = ""
+    """Of a nack or reject: why, in the consumer's words."""
 
 
 @dataclass(frozen=True, slots=True)

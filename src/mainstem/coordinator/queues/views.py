@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
+from mainstem.coordinator.queues.reasons import EventReasons
 from mainstem.coordinator.queues.records import (
     CursorMarked,
     EventDeadLettered,
     EventsAcked,
     EventsDropped,
+    EventsReason,
     EventsRedriven,
     EventsRejecting,
     EventsReleased,
@@ -34,6 +36,7 @@ from mainstem.coordinator.queues.records import (
     ViewWaiting,
 )
 from mainstem.queues.ordered_view import OrderedView
+from mainstem.queues.pages import PositionState
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import count_positions
 from mainstem.queues.view import SequenceView
@@ -41,6 +44,8 @@ from mainstem.queues.view_types import PageState, ViewHead, ViewSnapshot
 
 K = TypeVar("K")
 
+POSITION_END = 1 << 63
+"""Above all positions."""
 WAITING_OF_RECORD = 1_000
 """Waiting positions in a record of a snapshot, at most."""
 
@@ -114,6 +119,8 @@ class SubscriptionViews:
         """Pages and waiting positions of views whose state comes next in the snapshot that is loaded."""
         self.given_up: Counter[tuple[int, int]] = Counter()
         """(subscription, reason) -> events that were given up since the state was loaded."""
+        self.reasons = EventReasons()
+        """What consumers said about events that they gave back or rejected."""
         self.forgotten = 0
         """Positions that were cut off since the state was loaded, because their events were lost."""
 
@@ -148,7 +155,7 @@ class SubscriptionViews:
         applied meanwhile."""
         walk = ViewWalk(self._by_id)
         self._walks.add(walk)
-        return walk.records()
+        return chain(walk.records(), self.reasons.records())
 
     # --- records ------------------------------------------------------------------------------------------
 
@@ -180,6 +187,7 @@ class SubscriptionViews:
         _discard(self._by_topic, view.topic_id, view_id)
         _discard(self._by_partition, (view.topic_id, view.partition), view_id)
         _discard(self._by_subscription, view.subscription, view_id)
+        self.reasons.forget_view(view_id)
 
     def apply(self, record: ViewRecord) -> None:
         """Apply a record about a view, but for those that `start` and `restore` apply. KeyError: there is no
@@ -196,6 +204,8 @@ class SubscriptionViews:
                 for walk in self._walks:
                     walk.about_to_change(view)
                 self._change(view, record)
+                if len(self.reasons):
+                    self._change_reasons(view, record)
 
     def _part(self, view_id: int) -> tuple[list[PageState], list[tuple[int, int]]]:
         return self._parts.setdefault(view_id, ([], []))
@@ -229,8 +239,26 @@ class SubscriptionViews:
                 self.forgotten += sequence.forget_from(end)
             case CursorMarked(position=position):
                 sequence.apply_cursor(position)
+            case EventsReason():
+                for first, end in record.runs:
+                    for position in range(first, end):
+                        if sequence.state(position) is not PositionState.DONE:
+                            self.reasons.put(view.id, position, record.text)
             case _:
                 raise AssertionError(f"no record about a view: {record}")
+
+    def _change_reasons(self, view: SubscriptionView, record: ViewRecord) -> None:
+        match record:
+            case EventsAcked() | EventsDropped() | EventsRedriven():
+                self.reasons.forget(view.id, record.runs)
+            case EventDeadLettered(position=position):
+                self.reasons.forget(view.id, [(position, position + 1)])
+            case ViewSought():
+                self.reasons.forget_view(view.id)
+            case ViewTrimmed(start=start):
+                self.reasons.forget(view.id, [(0, start)])
+            case ViewCut(end=end):
+                self.reasons.forget(view.id, [(end, POSITION_END)])
 
 
 def _sequence_type(rules: DeliveryRules) -> type[SequenceView]:

@@ -45,10 +45,16 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def append(
-    topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str = "none"
+    topic: str,
+    partition: Partition,
+    events: Sequence[NewEvent],
+    now_ms: int,
+    codec: str = "none",
+    producer_id: int = -1,
 ) -> list[Promise[list[PublishResult]]]:
     """Append the events of one partition in batches. Each promise is for one batch: it is done when the batch
-    is durable, and its value has the result of each event. None of the promises fails."""
+    is durable, and its value has the result of each event. None of the promises fails. `producer_id`: that of
+    the server (`ProducerIds.server_id`), for batches whose `mainstem-` headers are believed."""
     promises: list[Promise[list[PublishResult]]] = []
     batch: list[NewEvent] = []
     size_bytes = 0
@@ -57,17 +63,17 @@ def append(
         event_bytes = RECORD_OVERHEAD_BYTES + len(event.key or b"") + len(event.value or b"")
         event_bytes += sum(len(name) + len(content or b"") + 4 for name, content in event.headers)
         if batch and (size_bytes + event_bytes > max_bytes or len(batch) >= BATCH_EVENTS_MAX):
-            promises += _append(topic, partition, batch, now_ms, codec)
+            promises += _append(topic, partition, batch, now_ms, codec, producer_id)
             batch, size_bytes = [], 0
         batch.append(event)
         size_bytes += event_bytes
     if batch:
-        promises += _append(topic, partition, batch, now_ms, codec)
+        promises += _append(topic, partition, batch, now_ms, codec, producer_id)
     return promises
 
 
 def _append(
-    topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str
+    topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str, producer_id: int
 ) -> list[Promise[list[PublishResult]]]:
     records = [
         (event.key, event.value, event.headers, now_ms if event.timestamp_ms is None else event.timestamp_ms)
@@ -75,14 +81,22 @@ def _append(
     ]
     results: Promise[list[PublishResult]] = Promise()
     try:
-        appended = partition.append(memoryview(build(records, codec=codec)))
+        if producer_id < 0:
+            batch = build(records, codec=codec)
+        else:
+            # A commit that fails takes its sequence numbers back, so they are asked for each time.
+            sequence = partition.derived.windows.next_sequence(producer_id)
+            batch = build(
+                records, codec=codec, producer_id=producer_id, producer_epoch=0, base_sequence=sequence
+            )
+        appended = partition.append(memoryview(batch))
     except BatchTooLarge as error:
         if len(events) == 1:
             return [Promise.resolved(_failed(error, topic, 1))]
         half = len(events) // 2  # one event may be too large: the others are appended all the same
         return [
-            *_append(topic, partition, events[:half], now_ms, codec),
-            *_append(topic, partition, events[half:], now_ms, codec),
+            *_append(topic, partition, events[:half], now_ms, codec, producer_id),
+            *_append(topic, partition, events[half:], now_ms, codec, producer_id),
         ]
     except Exception as error:
         return [Promise.resolved(_failed(error, topic, len(events)))]

@@ -95,6 +95,12 @@ class ProducerWindows:
             )
         return None
 
+    def next_sequence(self, producer_id: int) -> int:
+        """The sequence number with which the next batch of a producer goes on, in its epoch: for a producer
+        that has no other memory of what it wrote, as the server itself."""
+        window = self._windows.get(producer_id)
+        return 0 if window is None else (window.batches[-1].last_sequence + 1) & MAX_SEQUENCE
+
     def append(self, header: BatchHeader, base_offset: int, max_timestamp: int, arrival_ms: int) -> None:
         """Note that a batch that passed `find_duplicate` is in the log at `base_offset`, not committed
         yet."""

@@ -90,8 +90,8 @@ class _PulledReply:
         if self._sent or not self._deliveries:
             return
         with suppress(StreamError):  # then they are delivered again when their locks expire
-            untried = [Nack(delivery.token, counts=False) for delivery in self._deliveries]
-            await self._queues.settle(self._name, untried)
+            unread = [Nack(delivery.token, delivered=False) for delivery in self._deliveries]
+            await self._queues.settle(self._name, unread)
 
 
 async def pull_events(call: Call) -> Response:
@@ -126,7 +126,9 @@ async def ack_events(call: Call) -> Response:
 async def nack_events(call: Call) -> Response:
     """Let events be delivered again, at once or after a delay."""
     body = await call.json_body(NackJson)
-    return await _settle(call, [Nack(token, body.delay_ms, body.counts) for token in body.tokens])
+    return await _settle(
+        call, [Nack(token, body.delay_ms, body.counts, body.reason) for token in body.tokens]
+    )
 
 
 async def reject_events(call: Call) -> Response:
@@ -173,7 +175,9 @@ async def _browsed_slices(
             event = await event_to_json_in_slices(
                 browsed.event, call.context.yield_to_loop, exact=query.encoding == "base64"
             )
-            row = BrowsedEventJson(event, browsed.state, browsed.attempts, browsed.failures, browsed.why)
+            row = BrowsedEventJson(
+                event, browsed.state, browsed.attempts, browsed.failures, browsed.why, browsed.reason
+            )
             part += separator + msgspec.json.encode(row)
             separator, after = b",", Position(event.topic, event.partition, event.offset)
             left_bytes -= event.size

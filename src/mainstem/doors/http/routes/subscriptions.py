@@ -288,7 +288,7 @@ async def redrive_subscription(call: Call) -> Response:
     body = await call.json_body(RedriveJson)
     with audit.action(call, "redrive", dry_run=body.dry_run, subscription=name) as line:
         if body.positions is None:
-            positions = await dead_letter_origins(call, await queues.subscription(name), body.since_ms or 0)
+            positions = await dead_letter_origins(call.engine, queues, name, body.since_ms or 0)
         elif body.since_ms is not None:
             raise Problem("unfit", "give positions or since_ms, not both: each says which events")
         else:

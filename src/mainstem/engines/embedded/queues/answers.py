@@ -6,14 +6,13 @@ write anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
 from mainstem.engines.embedded.queues.counters import QueueCounters
-from mainstem.engines.embedded.queues.dead_letters import ViewPosition
 from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
@@ -32,6 +31,7 @@ class _SettlementKey(NamedTuple):
     verb: Literal["ack", "nack", "reject"]
     counts: bool
     delay_ms: int | None
+    text: str
 
 
 class Answers:
@@ -39,10 +39,11 @@ class Answers:
 
     def __init__(self, machine: Subscriptions, subscription: int, outcomes: Sequence[Outcome]) -> None:
         self._machine = machine
-        self._outcomes = outcomes
         self.verdicts: list[Verdict] = ["stale"] * len(outcomes)
         self._extending: list[tuple[int, DeliveryToken, int]] = []
         """(number of the answer, token, lock in ms)."""
+        self._withdrawing: list[tuple[int, DeliveryToken]] = []
+        """(number of the answer, token) of events that never reached their consumer."""
         self._parts: dict[_SettlementKey, dict[int, int]] = {}
         """Position -> number of the answer."""
         seen: set[str] = set()
@@ -50,11 +51,16 @@ class Answers:
             _check_ranges(outcome)
             token = DeliveryToken.decode(outcome.token)
             view = machine.views.get(token.view) if token is not None else None
-            if token is None or (view is not None and view.subscription != subscription):
+            if token is None or view is None or view.subscription != subscription:
                 self.verdicts[number] = "invalid"
             elif isinstance(outcome, Extend):
                 self._extending.append((number, token, outcome.lock_ms))
-            elif outcome.token not in seen:
+            elif outcome.token in seen:
+                continue
+            elif isinstance(outcome, Nack) and not outcome.delivered:
+                seen.add(outcome.token)
+                self._withdrawing.append((number, token))
+            else:
                 seen.add(outcome.token)
                 self._parts.setdefault(_key(token, outcome), {})[token.position] = number
         self.settlements = [self._settlement(key, positions) for key, positions in self._parts.items()]
@@ -65,7 +71,14 @@ class Answers:
     def _settlement(key: _SettlementKey, positions: dict[int, int]) -> Settlement:
         runs = tuple(runs_of(positions))
         return Settlement(
-            key.view, key.lease, key.epoch, runs, key.verb, counts=key.counts, delay_ms=key.delay_ms
+            key.view,
+            key.lease,
+            key.epoch,
+            runs,
+            key.verb,
+            counts=key.counts,
+            delay_ms=key.delay_ms,
+            text=key.text,
         )
 
     def _live_runs(self, settlement: Settlement) -> list[Run]:
@@ -87,6 +100,16 @@ class Answers:
                 self.verdicts[number] = "done"
         return bool(self._extending)
 
+    def withdraw(self) -> bool:
+        """Take back the events that never reached their consumer. Whether there were some."""
+        for number, token in self._withdrawing:
+            view = self._machine.views.get(token.view)
+            if view is None or token.epoch != self._machine.epoch:
+                continue
+            if view.sequence.withdraw(token.lease, [(token.position, token.position + 1)]):
+                self.verdicts[number] = "done"
+        return bool(self._withdrawing)
+
     def take(self, settled: Sequence[Sequence[Run]], counters: QueueCounters) -> None:
         """Set the verdicts from the positions that each settlement has settled, and count them."""
         for (key, positions), runs, live in zip(self._parts.items(), settled, self._live, strict=True):
@@ -104,31 +127,22 @@ class Answers:
             if key.counts:
                 counters.failed += count
 
-    def reasons(self) -> Iterator[tuple[ViewPosition, str]]:
-        """The reason of each event that is rejected with one."""
-        for key, positions in self._parts.items():
-            for position, number in positions.items():
-                outcome = self._outcomes[number]
-                if isinstance(outcome, Reject) and outcome.reason:
-                    yield (key.view, position), outcome.reason
-
 
 def _key(token: DeliveryToken, outcome: Ack | Nack | Reject) -> _SettlementKey:
     verb: Literal["ack", "nack", "reject"] = "ack"
-    counts, delay_ms = True, None
+    counts, delay_ms, text = True, None, ""
     if isinstance(outcome, Nack):
-        verb, counts, delay_ms = "nack", outcome.counts, outcome.delay_ms
+        verb, counts, delay_ms, text = "nack", outcome.counts, outcome.delay_ms, outcome.reason
     elif isinstance(outcome, Reject):
-        verb = "reject"
-    return _SettlementKey(token.view, token.lease, token.epoch, verb, counts, delay_ms)
+        verb, text = "reject", outcome.reason
+    return _SettlementKey(token.view, token.lease, token.epoch, verb, counts, delay_ms, text)
 
 
 def _check_ranges(outcome: Outcome) -> None:
+    if isinstance(outcome, Nack | Reject) and len(outcome.reason) > REASON_CHARS_MAX:
+        raise InvalidArgument(f"a reason has at most {REASON_CHARS_MAX:,} characters")
     if isinstance(outcome, Nack) and outcome.delay_ms is not None:
         if not 0 <= outcome.delay_ms <= DELAY_MS_MAX:
             raise InvalidArgument(f"a delay of {outcome.delay_ms:,} ms; it is from 0 to {DELAY_MS_MAX:,}")
-    elif isinstance(outcome, Extend):
-        if not 1 <= outcome.lock_ms <= LOCK_MS_MAX:
-            raise InvalidArgument(f"a lock of {outcome.lock_ms:,} ms; it is from 1 to {LOCK_MS_MAX:,}")
-    elif isinstance(outcome, Reject) and len(outcome.reason) > REASON_CHARS_MAX:
-        raise InvalidArgument(f"a reason has at most {REASON_CHARS_MAX:,} characters")
+    elif isinstance(outcome, Extend) and not 1 <= outcome.lock_ms <= LOCK_MS_MAX:
+        raise InvalidArgument(f"a lock of {outcome.lock_ms:,} ms; it is from 1 to {LOCK_MS_MAX:,}")

@@ -1,7 +1,7 @@
 """Writes dead letters: copies of the events that a subscription gave up, in its dead-letter topic.
 
-Owns: the headers of a dead letter, and trying again while the topic refuses: the event is dying until its
-copy is durable, so nothing is lost, and a kill in between leads to a second copy. Refuses: to give events up.
+Owns: trying again while the topic refuses: the event is dying until its copy is durable, so nothing is lost,
+and a kill in between leads to a second copy. Refuses: to give events up; the headers are in `letters.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
 
 from mainstem.contract import Event, NewEvent, NotReachable, Position, StreamError, UnknownTopic
 from mainstem.coordinator.errors import CoordinatorError
@@ -22,9 +21,11 @@ from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
 from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
+from mainstem.engines.embedded.queues.letters import letter_headers, users_headers
+from mainstem.engines.embedded.topics import format_id
 from mainstem.log.errors import LogError
 from mainstem.node import Node
-from mainstem.queue_contract import DEAD_LETTER_FROM_HEADER, DEAD_LETTER_SUBSCRIPTION_HEADER
+from mainstem.queue_contract import DeadLetterInfo
 from mainstem.queues.runs import runs_of
 
 LETTERS_OF_WRITE = 100
@@ -32,12 +33,6 @@ BYTES_OF_WRITE = 4 << 20
 """Dead letters that are written at once are not more, or are those of one batch."""
 RETRY_S_MIN = 1.0
 RETRY_S_MAX = 30.0
-REASONS_MAX = 10_000
-"""Texts of consumers that are kept until the dead letters are written; then the oldest are forgotten, for an
-answer that came too late leaves one that no dead letter needs."""
-
-ViewPosition: TypeAlias = tuple[int, int]
-"""The number of a view, and a position."""
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +46,10 @@ class DeadLetterWriter:
         self._node = node
         self._machine = node.subscriptions
         self._counters_of = counters_of
-        self._reasons: dict[ViewPosition, str] = {}
         self._writing: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._written = itertools.count()
         self._closed = False
-
-    def note_reasons(self, reasons: Iterable[tuple[ViewPosition, str]]) -> None:
-        """Consumers reject these events, for these reasons."""
-        for place, reason in reasons:
-            if place not in self._reasons and len(self._reasons) >= REASONS_MAX:
-                del self._reasons[next(iter(self._reasons))]
-            self._reasons.setdefault(place, reason)
 
     def topic_of(self, subscription: int) -> str | None:
         """The dead-letter topic of a subscription."""
@@ -137,11 +124,13 @@ class DeadLetterWriter:
         stored, origin = machine.by_id(view.subscription), node.topics.by_id(view.topic_id)
         if stored is None or origin is None:
             return "the subscription or its topic was deleted, and its views have not ended yet"
-        name = stored.settings.dead_letter_topic
-        target = node.topics.get(name) if name is not None else None
+        name = stored.last_dead_letter_topic
+        assert name is not None, "events die only in a subscription that has, or had, a dead-letter topic"
+        target, server_id = node.topics.get(name), node.producer_ids.server_id
         if target is None:
-            where = f"topic {name} does not exist" if name else "it has no dead-letter topic any more"
-            return f"subscription {stored.name}: {where}"
+            return f"subscription {stored.name}: topic {name} does not exist"
+        if server_id is None:
+            return f"subscription {stored.name}: the disk has refused to record the server's producer id"
         dying = dict(view.sequence.dying(LETTERS_OF_WRITE))
         source = EventSource(node.clock, origin.name, node.partition(origin, view.partition))
         events = await source.read(runs_of(dying), BYTES_OF_WRITE)
@@ -150,39 +139,36 @@ class DeadLetterWriter:
         letters = []
         for position, reason in dying.items():
             event = events.get(position) or Event(origin.name, view.partition, position, -1, None, None)
-            facts = self._headers(stored.name, view, event, reason)
-            letters.append(NewEvent(event.value, event.key, (*event.headers, *facts)))
-        results = await self._publish(target, letters)
+            facts = letter_headers(self._facts(view, position, event, reason), stored.name)
+            letters.append(NewEvent(event.value, event.key, (*users_headers(event.headers), *facts)))
+        results = await self._publish(target, letters, server_id)
         durable = [
             DeadLetter(position, target.id, result.partition, result.offset)
             for position, result in zip(dying, results, strict=True)
             if isinstance(result, Position)
         ]
         await machine.changes.dead_lettered(view, durable)
-        for letter in durable:
-            self._reasons.pop((view.id, letter.position), None)
         self._counters_of[view.subscription].dead_lettered.update(
             dying[letter.position] for letter in durable
         )
         problem = next((result for result in results if isinstance(result, StreamError)), "")
         return f"subscription {stored.name}: {problem}" if problem else ""
 
-    def _headers(
-        self, subscription: str, view: SubscriptionView, event: Event, reason: int
-    ) -> list[tuple[str, bytes | None]]:
-        facts = {
-            "mainstem-dead-letter-reason": reason_name(reason),
-            "mainstem-dead-letter-detail": self._reasons.get((view.id, event.offset), ""),
-            "mainstem-dead-letter-attempts": str(max(1, view.sequence.acquisitions(event.offset))),
-            DEAD_LETTER_SUBSCRIPTION_HEADER: subscription,
-            DEAD_LETTER_FROM_HEADER: f"{event.topic}/{event.partition}/{event.offset}",
-            "mainstem-dead-letter-event-time": str(event.timestamp_ms),
-            "mainstem-dead-letter-time": str(self._node.clock.wall_ms()),
-        }
-        return [(name, value.encode()) for name, value in facts.items() if value]
+    def _facts(self, view: SubscriptionView, position: int, event: Event, reason: int) -> DeadLetterInfo:
+        return DeadLetterInfo(
+            letter=event,
+            origin=Position(event.topic, event.partition, event.offset),
+            topic_id=format_id(view.topic_id),
+            reason=reason_name(reason),
+            detail=self._machine.views.reasons.get(view.id, position),
+            attempts=view.sequence.acquisitions(position),
+            time_ms=self._node.clock.wall_ms(),
+        )
 
-    async def _publish(self, topic: TopicMetadata, letters: Sequence[NewEvent]) -> list[PublishResult]:
-        """Append events to a topic; the result of each of them."""
+    async def _publish(
+        self, topic: TopicMetadata, letters: Sequence[NewEvent], server_id: int
+    ) -> list[PublishResult]:
+        """Append events to a topic in batches of the server; the result of each of them."""
         node = self._node
         if node.rejection_reason is not None:
             return [NotReachable(f"topic {topic.name}: {node.rejection_reason}")] * len(letters)
@@ -202,7 +188,8 @@ class DeadLetterWriter:
                     results[number] = translated
                 continue
             chosen = [letters[number] for number in numbers]
-            written = append(topic.name, partition, chosen, node.clock.wall_ms())
+            now_ms = node.clock.wall_ms()
+            written = append(topic.name, partition, chosen, now_ms, producer_id=server_id)
             batches = await results_of(written)
             for number, result in zip(numbers, itertools.chain.from_iterable(batches), strict=True):
                 results[number] = result

@@ -20,6 +20,7 @@ from mainstem.node import Node
 from mainstem.queue_contract import (
     PULL_BYTES_MAX,
     BrowsedEvent,
+    DeadLetterInfo,
     Delivery,
     EventState,
     NoSuchSubscription,
@@ -137,6 +138,13 @@ class EmbeddedQueues:
         """See the contract."""
         with _about(name):
             return await self._queue_management.purge(name)
+
+    async def dead_letters(
+        self, name: str, *, since_ms: int = 0, after: Position | None = None, max_events: int = 100
+    ) -> list[DeadLetterInfo]:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.dead_letters(name, since_ms, after, max_events)
 
     async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
         """See the contract."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence, Set
 from typing import Literal, get_args
+from uuid import UUID
 
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable
 from mainstem.engines.embedded.queues.retention import expiring_problem
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.states import ViewStates
@@ -22,6 +24,7 @@ from mainstem.promise import gather
 from mainstem.queue_contract import (
     BrowsedEvent,
     ConsumerInfo,
+    DeadLetterInfo,
     EventState,
     QueueDepth,
     SubscriptionInfo,
@@ -61,11 +64,27 @@ class QueueManagement:
         self._check(settings)
         # A topic that was deleted keeps no other setting from being changed.
         self._check_topics(settings, {*old.topics, old.dead_letter_topic})
-        changed = await self._machine.alter(name, settings.by_name())
+        changed = await self._machine.alter(name, settings.by_name(), self._removed_topics(name, settings))
         queue = self._service.queue(name)
         await queue.refresh(set(settings.topics) - set(old.topics))
         self._service.after_release(changed.id)
         self._service.pushed.look_at(name)
+
+    def _removed_topics(self, name: str, settings: SubscriptionSettings) -> set[UUID]:
+        """The topics of which the subscription has views, and that it reads no more. InvalidArgument: some of
+        their events wait for their dead letters."""
+        removed: set[UUID] = set()
+        for view in self._machine.views_of(name):
+            topic = self._node.topics.by_id(view.topic_id)
+            if topic is None or topic.name in settings.topics:
+                continue
+            if dying := view.sequence.counts().dying:
+                raise InvalidArgument(
+                    f"topic {topic.name} has {dying:,} events that are given up and have no dead letter yet;"
+                    " wait for these, or purge the subscription"
+                )
+            removed.add(view.topic_id)
+        return removed
 
     @staticmethod
     def _check(settings: SubscriptionSettings) -> None:
@@ -153,6 +172,7 @@ class QueueManagement:
         report = self._service.pushed.report(name)
         if report is not None and report.paused_until_ms is not None:
             problems.append(f"pushing fails: {report.last_error}")
+        problems += self._missing_topics(stored, has_dying=bool(depth.dying))
         counters = self._service.counters[stored.id]
         return SubscriptionInfo(
             name=stored.name,
@@ -179,6 +199,16 @@ class QueueManagement:
             push=report,
         )
 
+    def _missing_topics(self, stored: SubscriptionMetadata, *, has_dying: bool) -> list[str]:
+        """Lines about the topics of a subscription that do not exist."""
+        missing = [name for name in stored.settings.topics if self._node.topics.get(name) is None]
+        problems = [f"topic {name} does not exist" for name in missing]
+        name = stored.settings.dead_letter_topic
+        # With dying events, the writer says so.
+        if name is not None and not has_dying and self._node.topics.get(name) is None:
+            problems.append(f"dead-letter topic {name} does not exist: events that are given up wait for it")
+        return problems
+
     async def browse(
         self, name: str, state: EventState | None, after: Position | None, max_events: int
     ) -> list[BrowsedEvent]:
@@ -198,7 +228,7 @@ class QueueManagement:
                 first = after.offset + 1 if place == (after.topic, after.partition) else 0
             room = max_events - len(browsed)
             if room:
-                states = ViewStates(feed.view)
+                states = ViewStates(feed.view, self._machine.views.reasons)
                 chosen = [PositionState[state.upper()]] if state else list(UNDONE)
                 runs = _first_runs(feed, chosen, first, room)
                 facts = states.facts(runs)
@@ -245,32 +275,21 @@ class QueueManagement:
     async def redrive(self, name: str, positions: Sequence[Position], dry_run: bool) -> int:
         """See `Queues.redrive`."""
         stored, feeds = await self._feeds(name)
-        chosen: dict[tuple[str, int], list[Run]] = {}
-        for position in positions:
-            run = position.offset, position.offset + 1
-            chosen.setdefault((position.topic, position.partition), []).append(run)
         redriven = 0
-        for feed in feeds:
-            sequence = feed.view.sequence
-            first = max(sequence.start, feed.partition.log_start_offset)
-            runs = [
-                (low, high)
-                for low, high in merge_runs(chosen.get((feed.source.topic, feed.partition.index), []))
-                if low >= 0
-            ]
-            done = [
-                (low, high)
-                for begin, end in runs
-                for low, high in sequence.runs_in(
-                    PositionState.DONE, max(first, begin), min(end, sequence.scanned)
-                )
-            ]
-            redriven += count_positions(done)
-            if done and not dry_run:
-                await self._machine.changes.redrive(feed.view, done)
+        for feed, runs in await redrivable(self._service.queue(name), feeds, positions):
+            redriven += count_positions(runs)
+            if not dry_run:
+                await self._machine.changes.redrive(feed.view, runs)
                 feed.scan_soon()  # for the keys of what is outstanding again
         self._service.after_release(stored.id)
         return redriven
+
+    async def dead_letters(
+        self, name: str, since_ms: int, after: Position | None, max_events: int
+    ) -> list[DeadLetterInfo]:
+        """See `Queues.dead_letters`."""
+        stored = await self._node.queue_runtime.read(self._machine.get(name))
+        return await dead_letters(self._node, stored, since_ms, after, max_events)
 
 
 def _added(depth: QueueDepth, feed: PartitionFeed) -> QueueDepth:

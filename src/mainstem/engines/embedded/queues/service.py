@@ -187,9 +187,9 @@ class QueueService:
         answers = Answers(self.machine, queue.stored.id, outcomes)
         if answers.extend(self._clock.wall_ms()):
             self._set_timer(self.machine.views.of_subscription(queue.stored.id))
+        if answers.withdraw():
+            self.after_release(queue.stored.id)
         if answers.settlements:
-            if queue.stored.settings.dead_letter_topic is not None:
-                self.dead_letters.note_reasons(answers.reasons())
             answers.take(await self._settle_in_turn(queue.stored.id, answers.settlements), queue.counters)
         else:
             await self.node.queue_runtime.read(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+from mainstem.coordinator.queues.reasons import EventReasons
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.queue_contract import EventState
@@ -23,13 +24,16 @@ class PositionFacts(NamedTuple):
     attempts: int
     failures: int
     why: str
+    reason: str
 
 
 class ViewStates:
     """The states of the positions of a view, as they are now."""
 
-    def __init__(self, view: SubscriptionView) -> None:
+    def __init__(self, view: SubscriptionView, reasons: EventReasons) -> None:
+        self._view = view.id
         self._sequence = view.sequence
+        self._reasons = reasons
 
     def facts(self, runs: Sequence[Run]) -> dict[int, PositionFacts]:
         """What is known of each position, ascending, that is not done."""
@@ -45,6 +49,7 @@ class ViewStates:
                 sequence.acquisitions(position),
                 sequence.failures(position),
                 self._why(position, state, due),
+                self._reasons.get(self._view, position),
             )
             for position, state in states.items()
             if state not in (PositionState.DONE, PositionState.AHEAD)

@@ -76,7 +76,8 @@ class SubscriptionQueue:
         self._node = node
         self._machine = node.subscriptions
         self._partitions = partitions
-        self._matcher = matcher
+        self.matcher = matcher
+        """The filter."""
         self._waiting: dict[PullWaiter, None] = {}
         """In the order in which they came."""
         self._wakes = 0
@@ -174,7 +175,7 @@ class SubscriptionQueue:
             self._machine,
             view,
             scan,
-            self._matcher,
+            self.matcher,
             self.counters,
             self.wake,
             self._trim,
@@ -303,13 +304,9 @@ class SubscriptionQueue:
         settled.then(lambda _: None)  # if it fails, they are leased again
 
     def _give_back(self, taken: _Taken, runs: Sequence[Run] | None = None) -> None:
-        """The consumer did not receive these events of its lease; None: all of them. If it fails, their lease
-        expires, or a reload of the state ends it."""
-        chosen = taken.lease.runs if runs is None else tuple(runs)
-        settlement = Settlement(
-            taken.view.id, taken.lease.id, taken.epoch, chosen, "nack", counts=False, delay_ms=0
-        )
-        self._machine.settle([settlement])
+        """The consumer did not receive these events of its lease; None: all of them."""
+        if taken.epoch == self._machine.epoch:
+            self._machine.withdraw(taken.view, taken.lease.id, taken.lease.runs if runs is None else runs)
         self.wake()
 
     def _give_back_late(

@@ -1,0 +1,109 @@
+"""Redrive, and the dead letters that lead to it.
+
+Owns: which events may be redriven: those that are done, and that a filter does not exclude. Refuses: to
+believe what others have published in a dead-letter topic (`letters.py`). Methods raise errors of the log and
+the coordinator, and StreamError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from mainstem.contract import InvalidArgument, Position, UnknownTopic
+from mainstem.coordinator.queues.types import SubscriptionMetadata
+from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.letters import letters_of
+from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
+from mainstem.node import Node
+from mainstem.queue_contract import DeadLetterInfo
+from mainstem.queues.runs import Run, count_positions, merge_runs, runs_of
+
+LETTERS_MAX = 1_000
+EVENTS_OF_READ = 1_000
+"""Events that are read at once to test them against a filter."""
+
+
+async def dead_letters(
+    node: Node, stored: SubscriptionMetadata, since_ms: int, after: Position | None, max_events: int
+) -> list[DeadLetterInfo]:
+    """See `Queues.dead_letters`."""
+    if not 1 <= max_events <= LETTERS_MAX:
+        raise InvalidArgument(f"max_events is {max_events:,}; it is from 1 to {LETTERS_MAX:,}")
+    name = stored.last_dead_letter_topic
+    if name is None:
+        raise InvalidArgument(f"subscription {stored.name} has no dead-letter topic")
+    topic = node.topics.get(name)
+    if topic is None:
+        raise UnknownTopic(f"topic {name}: there is no such topic")
+    letters: list[DeadLetterInfo] = []
+    server_id = node.producer_ids.server_id
+    if server_id is None:
+        return letters
+    for index in range(node.topics.durable_partitions(topic)):
+        start = 0
+        if after is not None:
+            if index < after.partition:
+                continue
+            start = after.offset + 1 if index == after.partition else 0
+        partition = node.partition(topic, index)
+        if since_ms:
+            timed = await partition.offset_for_time(since_ms)
+            if timed is None:
+                continue
+            start = max(start, timed.offset)
+        reading = letters_of(node.clock, name, partition, start, server_id, stored.name)
+        async with aclosing(reading):
+            async for letter in reading:
+                if letter.letter.timestamp_ms >= since_ms:
+                    letters.append(letter)
+                    if len(letters) == max_events:
+                        return letters
+    return letters
+
+
+async def redrivable(
+    queue: SubscriptionQueue, feeds: Sequence[PartitionFeed], positions: Sequence[Position]
+) -> list[tuple[PartitionFeed, list[Run]]]:
+    """Of each feed, the named positions that are done and may be redriven, if there are some."""
+    chosen: dict[tuple[str, int], list[Run]] = {}
+    for position in positions:
+        if position.offset >= 0:
+            run = position.offset, position.offset + 1
+            chosen.setdefault((position.topic, position.partition), []).append(run)
+    chosen_runs: list[tuple[PartitionFeed, list[Run]]] = []
+    for feed in feeds:
+        sequence = feed.view.sequence
+        first = max(sequence.start, feed.partition.log_start_offset)
+        runs = merge_runs(chosen.get((feed.source.topic, feed.partition.index), []))
+        done = sequence.redrivable([(max(first, low), high) for low, high in runs if first < high])
+        if done and queue.matcher is not None:
+            done = await _matching(queue, feed, done)
+        if done:
+            chosen_runs.append((feed, done))
+    return chosen_runs
+
+
+async def _matching(queue: SubscriptionQueue, feed: PartitionFeed, runs: Sequence[Run]) -> list[Run]:
+    """The positions whose events the filter of the subscription does not exclude."""
+    assert queue.matcher is not None
+    matching: list[int] = []
+    for part in _parts(runs):
+        events = await feed.source.read(part)
+        matching += [position for position in sorted(events) if queue.matcher.matches_event(events[position])]
+    return runs_of(matching)
+
+
+def _parts(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs in parts of at most EVENTS_OF_READ positions."""
+    parts: list[list[Run]] = [[]]
+    for first, end in runs:
+        while first < end:
+            room = EVENTS_OF_READ - count_positions(parts[-1])
+            if not room:
+                parts.append([])
+                continue
+            stop = min(end, first + room)
+            parts[-1].append((first, stop))
+            first = stop
+    return parts
