@@ -10,7 +10,7 @@ clock, and would cost one more loop turn for each acknowledgement.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -146,3 +146,32 @@ def gather(promises: list[Promise[T]]) -> Promise[list[Promise[T]]]:
     for promise in promises:
         promise.then(count_down)
     return gathered
+
+
+def run_steps(steps: Generator[Promise[Any], Any, T]) -> Promise[T]:
+    """Run a generator that yields promises: it is sent the value of each, or gets its error raised, when the
+    promise is done; at once, if it is. The promise of what the generator returns, or of what it raises."""
+    finished: Promise[T] = Promise()
+
+    def advance(done: Promise[Any] | None) -> None:
+        while True:
+            try:
+                if done is None:
+                    waiting = next(steps)
+                elif done.error is not None:
+                    waiting = steps.throw(done.error)
+                else:
+                    waiting = steps.send(done.result())
+            except StopIteration as end:
+                finished.resolve(end.value)
+                return
+            except Exception as error:
+                finished.fail(error)
+                return
+            if not waiting.done:
+                waiting.then(advance)
+                return
+            done = waiting
+
+    advance(None)
+    return finished

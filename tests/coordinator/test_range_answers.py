@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.coordinator.queues.range_answers import RangeAnswer, RangeVerb
 from mainstem.coordinator.queues.types import GiveUpReason
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.queues.leases import DeliveryLease
+from mainstem.queues.range_answer import RangeAnswer, RangeVerb
 from tests.coordinator.queue_rig import TOPIC, QueueRig, states
 from tests.coordinator.state_rig import done
 

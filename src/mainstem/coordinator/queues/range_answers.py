@@ -8,8 +8,6 @@ Refuses: to apply records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from mainstem.coordinator.errors import (
     CoordinatorError,
@@ -21,21 +19,9 @@ from mainstem.coordinator.queues.records import EventsAcked, ViewRecord, encoded
 from mainstem.coordinator.queues.settlements import DecisionContext, give_up_record, release_records
 from mainstem.coordinator.queues.types import GiveUpReason
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.queues.range_answer import RangeAnswer, RangeVerb
 from mainstem.queues.runs import Run, merge_runs
 from mainstem.queues.view import SequenceView
-
-RangeVerb: TypeAlias = Literal["ack", "release", "reject", "renew"]
-"""Ack: processed, or there is no event. Release: to be delivered again, a failure. Reject: to be given up.
-Renew: the lock ends later."""
-
-
-@dataclass(frozen=True, slots=True)
-class RangeAnswer:
-    """What a consumer answers about the positions from `first` up to, but not including, `end`."""
-
-    first: int
-    end: int
-    verb: RangeVerb
 
 
 class RangeDecision:

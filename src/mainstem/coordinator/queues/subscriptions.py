@@ -26,7 +26,7 @@ from mainstem.coordinator.errors import (
     TooManySubscriptions,
     UnknownSubscription,
 )
-from mainstem.coordinator.queues.range_answers import RangeAnswer, decide_ranges
+from mainstem.coordinator.queues.range_answers import decide_ranges
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     CursorMarked,
@@ -55,6 +55,7 @@ from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionView
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.promise import Promise
 from mainstem.queues.leases import DeliveryLease
+from mainstem.queues.range_answer import RangeAnswer
 from mainstem.queues.runs import Run, count_positions
 from mainstem.queues.settings import SubscriptionSettings
 

@@ -32,6 +32,7 @@ from mainstem.settings import Settings
 if TYPE_CHECKING:
     from mainstem.coordinator.groups.groups import Groups
     from mainstem.coordinator.topics.topics import Topics
+    from mainstem.doors.kafka.share_sessions import ShareSessions
     from mainstem.log.log import Log
     from mainstem.log.partition.partition import Partition
     from mainstem.node import Node
@@ -86,6 +87,9 @@ class HandlerContext:
     slow_clients: int = 0
     """Number of connections whose clients do not read their replies. The more there are, the smaller Fetch
     replies get, so that the unsent bytes of all connections together are bounded."""
+
+    share_sessions: ShareSessions | None = None
+    """Of share groups; None if the engine has no queues."""
 
     def fault(self, operation: str, error: BaseException) -> None:
         """Log an unexpected error in `operation` with its traceback: a fault of the server, not of the

@@ -19,7 +19,9 @@ from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.handler import HandlerContext
 from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.share_sessions import ShareSessions
 from mainstem.kafka_protocol.message import Buffer
+from mainstem.share_contract import BatchQueues, OffersBatchQueues
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext, Listener, MetricSample
@@ -227,8 +229,11 @@ class KafkaSocket(asyncio.BufferedProtocol):
 class KafkaDoor:
     """Serves the Kafka protocol on the connections that it is given."""
 
-    def __init__(self, node: Node, warnings: WarningLog | None = None) -> None:
-        self.dispatcher = Dispatcher(HandlerContext(node=node), discover(), warnings)
+    def __init__(
+        self, node: Node, warnings: WarningLog | None = None, queues: BatchQueues | None = None
+    ) -> None:
+        sessions = None if queues is None else ShareSessions(queues)
+        self.dispatcher = Dispatcher(HandlerContext(node=node, share_sessions=sessions), discover(), warnings)
         self._sockets: set[KafkaSocket] = set()
         self._unsent: dict[KafkaSocket, int] = {}
         self._unsent_bytes = 0
@@ -349,7 +354,9 @@ class KafkaDoor:
 async def open_door(context: DoorContext) -> KafkaDoor:
     """Create the Kafka door. The server calls this through `Door.load`."""
     assert context.node is not None, "the Kafka door needs the node"
-    return KafkaDoor(context.node, context.warnings)
+    engine = context.engine
+    queues = engine.batch_queues if isinstance(engine, OffersBatchQueues) else None
+    return KafkaDoor(context.node, context.warnings, queues)
 
 
 def _tune(sock: socket.socket | None) -> None:

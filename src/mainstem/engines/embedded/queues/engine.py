@@ -32,6 +32,7 @@ from mainstem.queue_contract import (
     Verdict,
 )
 from mainstem.queues.settings import SubscriptionSettings
+from mainstem.share_contract import BatchQueues
 
 
 @contextmanager
@@ -59,6 +60,11 @@ class EmbeddedQueues:
         self._queue_management = QueueManagement(self._queue_service)
         self._queue_totals = QueueTotals(self._queue_service)
         node.clock.call_soon(self._queue_service.start)
+
+    @property
+    def batch_queues(self) -> BatchQueues:
+        """See `OffersBatchQueues`."""
+        return self._queue_service.batches
 
     async def subscriptions(self) -> list[str]:
         """See the contract."""

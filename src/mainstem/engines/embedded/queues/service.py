@@ -25,8 +25,10 @@ from mainstem.engines.embedded.queues.idle import IdleViews
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
 from mainstem.engines.embedded.queues.pushing import PushedSubscriptions
 from mainstem.engines.embedded.queues.retention import SubscriptionRetention
+from mainstem.engines.embedded.queues.share_delivery import ShareDelivery
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
+from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise
 from mainstem.queue_contract import Delivery, Outcome, Verdict
@@ -59,6 +61,7 @@ class QueueService:
         self.dead_letters = DeadLetterWriter(node, self.counters)
         self.retention = SubscriptionRetention(node, self.counters)
         self.pushed = PushedSubscriptions(node.subscriptions)
+        self.batches = ShareDelivery(self, self._start_of)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._partitions = PartitionScans(node.clock, node.subscriptions)
@@ -86,6 +89,7 @@ class QueueService:
         for queue in self._queues.values():
             queue.wake()
         self.pushed.look_at_all()
+        self.batches.look_at_all()
         self._set_timer(self.machine.views.all())
 
     def _on_topic_grown(self, topic: TopicMetadata) -> None:
@@ -240,8 +244,31 @@ class QueueService:
         queue = self._queues.get(subscription)
         if queue is not None:
             queue.wake()
+        views = self.machine.views.of_subscription(subscription)
+        self.batches.look(views)
         self.dead_letters.write_soon(subscription)
-        self._set_timer(self.machine.views.of_subscription(subscription))
+        self._set_timer(views)
+
+    # --- deliveries of batches: see `DeliveryHost` --------------------------------------------------------
+
+    def note_leases(self, views: Iterable[SubscriptionView]) -> None:
+        """These views may have new deadlines."""
+        self._set_timer(views)
+
+    def after_answers(self, subscription: int, views: Sequence[SubscriptionView]) -> None:
+        """As `after_release`, for these views of a subscription."""
+        queue = self._queues.get(subscription)
+        if queue is not None:
+            queue.wake()
+        self.batches.look(views)
+        if any(view.sequence.counts().dying for view in views):
+            self.dead_letters.write_soon(subscription)
+        self._set_timer(views)
+
+    @staticmethod
+    def _start_of(subscription: SubscriptionMetadata, partition: Partition) -> Promise[int]:
+        latest = subscription.settings.from_latest
+        return Promise.resolved(partition.high_watermark if latest else partition.log_start_offset)
 
     # --- time ---------------------------------------------------------------------------------------------
 
@@ -284,8 +311,10 @@ class QueueService:
         for view in views:
             queue = self._queues.get(view.subscription)
             counters = self.counters[view.subscription]
-            if counters.wake_due(view.sequence, now_ms) and queue is not None:
-                queue.wake()
+            if counters.wake_due(view.sequence, now_ms):
+                self.batches.look([view])
+                if queue is not None:
+                    queue.wake()
         expired: Counter[int] = Counter()
         for view in views:
             if leases := view.sequence.expired(now_ms):
@@ -317,6 +346,7 @@ class QueueService:
             self._timer.cancel()
         self._idle.close()
         self.dead_letters.close()
+        self.batches.close()
         for queue in list(self._queues.values()):
             queue.close()
         self._queues.clear()
