@@ -32,6 +32,7 @@ class ScriptedSource:
         self.extended: list[list[str]] = []
         self.extend_verdict = "done"
         self.ack_verdict = "done"
+        self.done_events: set[int] = set()
         self.pulls_left = 0
         """Pulls that were cancelled."""
 
@@ -65,6 +66,9 @@ class ScriptedSource:
     async def extend(self, name: str, body: ExtendJson) -> Sequence[str]:
         self.extended.append(list(body.tokens))
         return [self.extend_verdict for _ in body.tokens]
+
+    async def is_done(self, name: str, topic: str, partition: int, offset: int) -> bool:
+        return offset in self.done_events
 
 
 class Bench:
@@ -245,7 +249,7 @@ def test_a_server_that_does_not_respond_is_waited_for() -> None:
 
 def test_a_stopping_worker_gives_up_on_a_server_that_does_not_respond() -> None:
     async def run() -> None:
-        bench = Bench(1, until_empty=False)
+        bench = Bench(1, until_empty=False, lock_ms=1)
         bench.release.clear()
         bench.source.ack_errors = [NotReachable("gone")] * 9
         working = asyncio.ensure_future(bench.worker.run())
@@ -255,6 +259,86 @@ def test_a_stopping_worker_gives_up_on_a_server_that_does_not_respond() -> None:
         with pytest.raises(NotReachable, match="gone"):
             await working
         assert len(bench.source.ack_errors) == 6
+
+    asyncio.run(run())
+
+
+def test_a_stopping_worker_tries_to_settle_while_the_lock_lasts() -> None:
+    async def run() -> None:
+        bench = Bench(1, until_empty=False)
+        bench.release.clear()
+        bench.source.ack_errors = [NotReachable("gone")] * 5
+        working = asyncio.ensure_future(bench.worker.run())
+        await bench.until(lambda: bench.running == 1)
+        bench.worker.stop()
+        bench.release.set()
+        await working
+        assert bench.worker.counts.acknowledged == 1
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_was_recorded_and_not_returned_is_counted() -> None:
+    async def run() -> None:
+        bench = Bench(2)
+        bench.source.ack_errors = [NotReachable("killed")]
+        bench.source.ack_verdict = "stale"
+        bench.source.done_events = {0}
+        await bench.worker.run()
+        assert bench.worker.counts.acknowledged == 1
+        over = "done, but its lease was over, and it may be delivered again"
+        assert [line for line in bench.lines if over in line] == [f"t/0/1 (attempt 1): {over}"]
+
+    asyncio.run(run())
+
+
+def test_a_job_that_runs_is_not_run_again_but_has_the_new_lease() -> None:
+    async def run() -> None:
+        bench = Bench(1, jobs=2, lock_ms=60)
+        bench.release.clear()
+        working = asyncio.ensure_future(bench.worker.run())
+        await bench.until(lambda: bench.running == 1)
+        bench.source.extend_verdict = "stale"
+        await bench.until(lambda: len(bench.lines) == 1)
+        again = delivery(0)
+        again.token = "token-of-the-restarted-server"
+        bench.source.waiting.append(again)
+        await bench.until(lambda: bench.source.waiting == [])
+        bench.source.extend_verdict = "done"
+        await bench.until(lambda: bench.source.extended[-1] == [again.token])
+        bench.worker.stop()
+        bench.release.set()
+        await working
+        assert (bench.running_max, bench.worker.counts.acknowledged) == (1, 1)
+        assert bench.source.answers == [("ack", again.token)]
+
+    asyncio.run(run())
+
+
+def test_a_job_whose_acknowledgement_was_lost_is_acknowledged_without_another_run() -> None:
+    async def run() -> None:
+        bench = Bench(1)
+        runs = 0
+        job = bench.worker._run_job
+
+        async def counted(delivered: DeliveryJson) -> int:
+            nonlocal runs
+            runs += 1
+            bench.source.waiting.append(delivery(0))
+            return await job(delivered)
+
+        bench.worker._run_job = counted
+        bench.source.ack_errors = [NotReachable("killed")]
+        verdicts = iter(["stale", "done"])
+        ack = bench.source.ack
+
+        async def answer(name: str, body: AckJson) -> Sequence[str]:
+            await ack(name, body)
+            return [next(verdicts)]
+
+        bench.source.ack = answer  # type: ignore[method-assign]
+        await bench.worker.run()
+        assert (runs, bench.worker.counts.acknowledged) == (1, 1)
 
     asyncio.run(run())
 

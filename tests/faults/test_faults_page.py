@@ -26,6 +26,7 @@ ALSO = (
     "endpoint to which events are pushed",
     "inside of a network",
     "a server that pushes",
+    "`mainstem work` runs commands",
     "consumer that never answers",
     "Filters of very many subscriptions",
     "Events of one key that come back",

@@ -207,6 +207,8 @@ def test_what_fails_too_often_is_a_dead_letter(tmp_path: Path) -> None:
             info = await rig.until("t", lambda info: info.dead_lettered == 1 and info.acked == 2)
             assert info.failed == 3
             assert sum(b"poison" in body for body in receiver.bodies) == 3
+            (letter,) = await rig.engine.dead_letters("t")
+            assert (letter.reason, letter.detail) == ("failed", "status 500")
 
     asyncio.run(test())
 

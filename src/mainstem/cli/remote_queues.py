@@ -42,6 +42,7 @@ from mainstem.http_api.subscriptions import (
 T = TypeVar("T")
 PATH = "/api/v1/subscriptions"
 PAGE_ROWS = 500
+OFFSET_MAX = (1 << 63) - 1
 BROWSED_EVENTS_MAX = 1_000
 """Most events that the HTTP door shows at once."""
 
@@ -127,6 +128,21 @@ class RemoteQueues:
     async def extend(self, name: str, body: ExtendJson) -> Sequence[str]:
         """Move the deadline of deliveries."""
         return await self._settle(name, "extend", body)
+
+    async def is_done(self, name: str, topic: str, partition: int, offset: int) -> bool:
+        """Whether an event is done for a subscription. False also if that is not known: while a filter has
+        not been applied to all events."""
+        if (await self.describe(name)).depth.ahead:
+            return False
+        after: str | None = None
+        if offset:
+            after = f"{topic}/{partition}/{offset - 1}"
+        elif partition:
+            after = f"{topic}/{partition - 1}/{OFFSET_MAX}"
+        count = BROWSED_EVENTS_MAX if after is None else 1
+        rows = [row.event async for row in self.browse(name, None, after, count)]
+        is_shown = any((row.topic, row.partition, row.offset) == (topic, partition, offset) for row in rows)
+        return not is_shown and (after is not None or len(rows) < count)
 
     async def _settle(self, name: str, verb: str, body: object) -> Sequence[str]:
         return (await self._request("POST", f"{_path(name)}:{verb}", body, VerdictsJson)).verdicts

@@ -270,7 +270,7 @@ class SubscriptionPusher:
                 problem += ": redirects are not followed"
         self._on_failure(f"{push.shown_endpoint}: {problem}", sent_in)
         if was_sent:
-            return Nack(delivery.token)
+            return Nack(delivery.token, reason=problem)
         return Nack(delivery.token, UNSENT_DELAY_MS, counts=False)
 
     def _on_failure(self, problem: str, sent_in: int) -> None:
