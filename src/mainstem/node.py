@@ -13,8 +13,14 @@ from functools import partial
 from uuid import UUID
 
 from mainstem.clock import Clock, Timer
-from mainstem.coordinator.errors import CreationDeferred, InvalidTopicName, UnknownTopicOrPartition
+from mainstem.coordinator.errors import (
+    CoordinatorError,
+    CreationDeferred,
+    InvalidTopicName,
+    UnknownTopicOrPartition,
+)
 from mainstem.coordinator.queues.retention import QueueRetention
+from mainstem.coordinator.queues.types import CARRIED_TOPIC
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.runtime.state_log import STATE_LOGS
 from mainstem.coordinator.state_machines import StateMachines
@@ -25,6 +31,7 @@ from mainstem.log.disk.disk_stall import StallMonitor
 from mainstem.log.disk.space_guard import SpaceGuard
 from mainstem.log.errors import DiskFull, InvalidBatch, LogError, PartitionDeleted
 from mainstem.log.log import Log
+from mainstem.log.partition.commit_wait import COMMIT_WAIT_S, delete_when_committed
 from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.partition.retention import LogStartLimit
 from mainstem.log.recovery.report import RecoveryReport
@@ -78,6 +85,8 @@ class Node:
         self._auto_creations = RateLimit(clock, CREATED_PER_SECOND)
         self.queue_retention = QueueRetention(self.subscriptions.views, self.subscriptions.by_id, clock)
         """What subscriptions pin."""
+        self.before_retention: Callable[[Partition], Promise[None]] | None = None
+        """Carries over what subscriptions pin in a partition, before retention runs there. Never fails."""
         self.on_retention_run: list[Callable[[], object]] = []
         """Called after each run of retention over all partitions."""
         self._retention_timer: Timer | None = None
@@ -112,6 +121,7 @@ class Node:
             clamps = [
                 node.groups.clamp_to_log_end(node._log_end_of),
                 node.subscriptions.changes.clamp_to_log_end(node._end_of),
+                node.subscriptions.changes.clamp_carried(node._end_of_carried(), node._log_start_of),
                 node.subscriptions.end_epochs().map(lambda _: 0),
                 skipped.map(lambda _: 0),
             ]
@@ -162,6 +172,14 @@ class Node:
             return None
         return self.partition(topic, index).log_end_offset
 
+    def _log_start_of(self, topic_id: UUID, index: int) -> int | None:
+        topic = self.topics.by_id(topic_id)
+        return None if topic is None else self.partition(topic, index).log_start_offset
+
+    def _end_of_carried(self) -> int:
+        topic = self.topics.get(CARRIED_TOPIC)
+        return 0 if topic is None else self.partition(topic, 0).log_end_offset
+
     def _on_clamped(self, clamped: list[Promise[int]], copied: bool) -> None:
         errors = [promise.error for promise in clamped if promise.error is not None]
         if copied and not errors:
@@ -178,7 +196,9 @@ class Node:
                 " again: %s",
                 failure,
             )
-        offsets, positions, *_ = (promise.result() if promise.error is None else 0 for promise in clamped)
+        offsets, positions, carried, *_ = (
+            promise.result() if promise.error is None else 0 for promise in clamped
+        )
         if offsets:
             log.warning(
                 "%d committed offsets of groups were after the end of their partition and are set back to it,"
@@ -191,6 +211,8 @@ class Node:
                 " last events were lost",
                 positions,
             )
+        if carried:
+            log.warning("%d pinned events are lost, because the last events of their copies are", carried)
 
     # --- partitions ---------------------------------------------------------------------------------------
 
@@ -377,12 +399,37 @@ class Node:
         gather([self._enforce_partition_retention(partition) for partition in this_turn]).then(on_turn_done)
 
     def _enforce_partition_retention(self, partition: Partition) -> Promise[int]:
+        def enforce(_: object = None) -> Promise[int]:
+            return partition.enforce_retention(partial(self.queue_retention.limit, partition))
+
         try:
-            deleted = partition.enforce_retention(partial(self.queue_retention.limit, partition))
+            if self.before_retention is not None and self.queue_retention.pins(partition):
+                deleted = self.before_retention(partition).chain(enforce)
+            else:
+                deleted = enforce()
         except (LogError, OSError) as error:
             deleted = Promise.failed(error)
         deleted.then(lambda done: self._log_retention_error(partition, done.error))
         return deleted
+
+    def delete_records(
+        self, partition: Partition, before: int, limit_s: float = COMMIT_WAIT_S
+    ) -> Promise[int]:
+        """Delete the events of a partition before an offset, also those that subscriptions pin. See
+        `delete_when_committed`; fails with StorageError, too, if the subscriptions cannot note it."""
+        subscriptions, key = self.subscriptions, (partition.topic_id, partition.index)
+        try:
+            self.topics.check_not_reserved(partition.topic_id)
+        except CoordinatorError as error:
+            return Promise.failed(error)
+
+        def trim(log_start: int) -> Promise[int]:
+            if not subscriptions.views.of_partition(*key):
+                return Promise.resolved(log_start)
+            end = log_start if before == -1 else min(before, log_start)
+            return subscriptions.changes.trim(*key, end, with_carried=True).map(lambda _: log_start)
+
+        return delete_when_committed(partition, self.clock, before, limit_s).chain(trim)
 
     @staticmethod
     def _log_retention_error(partition: Partition, error: BaseException | None) -> None:

@@ -119,6 +119,21 @@ def machine(request: pytest.FixtureRequest) -> NodeRig:
     return NodeRig(durability=request.param)
 
 
+def test_a_copy_that_is_lost_counts_where_its_event_is_deleted(machine: NodeRig) -> None:
+    view = subscribed(machine, 6)
+    view.sequence.scan(6)
+    changes = machine.node.subscriptions.changes
+    machine.done(changes.carry(view, [(1, 10, 7), (2, 11, 7), (4, 12, 7), (5, 9, 7)]))
+    machine.done(changes.trim(view.topic_id, 0, 3))
+    assert sorted(view.carried) == [1, 2, 4, 5]
+    lost = machine.done(changes.clamp_carried(11, lambda *_: 3))
+    assert lost == 1
+    assert sorted(view.carried) == [1, 5]
+    assert [view.sequence.state(position).name for position in range(6)] == [
+        *("DONE", "READY", "DONE", "READY", "READY", "READY"),
+    ]
+
+
 def test_power_cuts_with_durability_os_leave_no_subscription_ahead_of_the_log() -> None:
     logging.disable(logging.CRITICAL)
     lost = 0

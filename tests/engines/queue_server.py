@@ -25,7 +25,8 @@ IDLE_TURNS = 5
 class SimulatedServer:
     """A node with an engine. Time passes only while a call is driven."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, settings: Settings | None = None) -> None:
+        self.settings = Settings() if settings is None else settings
         self.rng = random.Random(seed)
         self.clock = SimClock()
         self.disk = SimDisk(self.clock, self.rng)
@@ -34,7 +35,7 @@ class SimulatedServer:
     def open(self) -> None:
         """Start it on the present disk."""
         with small():
-            self.node = Node.open(Settings(), cast(Disk, self.disk), self.clock, self.rng).result()
+            self.node = Node.open(self.settings, cast(Disk, self.disk), self.clock, self.rng).result()
         self.engine = EmbeddedEngine(self.node)
 
     async def crash(self, *, power: bool) -> None:

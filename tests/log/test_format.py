@@ -15,6 +15,7 @@ from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, Prod
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     EventsAcked,
+    EventsCarried,
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
@@ -22,12 +23,13 @@ from mainstem.coordinator.queues.records import (
     encoded,
 )
 from mainstem.coordinator.queues.subscriptions import Subscriptions
-from mainstem.coordinator.queues.types import GiveUpReason
+from mainstem.coordinator.queues.types import CARRIED_TOPIC, GiveUpReason
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
 from mainstem.coordinator.runtime.state_log import QUEUE_LOG
 from mainstem.coordinator.state_machines import StateMachines
 from mainstem.coordinator.topics.types import TopicCreated
+from mainstem.engines.embedded.queues.carried import FROM_HEADER
 from mainstem.log import paths
 from mainstem.log.commit import journal_format
 from mainstem.log.recovery import meta
@@ -148,6 +150,10 @@ def test_the_examples_of_records_of_queues() -> None:
     codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
     acked = EventsAcked(5, *encoded([(104, 105), (106, 109)]))
     assert codec.encode(acked) == example("events-acked")
+    carried = EventsCarried(5, ((104, 2, 1_356_998_400_000), (110, 3, 1_356_998_400_000)))
+    assert codec.encode(carried) == example("events-carried")
+    assert f"partition 0 of topic id {paths.CARRIED_TOPIC.int} (`{CARRIED_TOPIC}`)" in PAGE
+    assert f"`{FROM_HEADER}`" in PAGE
     assert acked.runs == [(104, 105), (106, 109)]
     data = example("queue-view-snapshot")
     records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 9)]

@@ -140,10 +140,17 @@ class NaiveView:
         self.start = self.scanned = self.marked = self.cursor = position
         self.delivered_below = min(self.delivered_below, position)
 
-    def trimmed(self, start: int) -> None:
+    def carried(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            if self.state(position) == AHEAD:
+                self.at_position(position).state = READY
+
+    def trimmed(self, start: int, carried: Sequence[int] = ()) -> None:
         if start > self.start:
-            self.positions = {p: entry for p, entry in self.positions.items() if p >= start}
-            self.start = start
+            self.start = carried[0] if carried else start
+            self.positions = {p: entry for p, entry in self.positions.items() if p >= self.start}
+            for position in set(range(self.start, start)) - set(carried):
+                self.positions[position] = NaivePosition(DONE)
             self.scanned = max(self.scanned, start)
             self.cursor, self.marked = max(self.cursor, start), max(self.marked, start)
 

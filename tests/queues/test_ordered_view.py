@@ -278,9 +278,13 @@ class OrderedLife:
 
     def trim(self) -> None:
         start = self.random.randrange(self.view.start, self.view.scanned + 1)
-        self.view.apply_trimmed(start)
-        self.finish([p for p in self.outstanding | self.unkeyed | self.dying if p < start])
-        self.done = {position for position in self.done if position >= start}
+        undone = sorted(p for p in self.outstanding | self.unkeyed | self.dying if p < start)
+        carried = sorted(self.random.sample(undone, min(len(undone), self.random.choice((0, 0, 1, 5)))))
+        self.view.apply_carried(carried)
+        self.view.apply_trimmed(start, carried)
+        self.finish(set(undone) - set(carried))
+        self.finish(set(range(self.view.start, start)) - set(carried))
+        self.done = {position for position in self.done if position >= self.view.start}
 
     def seek(self) -> None:
         first = self.random.randrange(self.start, self.view.scanned + 1)

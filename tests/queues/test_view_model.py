@@ -216,7 +216,12 @@ class ViewLife:
 
     def trim(self) -> None:
         span = self.naive.scanned - self.naive.start
-        self.apply("trimmed", self.naive.start + self.random.choice((span // 4, span // 2, span + 10)))
+        start = self.naive.start + self.random.choice((span // 4, span // 2, span + 10))
+        undone = [p for p in range(self.naive.start, start) if self.naive.state(p) != PositionState.DONE]
+        carried = sorted(self.random.sample(undone, min(len(undone), self.random.choice((0, 0, 1, 5)))))
+        if carried:
+            self.apply("carried", carried)
+        self.apply("trimmed", start, carried)
 
     def seek(self) -> None:
         if self.random.random() < 0.3:

@@ -22,6 +22,9 @@ STATE_TOPIC = UUID(int=1)
 """The state log of the coordinator is partition 0 of this topic id."""
 QUEUE_STATE_TOPIC = UUID(int=2)
 """The state log of queues is partition 0 of this topic id."""
+CARRIED_TOPIC = UUID(int=3)
+"""The topic of copies of pinned events. A backup copies it last: what was deleted from another
+topic meanwhile has its copy there."""
 STATE_FOLDERS = {STATE_TOPIC: "state", QUEUE_STATE_TOPIC: "state-queues"}
 """The topic ids of the state logs, and the folder with the snapshots of each, in the order in which they are
 read and copied. Topics have random ids of version 4: none of them has one of these."""

@@ -36,7 +36,7 @@ from mainstem.queues.pages import (
     undone_of,
 )
 from mainstem.queues.rules import DeliveryRules
-from mainstem.queues.runs import Run, decode_runs, encode_runs
+from mainstem.queues.runs import Run, complement, decode_runs, encode_runs
 from mainstem.queues.view_types import PageState, StateCounts, ViewHead, ViewSnapshot
 from mainstem.queues.waits import WaitHeap, WaitingPositions
 
@@ -339,8 +339,31 @@ class AppliedView:
         self._cursor = self.marked = self.scan_recorded = position
         self._delivered_below = min(self._delivered_below, position)
 
-    def apply_trimmed(self, start: int) -> None:
-        """T10: positions below `start` are no more; nothing happens if the view starts there or above."""
+    def apply_carried(self, positions: Iterable[int]) -> None:
+        """The events at these positions are kept elsewhere when those around them are trimmed. On replay they
+        may be ahead: they are ready then, as a scan had found."""
+        table = self.table
+        for position in positions:
+            if position < table.start or table.state(position) != AHEAD:
+                continue
+            index = position >> PAGE_SHIFT
+            page = table.open(index)
+            page.states[position & PAGE_MASK] = READY
+            table.counts[READY] += 1
+            table.ready_pages.add(index)
+
+    def apply_trimmed(self, start: int, carried: Sequence[int] = ()) -> None:
+        """T10: positions below `start` are no more; nothing happens if the view starts there or above.
+        Carried: ascending positions below `start` that stay as they are (`apply_carried`)."""
+        if not carried:
+            self._trim_to(start)
+            return
+        self._trim_to(carried[0])
+        self._move_beyond(start)
+        for first, end in complement(carried[0], start, [(position, position + 1) for position in carried]):
+            self._finish(first, end)
+
+    def _trim_to(self, start: int) -> None:
         table = self.table
         if start <= table.start:
             return
@@ -357,12 +380,15 @@ class AppliedView:
                 page.tries.clear(0, high)
         table.counts[READY] -= table.ready.remove(table.start, start)
         table.start = start
-        table.scanned = max(table.scanned, start)
+        self._move_beyond(start)
+        if below:
+            table.drop_if_done(below[-1])
+
+    def _move_beyond(self, start: int) -> None:
+        self.table.scanned = max(self.table.scanned, start)
         self._cursor = max(self._cursor, start)
         self.marked = max(self.marked, start)
         self.scan_recorded = max(self.scan_recorded, start)
-        if below:
-            table.drop_if_done(below[-1])
 
     def apply_cursor(self, position: int) -> None:
         """The mark: from now on positions below may be delivered without a further record. It never falls."""

@@ -18,7 +18,7 @@ from mainstem.queues.keys import KeyOrder
 from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.pages import LEASED, WAITING, PositionState
 from mainstem.queues.rules import DeliveryRules
-from mainstem.queues.runs import Run, add_run, merge_runs, runs_of
+from mainstem.queues.runs import Run, add_run, complement, merge_runs, runs_of
 from mainstem.queues.view import SequenceView
 from mainstem.queues.view_types import PageState, StateCounts, ViewHead
 from mainstem.queues.waits import WaitingPositions
@@ -205,10 +205,13 @@ class OrderedView(SequenceView):
         super().apply_sought(position)
         self._forget_keys()
 
-    def apply_trimmed(self, start: int) -> None:
-        """See `AppliedView.apply_trimmed`."""
-        super().apply_trimmed(start)
-        self._order.done_runs([(0, start)])
+    def apply_trimmed(self, start: int, carried: Sequence[int] = ()) -> None:
+        """See `AppliedView.apply_trimmed`. The keys of what is carried over unscanned are not known."""
+        scanned = self.scanned
+        super().apply_trimmed(start, carried)
+        self._order.done_runs(complement(0, start, [(position, position + 1) for position in carried]))
+        unscanned = [(position, position + 1) for position in carried if position >= scanned]
+        self._unkeyed = merge_runs([*self._unkeyed, *unscanned])
 
     def forget_from(self, end: int) -> int:
         """See `AppliedView.forget_from`. No key is known any more."""

@@ -92,9 +92,12 @@ class ViewSought(ViewRecord, frozen=True, array_like=True, tag="view-sought"):
 
 
 class ViewTrimmed(ViewRecord, frozen=True, array_like=True, tag="view-trimmed"):
-    """State record: the events below `start` are deleted, whether they were processed or not."""
+    """State record: the events below `start` are deleted, whether they were processed or not, but for those
+    that are carried over."""
 
     start: int
+    with_carried: bool = False
+    """Whether those are deleted, too: somebody asked for that."""
 
 
 class ViewCut(ViewRecord, frozen=True, array_like=True, tag="view-cut"):
@@ -173,6 +176,15 @@ class EventsRedriven(EventsRecord, frozen=True, array_like=True, tag="events-red
     """State record: these events, which were done, are to be delivered again."""
 
 
+class EventsCarried(ViewRecord, frozen=True, array_like=True, tag="events-carried"):
+    """State record: copies of these events are durable in the topic of carried events, so that their segment
+    may be deleted before they are done. In snapshots it follows the state of the view."""
+
+    events: tuple[tuple[int, int, int], ...]
+    """(position, offset of the copy or -1, time of arrival). -1: there is no copy any more, but the event is
+    where it was."""
+
+
 class EventDeadLettered(ViewRecord, frozen=True, array_like=True, tag="event-dead-lettered"):
     """State record: the dead letter of an event is durable at this place, so the event is done."""
 
@@ -228,6 +240,7 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     EventsDropped,
     EventsReason,
     EventsRedriven,
+    EventsCarried,
     EventDeadLettered,
     ViewPage,
     ViewWaiting,

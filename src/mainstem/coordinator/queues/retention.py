@@ -9,7 +9,8 @@ outstanding in a view of a subscription that pins it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -18,7 +19,14 @@ from mainstem.clock import Clock
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.queues.pages import PositionState
-from mainstem.queues.runs import Run
+from mainstem.queues.runs import Run, complement
+
+CARRIED_OF_SEGMENT = 10
+"""At most every tenth event of a segment is carried over; if more are pinned, the segment stays."""
+CARRIED_MAX = 10_000
+"""Events of a partition that are carried over in a run of retention."""
+CARRIED_OF_VIEW_MAX = 100_000
+"""A view with more carried events, 200 bytes each, pins its segments instead."""
 
 
 class RetainedPartition(Protocol):
@@ -80,11 +88,32 @@ class QueueRetention:
         """The first event between two offsets that is pinned; None if none is. See `preview_limit`."""
         first, pinned = allowed, None
         for view, floor in self.pins(partition, share):
-            run = next(undone_runs(view, max(log_start, floor), first), None)
+            run = next(dependent_runs(view, max(log_start, floor), first), None)
             if run is not None:
                 first = run[0]
                 pinned = PinnedEvents(view.subscription, first, allowed)
         return pinned
+
+    def plan_carrying(
+        self, partition: RetainedPartition, segments: Sequence[Run], log_start: int
+    ) -> dict[int, list[SubscriptionView]]:
+        """Which events to carry over, so that the oldest of these segments, (first offset, end), can be
+        deleted: those that are pinned in segments that have few of them, up to the first segment that has
+        more. Each position with the views that pin it."""
+        pins = self.pins(partition)
+        carried: dict[int, list[SubscriptionView]] = {}
+        if not pins or not all(self._may_carry(view) for view, _ in pins):
+            return carried
+        for first, end in segments:
+            limit = min((end - first) // CARRIED_OF_SEGMENT, CARRIED_MAX - len(carried))
+            some = _few_positions(pins, max(first, log_start), end, limit)
+            if some is None:
+                break
+            carried |= some
+        return carried
+
+    def _may_carry(self, view: SubscriptionView) -> bool:
+        return len(view.carried) < CARRIED_OF_VIEW_MAX
 
     def pins(self, partition: RetainedPartition, share: float = 1.0) -> list[tuple[SubscriptionView, int]]:
         """The views that pin events of a partition, each with the offset from which on it pins them: earlier
@@ -103,6 +132,22 @@ class QueueRetention:
         return 0 if subscription is None else subscription.settings.pin_ms
 
 
+def _few_positions(
+    pins: Sequence[tuple[SubscriptionView, int]], first: int, end: int, limit: int
+) -> dict[int, list[SubscriptionView]] | None:
+    """The pinned positions of a segment with their views; None if there are more than `limit`."""
+    positions: dict[int, list[SubscriptionView]] = {}
+    for view, floor in pins:
+        for low, high in dependent_runs(view, max(first, floor), end):
+            if high - low > limit:
+                return None
+            for position in range(low, high):
+                positions.setdefault(position, []).append(view)
+            if len(positions) > limit:
+                return None
+    return positions
+
+
 def undone_runs(view: SubscriptionView, first: int, end: int) -> Iterator[Run]:
     """The runs of positions of a view from `first` to `end` that are not done, those included that the scan
     has not reached. Ascending; runs may touch."""
@@ -116,6 +161,17 @@ def undone_runs(view: SubscriptionView, first: int, end: int) -> Iterator[Run]:
         yield first, end
 
 
-def count_undone(view: SubscriptionView, end: int) -> int:
-    """How many positions of a view below `end` are not done."""
-    return sum(high - low for low, high in undone_runs(view, 0, end))
+def dependent_runs(view: SubscriptionView, first: int, end: int) -> Iterator[Run]:
+    """As `undone_runs`, without the events that are carried over: those that are lost with their segment."""
+    if not view.carried:
+        yield from undone_runs(view, first, end)
+        return
+    carried = sorted(position for position in view.carried if first <= position < end)
+    for low, high in undone_runs(view, first, end):
+        inside = carried[bisect_left(carried, low) : bisect_left(carried, high)]
+        yield from complement(low, high, [(position, position + 1) for position in inside])
+
+
+def count_dependent(view: SubscriptionView, end: int) -> int:
+    """How many positions of a view below `end` are not done, without the events that are carried over."""
+    return sum(high - low for low, high in dependent_runs(view, 0, end))

@@ -137,6 +137,10 @@ class SubscriptionMetadata:
     one."""
 
 
+CARRIED_TOPIC = "__mainstem_held"
+"""The topic of copies of pinned events, which outlive their segments."""
+
+
 class GiveUpReason(IntEnum):
     """Why an event was given up: the `reason` of records and settlements. Doors may use others, from 256
     on."""

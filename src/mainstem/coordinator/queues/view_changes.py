@@ -16,6 +16,7 @@ from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.records import (
     EventDeadLettered,
     EventsAcked,
+    EventsCarried,
     EventsRedriven,
     ViewCut,
     ViewEnded,
@@ -25,12 +26,12 @@ from mainstem.coordinator.queues.records import (
     ViewTrimmed,
     encoded,
 )
-from mainstem.coordinator.queues.retention import count_undone
+from mainstem.coordinator.queues.retention import count_dependent
 from mainstem.coordinator.queues.types import DeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.promise import Promise, gather
 from mainstem.queues.pages import PositionState
-from mainstem.queues.runs import Run
+from mainstem.queues.runs import Run, count_positions, runs_of
 
 T = TypeVar("T")
 
@@ -121,19 +122,64 @@ class ViewChanges:
 
         return self._write(decide)
 
-    def trim(self, topic_id: UUID, partition: int, log_start: int) -> Promise[None]:
-        """The events of a partition below `log_start` are deleted: they are done in every view."""
+    def trim(
+        self, topic_id: UUID, partition: int, log_start: int, *, with_carried: bool = False
+    ) -> Promise[None]:
+        """The events of a partition below `log_start` are deleted: they are done in every view, but for those
+        that are carried over. `with_carried`: these, too."""
         trimmed = [
-            (view, count_undone(view, log_start))
+            (view, count_dependent(view, log_start) + with_carried * _carried_below(view, log_start))
             for view in self._views.of_partition(topic_id, partition)
             if view.sequence.oldest < log_start
         ]
-        written = self._write_records([ViewTrimmed(view.id, log_start) for view, _ in trimmed])
+        written = self._write_records([ViewTrimmed(view.id, log_start, with_carried) for view, _ in trimmed])
         if written.error is None:
             for view, events in trimmed:
-                for callback in self.on_trimmed:
-                    callback(view.subscription, events)
+                self._note_trimmed(view, events)
         return written
+
+    def _note_trimmed(self, view: SubscriptionView, events: int) -> None:
+        for callback in self.on_trimmed:
+            callback(view.subscription, events)
+
+    def carry(self, view: SubscriptionView, events: Sequence[tuple[int, int, int]]) -> Promise[None]:
+        """Copies of these events are durable: (position, offset of the copy, time of arrival). What is done
+        meanwhile is left out."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], None]:
+            outstanding = [
+                event for event in events if current.sequence.state(event[0]) is not PositionState.DONE
+            ]
+            return [EventsCarried(current.id, tuple(outstanding))] if outstanding else [], None
+
+        return self._change(view, decide)
+
+    def trim_carried(self, view: SubscriptionView, positions: Sequence[int]) -> Promise[None]:
+        """Let carried events be done that are not pinned any more, or were lost."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], int]:
+            runs = runs_of(sorted(position for position in positions if position in current.carried))
+            return [EventsAcked(current.id, *encoded(runs))] if runs else [], count_positions(runs)
+
+        return self._change(view, decide).map(lambda count: self._note_trimmed(view, count))
+
+    def clamp_carried(self, end: int, log_start_of: Callable[[UUID, int], int | None]) -> Promise[int]:
+        """Forget copies of carried events at `end`, where their topic ends, and after it: they were lost. An
+        event that is still where it was needs none. The promise has the number of the others, which are done.
+        For a start, as `clamp_to_log_end`."""
+        records: list[ViewRecord] = []
+        lost = 0
+        for view in self._views.all():
+            void = sorted(position for position, copy in view.carried.items() if copy.offset >= end)
+            log_start = log_start_of(view.topic_id, view.partition) or 0
+            returned = [(position, -1, 0) for position in void if position >= log_start]
+            deleted = [position for position in void if position < log_start]
+            if returned:
+                records.append(EventsCarried(view.id, tuple(returned)))
+            if deleted:
+                records.append(EventsAcked(view.id, *encoded(runs_of(deleted))))
+                lost += len(deleted)
+        return self._write_all(iter(records)).map(lambda _: lost)
 
     def end_topic(self, topic_id: UUID) -> Promise[None]:
         """End the views of a deleted topic."""
@@ -170,6 +216,10 @@ class ViewChanges:
 def _raise_first_error(done: list[Promise[None]]) -> None:
     for promise in done:
         promise.result()
+
+
+def _carried_below(view: SubscriptionView, end: int) -> int:
+    return sum(position < end for position in view.carried)
 
 
 def _knows_beyond(view: SubscriptionView, end: int) -> bool:

@@ -8,9 +8,9 @@ over all views for a snapshot copies a view only when a record is about to chang
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
@@ -19,6 +19,7 @@ from mainstem.coordinator.queues.records import (
     CursorMarked,
     EventDeadLettered,
     EventsAcked,
+    EventsCarried,
     EventsDropped,
     EventsReason,
     EventsRedriven,
@@ -38,25 +39,35 @@ from mainstem.coordinator.queues.records import (
 from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.pages import PositionState
 from mainstem.queues.rules import DeliveryRules
-from mainstem.queues.runs import count_positions
+from mainstem.queues.runs import POSITION_END, Run, complement, count_positions
 from mainstem.queues.view import SequenceView
 from mainstem.queues.view_types import PageState, ViewHead, ViewSnapshot
 
 K = TypeVar("K")
 
-POSITION_END = 1 << 63
-"""Above all positions."""
 WAITING_OF_RECORD = 1_000
 """Waiting positions in a record of a snapshot, at most."""
+
+CARRIED_OF_RECORD = 1_000
+"""Carried events in a record, at most."""
 
 Place: TypeAlias = tuple[int, UUID, int]
 """A subscription's id, a topic's id and a partition."""
 
 
+class CarriedEvent(NamedTuple):
+    """The copy of an event that outlives its segment."""
+
+    offset: int
+    """In the topic of carried events."""
+    arrived_ms: int
+    """When the event arrived."""
+
+
 class SubscriptionView:
     """A subscription's view of a partition."""
 
-    __slots__ = ("id", "partition", "sequence", "subscription", "topic_id")
+    __slots__ = ("carried", "id", "partition", "sequence", "subscription", "topic_id")
 
     def __init__(self, id_: int, place: Place, sequence: SequenceView) -> None:
         self.id = id_
@@ -64,11 +75,60 @@ class SubscriptionView:
         self.subscription, self.topic_id, self.partition = place
         self.sequence = sequence
         """The states of its positions. Only records change what of it survives a restart."""
+        self.carried: dict[int, CarriedEvent] = {}
+        """The positions that are not done and whose events have copies, which outlive their segments."""
 
     @property
     def place(self) -> Place:
         """What it is a view of."""
         return self.subscription, self.topic_id, self.partition
+
+    def carried_below(self, end: int) -> list[int]:
+        """The carried positions below `end`, ascending."""
+        return sorted(position for position in self.carried if position < end)
+
+    def carry(self, events: Iterable[tuple[int, int, int]]) -> None:
+        """Apply `EventsCarried`."""
+        for position, offset, arrived_ms in events:
+            if offset < 0:
+                self.carried.pop(position, None)
+            else:
+                self.carried[position] = CarriedEvent(offset, arrived_ms)
+        self.sequence.apply_carried(position for position, _, _ in events)
+
+    def forget_carried(self, record: ViewRecord) -> None:
+        """A record was applied to the sequence: forget the copies of events that it lets be done."""
+        match record:
+            case EventsAcked() | EventsDropped():
+                self._forget(record.runs)
+            case EventDeadLettered(position=position):
+                self.carried.pop(position, None)
+            case ViewSought():
+                self.carried.clear()
+            case ViewTrimmed(start=start, with_carried=True):
+                self._forget([(0, start)])
+            case ViewCut(end=end):
+                self._forget([(end, POSITION_END)])
+
+    def _forget(self, runs: Iterable[Run]) -> None:
+        for first, end in runs:
+            if end - first == 1:
+                self.carried.pop(first, None)
+            else:
+                for position in [position for position in self.carried if first <= position < end]:
+                    del self.carried[position]
+
+
+class ViewCopy(NamedTuple):
+    """What of a view survives a restart, at a moment."""
+
+    sequence: ViewSnapshot
+    carried: dict[int, CarriedEvent]
+
+    @classmethod
+    def of(cls, view: SubscriptionView) -> ViewCopy:
+        """The view as it is now."""
+        return cls(view.sequence.snapshot(), dict(view.carried))
 
 
 class ViewWalk:
@@ -76,29 +136,32 @@ class ViewWalk:
 
     def __init__(self, views: dict[int, SubscriptionView]) -> None:
         self._left = dict(views)
-        self._copied: dict[int, ViewSnapshot] = {}
+        self._copied: dict[int, ViewCopy] = {}
 
     def about_to_change(self, view: SubscriptionView) -> None:
         """A record changes the view next: copy it, if the walk has not passed it."""
         if self._left.get(view.id) is view and view.id not in self._copied:
-            self._copied[view.id] = view.sequence.snapshot()
+            self._copied[view.id] = ViewCopy.of(view)
 
     def records(self) -> Iterator[ViewRecord]:
         """The records of all views."""
         while self._left:
             view = self._left.pop(next(iter(self._left)))
-            copied = self._copied.pop(view.id, None) or view.sequence.snapshot()
+            copied = self._copied.pop(view.id) if view.id in self._copied else ViewCopy.of(view)
             yield from _records_of(view, copied)
 
 
-def _records_of(view: SubscriptionView, copied: ViewSnapshot) -> Iterator[ViewRecord]:
-    for page in copied.pages:
+def _records_of(view: SubscriptionView, copied: ViewCopy) -> Iterator[ViewRecord]:
+    for page in copied.sequence.pages:
         yield ViewPage(view.id, page.index, page.data)
-    waiting = iter(copied.waiting)
+    waiting = iter(copied.sequence.waiting)
     while part := tuple(islice(waiting, WAITING_OF_RECORD)):
         yield ViewWaiting(view.id, part)
-    head = copied.head
+    head = copied.sequence.head
     yield ViewState(view.id, *view.place, head.start, head.scanned, head.marked, head.ready)
+    carried = iter(copied.carried.items())
+    while some := tuple((position, *event) for position, event in islice(carried, CARRIED_OF_RECORD)):
+        yield EventsCarried(view.id, some)
 
 
 class SubscriptionViews:
@@ -203,7 +266,12 @@ class SubscriptionViews:
                 view = self._by_id[record.view]
                 for walk in self._walks:
                     walk.about_to_change(view)
+                if isinstance(record, EventsCarried):
+                    view.carry(record.events)
+                    return
                 self._change(view, record)
+                if view.carried:
+                    view.forget_carried(record)
                 if len(self.reasons):
                     self._change_reasons(view, record)
 
@@ -233,8 +301,8 @@ class SubscriptionViews:
                 sequence.apply_sought(position)
             case ViewScanned(first=first, end=end):
                 sequence.apply_scanned(first, end, record.matched)
-            case ViewTrimmed(start=start):
-                sequence.apply_trimmed(start)
+            case ViewTrimmed(start=start, with_carried=with_carried):
+                sequence.apply_trimmed(start, () if with_carried else view.carried_below(start))
             case ViewCut(end=end):
                 self.forgotten += sequence.forget_from(end)
             case CursorMarked(position=position):
@@ -256,7 +324,8 @@ class SubscriptionViews:
             case ViewSought():
                 self.reasons.forget_view(view.id)
             case ViewTrimmed(start=start):
-                self.reasons.forget(view.id, [(0, start)])
+                carried = [(position, position + 1) for position in view.carried_below(start)]
+                self.reasons.forget(view.id, complement(0, start, carried))
             case ViewCut(end=end):
                 self.reasons.forget(view.id, [(end, POSITION_END)])
 

@@ -32,6 +32,7 @@ from mainstem.coordinator.topics import topic_configs
 from mainstem.coordinator.topics.config_types import TopicDefaults, split_list
 from mainstem.coordinator.topics.types import (
     INTERNAL,
+    RESERVED_PREFIX,
     ConfigChange,
     PartitionsAdded,
     TopicConfigured,
@@ -41,6 +42,7 @@ from mainstem.coordinator.topics.types import (
     TopicPurged,
     TopicStatus,
     check_name,
+    is_internal,
     unknown_topic_error,
 )
 from mainstem.log.config import PartitionConfig
@@ -110,7 +112,7 @@ class Topics:
         """See `StateMachine`."""
         match record:
             case TopicCreated(id=id_, name=name, partitions=partitions, config=config):
-                self._put(TopicMetadata(name, id_, partitions, dict(config), name in INTERNAL))
+                self._put(TopicMetadata(name, id_, partitions, dict(config), is_internal(name)))
             case PartitionsAdded(id=id_, partitions=partitions):
                 old = self._by_id[id_]
                 self._put(TopicMetadata(old.name, id_, partitions, old.config, old.internal))
@@ -230,16 +232,18 @@ class Topics:
         replication_factor: int = -1,
         assignments: Sequence[tuple[int, Sequence[int]]] = (),
         validate_only: bool = False,
+        reserved_id: UUID | None = None,
     ) -> Promise[TopicMetadata]:
         """Create a topic. -1: the default number of partitions or replicas. `assignments`: (partition,
-        nodes).
+        nodes). `reserved_id`: of one of the server's own, whose name no client can use.
 
         Fails with InvalidTopicName, TopicAlreadyExists, InvalidPartitions, InvalidReplicationFactor,
         InvalidReplicaAssignment, InvalidRequest, InvalidConfig, StorageError.
         """
 
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            check_name(name)
+            if reserved_id is None:
+                check_name(name)
             if name in self._by_name:
                 raise TopicAlreadyExists(f"Topic '{name}' already exists.")
             other = self._by_collision_key.get(_collision_key(name))
@@ -247,8 +251,8 @@ class Topics:
                 raise InvalidTopicName(f"Topic '{name}' collides with existing topic: {other}")
             count = self._partition_count(partitions, replication_factor, assignments)
             stored = topic_configs.validate_configs(config or {})
-            record = TopicCreated(self._new_id(), name, count, stored)
-            topic = TopicMetadata(name, record.id, count, stored, name in INTERNAL)
+            record = TopicCreated(reserved_id or self._new_id(), name, count, stored)
+            topic = TopicMetadata(name, record.id, count, stored, is_internal(name))
             return ((), topic) if validate_only else ((record,), topic)
 
         written = self._until_durable(name, lambda: self.runtime.write(decide))
@@ -320,7 +324,7 @@ class Topics:
         """Delete a topic. Fails with UnknownTopicOrPartition, UnknownTopicId, StorageError."""
 
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            topic = self._require(name_or_id)
+            topic = self.check_not_reserved(name_or_id)
             return (TopicDeleted(topic.id, topic.name),), topic
 
         return self._notify(self.runtime.write(decide), self.on_deleted)
@@ -344,7 +348,7 @@ class Topics:
         InvalidReplicaAssignment."""
 
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            topic = self._require(name)
+            topic = self.check_not_reserved(name)
             more = total - topic.partitions
             if more == 0:
                 raise InvalidPartitions(f"Topic already has {topic.partitions} partition(s).")
@@ -419,7 +423,7 @@ class Topics:
         self, name: str, new: Callable[[TopicMetadata], dict[str, str]], validate_only: bool
     ) -> Promise[TopicMetadata]:
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            topic = self._require(name)
+            topic = self.check_not_reserved(name)
             config = new(topic)
             changed = TopicMetadata(topic.name, topic.id, topic.partitions, config, topic.internal)
             if validate_only or config == topic.config:
@@ -428,6 +432,16 @@ class Topics:
 
         written = self.runtime.write(decide)
         return written if validate_only else self._notify(written, self.on_configured)
+
+    def check_not_reserved(self, name_or_id: str | UUID) -> TopicMetadata:
+        """The topic. InvalidRequest: it is the server's own, and no client may change it;
+        UnknownTopicOrPartition, UnknownTopicId."""
+        topic = self._require(name_or_id)
+        if topic.name.startswith(RESERVED_PREFIX):
+            raise InvalidRequest(
+                f"Topic '{topic.name}' is the server's own: it cannot be changed or deleted."
+            )
+        return topic
 
     def _require(self, name_or_id: str | UUID) -> TopicMetadata:
         if isinstance(name_or_id, UUID):

@@ -85,6 +85,11 @@ class TopicPurged(StateRecord, frozen=True, array_like=True, tag="topic-forgotte
     id: UUID
 
 
+def is_internal(name: str) -> bool:
+    """Whether a topic of that name is shown as internal, and takes no events from clients."""
+    return name in INTERNAL or name.startswith(RESERVED_PREFIX)
+
+
 def check_name(name: str) -> None:
     """Check Kafka's rule for names (`org.apache.kafka.common.internals.Topic`) and the reserved prefix.
     InvalidTopicName."""

@@ -42,6 +42,7 @@ from mainstem.coordinator.errors import NonEmptyGroup
 from mainstem.coordinator.groups.types import CommitRequest, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics.config_types import valid_values
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
+from mainstem.coordinator.topics.types import RESERVED_PREFIX
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
@@ -49,7 +50,7 @@ from mainstem.engines.embedded.queues.engine import EmbeddedQueues
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries, format_id
 from mainstem.engines.group_members import member_info
-from mainstem.log.partition.commit_wait import delete_when_committed, when_end_committed
+from mainstem.log.partition.commit_wait import when_end_committed
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise, gather
@@ -97,6 +98,8 @@ class EmbeddedEngine(EmbeddedQueues):
             raise NotReachable(f"topic {topic}: {self._node.rejection_reason}")
         if not events:
             return []
+        if metadata.name.startswith(RESERVED_PREFIX):
+            raise InvalidArgument(f"topic {topic}: only the server writes to it")
         keyless_partition = next(self._publish_count) % metadata.partitions
         by_partition: dict[int, list[int]] = {}
         """Partition -> indexes in `events`."""
@@ -285,7 +288,7 @@ class EmbeddedEngine(EmbeddedQueues):
     async def delete_records(self, topic: str, partition: int, before: int) -> int:
         """See the contract."""
         with _translated(f"topic {topic}, partition {partition}"):
-            return await delete_when_committed(self._partition(topic, partition), self._node.clock, before)
+            return await self._node.delete_records(self._partition(topic, partition), before)
 
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""

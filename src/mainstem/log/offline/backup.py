@@ -196,11 +196,7 @@ class Backup:
             yield from self._state(key, rows)
         is_live = self._read_state()
         copied = set(STATE_LOGS)
-        for name in self._source.list(paths.PARTITIONS):
-            parsed = paths.parse_partition(name)
-            if parsed is None or parsed[2]:
-                continue
-            key = parsed[0], parsed[1]
+        for key in self._partition_keys():
             if key not in STATE_LOGS and is_live(key):
                 yield from self._partition(key, rows)
                 copied.add(key)
@@ -213,6 +209,17 @@ class Backup:
         self._checkpoint(checkpoint, rows)
         self._check_epochs(checkpoint.first_seq)
         self.summary.partitions = sum(self._source.exists(paths.partition_folder(*key)) for key in copied)
+
+    def _partition_keys(self) -> Iterator[Key]:
+        """The partitions to copy. That of carried events is the last one, and is looked for last: it has what
+        was deleted from others while these were copied."""
+        for name in self._source.list(paths.PARTITIONS):
+            parsed = paths.parse_partition(name)
+            if parsed is not None and not parsed[2] and parsed[0] != paths.CARRIED_TOPIC:
+                yield parsed[0], parsed[1]
+        carried = paths.CARRIED_TOPIC, 0
+        if self._source.exists(paths.partition_folder(*carried)):
+            yield carried
 
     def _checkpoint(self, checkpoint: Checkpoint, rows: dict[Key, CheckpointRow]) -> None:
         after = checkpoints.load(self._disk)

@@ -16,7 +16,7 @@ from mainstem.coordinator.topics.topics import unknown_topic_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import attempt, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.log.partition.commit_wait import delete_when_committed, wait_limit_s
+from mainstem.log.partition.commit_wait import wait_limit_s
 from mainstem.promise import Promise
 
 
@@ -39,7 +39,7 @@ def _partition(context: HandlerContext, name: str, requested: Message, limit_s: 
         if topic is None:
             raise unknown_topic_error(name)
         partition = context.node.partition(topic, index)
-        return delete_when_committed(partition, context.clock, requested.offset, limit_s)
+        return context.node.delete_records(partition, requested.offset, limit_s)
 
     return reply_for(
         attempt(start),

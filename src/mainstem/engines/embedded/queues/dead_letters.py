@@ -19,6 +19,7 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
+from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
 from mainstem.engines.embedded.queues.letters import letter_headers, users_headers
@@ -40,12 +41,15 @@ log = logging.getLogger(__name__)
 class DeadLetterWriter:
     """Writes the dead letters of all subscriptions of a service."""
 
-    def __init__(self, node: Node, counters_of: defaultdict[int, QueueCounters]) -> None:
+    def __init__(
+        self, node: Node, counters_of: defaultdict[int, QueueCounters], carried: CarriedEvents
+    ) -> None:
         self.problems: dict[int, str] = {}
         """Subscription -> why its dead letters cannot be written at the moment, for people."""
         self._node = node
         self._machine = node.subscriptions
         self._counters_of = counters_of
+        self._carried = carried
         self._writing: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._written = itertools.count()
@@ -132,7 +136,8 @@ class DeadLetterWriter:
         if server_id is None:
             return f"subscription {stored.name}: the disk has refused to record the server's producer id"
         dying = dict(view.sequence.dying(LETTERS_OF_WRITE))
-        source = EventSource(node.clock, origin.name, node.partition(origin, view.partition))
+        partition = node.partition(origin, view.partition)
+        source = self._carried.over(EventSource(node.clock, origin.name, partition), view.place)
         events = await source.read(runs_of(dying), BYTES_OF_WRITE)
         for position in positions_of(events.left):
             del dying[position]

@@ -14,9 +14,9 @@ from mainstem.coordinator.queues.records import ViewScanned, encoded
 from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.carried import ViewSource
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.event_slice import EventSlice, key_hash
-from mainstem.engines.embedded.queues.events import EventSource
 from mainstem.engines.embedded.queues.partition_scan import PartitionScan
 from mainstem.log.partition.partition import Partition
 from mainstem.queues.ordered_view import OrderedView
@@ -45,6 +45,7 @@ class PartitionFeed:
         machine: Subscriptions,
         view: SubscriptionView,
         scan: PartitionScan,
+        source: ViewSource,
         matcher: Matcher | None,
         counters: QueueCounters,
         on_ready: Callable[[], None],
@@ -52,7 +53,7 @@ class PartitionFeed:
     ) -> None:
         """`trim` lets the events of a partition be done that were deleted."""
         self.view = view
-        self.source: EventSource = scan.source
+        self.source = source
         self.matcher = matcher
         self.on_ready = on_ready
         self.problem = ""

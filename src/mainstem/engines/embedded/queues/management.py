@@ -51,6 +51,7 @@ class QueueManagement:
         self._check(settings)
         await self._machine.create(name, settings.by_name(), validate_only=True)
         self._check_topics(settings)
+        await self._prepare(settings)
         await self._machine.create(name, settings.by_name())
         await self._when_committed(self._service.queue(name))
         await self._service.queue(name).refresh(settings.topics)
@@ -64,6 +65,7 @@ class QueueManagement:
         self._check(settings)
         # A topic that was deleted keeps no other setting from being changed.
         self._check_topics(settings, {*old.topics, old.dead_letter_topic})
+        await self._prepare(settings)
         changed = await self._machine.alter(name, settings.by_name(), self._removed_topics(name, settings))
         queue = self._service.queue(name)
         await queue.refresh(set(settings.topics) - set(old.topics))
@@ -122,6 +124,10 @@ class QueueManagement:
         behind = [part for part in partitions if part.log_end_offset > part.high_watermark]
         await gather([when_end_committed(partition, self._node.clock) for partition in behind])
 
+    async def _prepare(self, settings: SubscriptionSettings) -> None:
+        if settings.pin_ms:
+            await self._service.carried.create_topic()
+
     async def delete(self, name: str) -> None:
         """See `Queues.delete_subscription`."""
         self._service.forget(await self._machine.delete(name))
@@ -156,9 +162,13 @@ class QueueManagement:
             if soon:
                 problems.append(expiring_problem(feed.source.topic, feed.partition.index, soon))
             expiring += soon
-            position = max(sequence.oldest, feed.partition.log_start_offset)
+            position = sequence.oldest
+            carried = feed.view.carried.get(position)
+            if carried is None:
+                position = max(position, feed.partition.log_start_offset)
             if position < feed.partition.high_watermark:
-                arrived_ms = max(0, feed.partition.arrival_of(position))
+                arrived_ms = feed.partition.arrival_of(position) if carried is None else carried.arrived_ms
+                arrived_ms = max(0, arrived_ms)
                 if oldest_ms is None or arrived_ms < oldest_ms:
                     oldest_ms = arrived_ms
                     oldest = Position(feed.source.topic, feed.partition.index, position)

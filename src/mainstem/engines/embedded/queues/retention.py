@@ -6,14 +6,16 @@ asks `QueueRetention` of the coordinator.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
 from uuid import UUID
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.queues.retention import count_undone
+from mainstem.coordinator.queues.retention import count_dependent
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import LogError
@@ -32,16 +34,21 @@ log = logging.getLogger(__name__)
 class SubscriptionRetention:
     """Retention as the subscriptions of one service see it."""
 
-    def __init__(self, node: Node, counters_of: defaultdict[int, QueueCounters]) -> None:
+    def __init__(
+        self, node: Node, counters_of: defaultdict[int, QueueCounters], carried: CarriedEvents
+    ) -> None:
         self.expiring: dict[int, int] = {}
         """Subscription -> events that are not done and that retention deletes soon, at its last run; only
         those that have some."""
         self._node = node
         self._machine = node.subscriptions
         self._counters_of = counters_of
+        self._carried = carried
         self._trimmed: dict[tuple[UUID, int], int] = {}
         """Partition -> the log start offset that all its views know of."""
         self._looking = False
+        self._finding: asyncio.Task[None] | None = None
+        """In a copied folder: nothing is trimmed before the copies are found that views need."""
         node.subscriptions.changes.on_trimmed.append(self._on_trimmed)
         node.queue_runtime.on_reloaded.append(self._trimmed.clear)
 
@@ -51,6 +58,11 @@ class SubscriptionRetention:
     async def trim(self, partition: Partition) -> None:
         """Let the events of a partition that were deleted be done in all its views. Errors of the log and the
         coordinator."""
+        report = self._node.recovery_report
+        if report is not None and report.is_copy:
+            if self._finding is None:
+                self._finding = asyncio.ensure_future(self._carried.find_references())
+            await asyncio.shield(self._finding)
         key, log_start = (partition.topic_id, partition.index), partition.log_start_offset
         if log_start > self._trimmed.get(key, 0):
             await self._machine.changes.trim(*key, log_start)
@@ -60,10 +72,11 @@ class SubscriptionRetention:
         """How many events of a view are not done and would be deleted if retention kept a fifth less. Errors
         of the log."""
         limit = self._node.preview_limit(partition, WARNED_SHARE)
-        return count_undone(view, await partition.preview_log_start(_shortened(partition.config), limit))
+        return count_dependent(view, await partition.preview_log_start(_shortened(partition.config), limit))
 
     async def look(self) -> None:
-        """Look at all views after a run of retention: trim, count and warn."""
+        """Look at all views after a run of retention: trim, count and warn, and let carried events be done
+        that are not pinned any more."""
         if self._looking:
             return
         self._looking = True
@@ -71,6 +84,15 @@ class SubscriptionRetention:
             await self._look()
         finally:
             self._looking = False
+
+    async def _trim_carried(self, view: SubscriptionView) -> None:
+        pin_ms = self._node.queue_retention.pin_ms(view)
+        if not view.carried or pin_ms < 0:
+            return
+        oldest_ms = self._node.clock.wall_ms() - pin_ms
+        over = [position for position, copy in view.carried.items() if copy.arrived_ms <= oldest_ms]
+        if over:
+            await self._machine.changes.trim_carried(view, over)
 
     async def _look(self) -> None:
         expiring: Counter[int] = Counter()
@@ -83,11 +105,13 @@ class SubscriptionRetention:
             try:
                 partition = self._node.partition(topic, view.partition)
                 await self.trim(partition)
+                await self._trim_carried(view)
                 expiring[view.subscription] += await self.count_expiring(view, partition)
             except (LogError, CoordinatorError, OSError) as error:
                 log.warning(
                     "retention of subscriptions of topic %s is looked at later: %s", topic.name, error
                 )
+        await self._carried.shrink()
         before, self.expiring = self.expiring, {key: count for key, count in expiring.items() if count}
         for subscription in self.expiring.keys() - before.keys():
             stored = self._machine.by_id(subscription)

@@ -18,6 +18,7 @@ from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.queues.answers import Answers
+from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.filters import Matchers
@@ -58,8 +59,9 @@ class QueueService:
         self.since_ms = node.clock.wall_ms()
         self.counters: defaultdict[int, QueueCounters] = defaultdict(QueueCounters)
         """By the id of the subscription."""
-        self.dead_letters = DeadLetterWriter(node, self.counters)
-        self.retention = SubscriptionRetention(node, self.counters)
+        self.carried = CarriedEvents(node)
+        self.dead_letters = DeadLetterWriter(node, self.counters, self.carried)
+        self.retention = SubscriptionRetention(node, self.counters, self.carried)
         self.pushed = PushedSubscriptions(node.subscriptions)
         self.batches = ShareDelivery(self, self._start_of)
         self._idle = IdleViews(node.clock, self.machine.views)
@@ -76,6 +78,7 @@ class QueueService:
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
         node.on_retention_run.append(self._look_at_retention)
+        node.before_retention = self._carry_over
         node.topics.on_grown.append(self._on_topic_grown)
 
     def start(self) -> None:
@@ -100,6 +103,17 @@ class QueueService:
                     self._scan_soon(queue)
                 queue.wake()
 
+    def _carry_over(self, partition: Partition) -> Promise[None]:
+        """See `Node.before_retention`."""
+        carried: Promise[None] = Promise()
+        if self._closed:
+            return Promise.resolved(None)
+        task = self.dead_letters.run(
+            lambda: self.carried.carry_over(partition), "carrying over what subscriptions pin"
+        )
+        task.add_done_callback(lambda _: carried.resolve(None))
+        return carried
+
     def _look_at_retention(self) -> None:
         if not self._closed:
             self.dead_letters.run(self.retention.look, "looking at what retention deletes")
@@ -117,6 +131,7 @@ class QueueService:
                 self.node,
                 stored,
                 self.counters[stored.id],
+                self.carried,
                 self.retention.trim,
                 self._partitions,
                 self._matchers.of(stored),

@@ -17,6 +17,7 @@ from mainstem.contract import NotReachable
 from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
@@ -64,6 +65,7 @@ class SubscriptionQueue:
         node: Node,
         stored: SubscriptionMetadata,
         counters: QueueCounters,
+        carried: CarriedEvents,
         trim: Callable[[Partition], Awaitable[None]],
         partitions: PartitionScans,
         matcher: Matcher | None,
@@ -71,6 +73,7 @@ class SubscriptionQueue:
         """`trim` lets events of a partition that retention has deleted be done."""
         self.stored = stored
         self.counters = counters
+        self._carried = carried
         self._trim = trim
         self.feeds: dict[TopicPartition, PartitionFeed] = {}
         self._node = node
@@ -170,11 +173,13 @@ class SubscriptionQueue:
         if self._closed or (topic_id, index) in self.feeds or view.subscription != self.stored.id:
             return  # another pull was faster, or the subscription was replaced or is not served any more
         scan = self._partitions.of(topic_id, name, partition)
+        source = self._carried.over(scan.source, view.place)
         feed = PartitionFeed(
             self._node.clock,
             self._machine,
             view,
             scan,
+            source,
             self.matcher,
             self.counters,
             self.wake,
