@@ -67,7 +67,12 @@ class Node:
         self.rng = rng
         self.log = opened
         machines = StateMachines.create(settings, clock, rng)
-        self.topics, self.producer_ids, self.groups, self.subscriptions = machines
+        self.topics = machines.topics
+        self.producer_ids = machines.producer_ids
+        self.groups = machines.groups
+        self.subscriptions = machines.subscriptions
+        self.group_settings = machines.group_settings
+        self.share_groups = machines.share_groups
         self.runtimes = [
             Runtime(disk, partition, clock, machines.of(kind), kind)
             for partition, kind in zip(opened.state_logs, STATE_LOGS, strict=True)
@@ -78,7 +83,7 @@ class Node:
         self.topics.on_deleted.append(self._on_topic_deleted)
         self.topics.on_configured.append(self._on_topic_configured)
         self.runtime.on_reloaded.append(self._on_state_reloaded)
-        self.queue_runtime.on_reloaded.append(lambda: self.subscriptions.start(self._end_of))
+        self.queue_runtime.on_reloaded.append(self._start_queues)
         self.recovery_report: RecoveryReport | None = None
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
@@ -138,12 +143,16 @@ class Node:
         for topic_id in self.topics.tombstones():
             self._delete_from_log(topic_id)
         self.groups.start()
-        self.subscriptions.start(self._end_of)
+        self._start_queues()
         self.subscriptions.changes.end_unknown(self._end_of).then(self._log_deletion_error)
         self._reserve_server_id()
         self._schedule_retention()
         self.space_guard.start()
         self.stall_monitor.start()
+
+    def _start_queues(self) -> None:
+        self.subscriptions.start(self._end_of)
+        self.share_groups.start()
 
     def _reserve_server_id(self) -> None:
         """Record the server's own producer id, unless it is recorded. Retries until it succeeds."""

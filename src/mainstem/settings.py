@@ -178,6 +178,9 @@ class Settings:
         minimum=1,
     )
     group_max_size: int = setting(2_147_483_647, "group.max.size", "Maximum members of a group.", minimum=1)
+    group_share_max_size: int = setting(
+        200, "group.share.max.size", "Maximum members of a share group.", minimum=1
+    )
     group_memory_max_bytes: int = setting(
         134_217_728,
         None,

@@ -41,7 +41,7 @@ class CoordinatorRig:
 
     def __init__(self, log: FakeStateLog, disk: FakeStateDisk, clock: SimClock, seed: int) -> None:
         self.machines = StateMachines.create(Settings(), clock, random.Random(seed))
-        self.topics, self.producer_ids, self.groups, _ = self.machines
+        self.topics, self.producer_ids, self.groups = self.machines[:3]
         self.runtime = Runtime(cast(Disk, disk), log, clock, self.machines.of(STATE_LOG))
         self.machines.connect([self.runtime])
         self.runtime.on_reloaded.append(self.groups.start)

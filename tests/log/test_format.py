@@ -11,6 +11,10 @@ from uuid import UUID
 import msgspec
 
 import mainstem.log
+from mainstem.coordinator.groups.epoch_group import MemberFacts
+from mainstem.coordinator.groups.group_settings import GroupSettings
+from mainstem.coordinator.groups.share_groups import ShareGroups
+from mainstem.coordinator.groups.share_types import ShareMemberSaved
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
@@ -19,6 +23,7 @@ from mainstem.coordinator.queues.records import (
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
+    ShareGroupCreated,
     SubscriptionCreated,
     encoded,
 )
@@ -176,8 +181,21 @@ def test_the_examples_of_records_of_queues() -> None:
     assert list(subscriptions.views.walk()) == records
 
 
+def test_the_example_of_a_record_of_share_groups() -> None:
+    codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
+    facts = MemberFacts("m", None, "c", "127.0.0.1", ("orders",))
+    assert codec.encode(ShareMemberSaved("g", 2, facts)) == example("share-member-saved")
+
+
+def test_the_page_lists_the_records_of_share_groups() -> None:
+    part = PAGE.partition("\n### Records of share groups\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`((?:share|group)-[a-z-]+)`", part))
+    records: list[type[msgspec.Struct]] = [ShareGroupCreated, *ShareGroups.RECORDS, *GroupSettings.RECORDS]
+    assert listed == {record.__struct_config__.tag for record in records}
+
+
 def test_the_page_lists_the_records_of_queues() -> None:
-    part = PAGE.partition("\n### Records of queues\n")[2].partition("\n## ")[0]
+    part = PAGE.partition("\n### Records of queues\n")[2].partition("\n##")[0]
     listed = set(re.findall(r"`((?:view|cursor|events|event|queue)-[a-z-]+)`", part))
     records: list[type[msgspec.Struct]] = [*VIEW_RECORDS, QueueIds, QueueEpoch, QueueEpochsEnded]
     assert listed == {record.__struct_config__.tag for record in records}

@@ -180,6 +180,13 @@ class FencedInstance(CoordinatorError):
     code = "FENCED_INSTANCE_ID"
 
 
+class FencedMember(CoordinatorError):
+    """The error for a member that sends another epoch than the group knows of it. The client has to give up
+    its partitions and join again."""
+
+    code = "FENCED_MEMBER_EPOCH"
+
+
 class IllegalGeneration(CoordinatorError):
     """The error for a request that names another generation than the group's current one."""
 

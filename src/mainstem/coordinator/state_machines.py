@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, get_type_hints
 import msgspec
 
 from mainstem.clock import Clock
+from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.groups import Groups
+from mainstem.coordinator.groups.share_groups import ShareGroups
 from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.runtime.runtime import Runtime
@@ -29,12 +31,18 @@ class StateMachines(NamedTuple):
     producer_ids: ProducerIds
     groups: Groups
     subscriptions: Subscriptions
+    group_settings: GroupSettings
+    share_groups: ShareGroups
 
     @classmethod
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
         """Create the machines without any state. Call `connect` before the first request."""
         topics = Topics(settings, rng)
-        return cls(topics, ProducerIds(rng), Groups(settings, clock, rng, topics), Subscriptions(clock, rng))
+        groups = Groups(settings, clock, rng, topics)
+        subscriptions = Subscriptions(clock, rng)
+        group_settings = GroupSettings(subscriptions)
+        share_groups = ShareGroups(settings, clock, topics, subscriptions, group_settings, groups)
+        return cls(topics, ProducerIds(rng), groups, subscriptions, group_settings, share_groups)
 
     def of(self, kind: StateLogKind) -> list[Any]:
         """The machines that run on a state log."""
@@ -55,6 +63,6 @@ class StateMachines(NamedTuple):
 
 FIELDS: Mapping[StateLogKind, tuple[str, ...]] = {
     STATE_LOG: ("topics", "producer_ids", "groups"),
-    QUEUE_LOG: ("subscriptions",),
+    QUEUE_LOG: ("subscriptions", "group_settings", "share_groups"),
 }
 """The fields of `StateMachines` whose machines run on each state log."""

@@ -27,6 +27,7 @@ from mainstem.coordinator.errors import (
     CoordinatorError,
     GroupIdNotFound,
     IllegalGeneration,
+    InconsistentProtocol,
     InvalidGroupId,
     InvalidSessionTimeout,
     NonEmptyGroup,
@@ -99,6 +100,8 @@ class Groups:
         self._clock = clock
         self.memory = GroupMemory(clock, settings.group_memory_max_bytes)
         self._rebalancer = GroupRebalancer(settings, clock, rng, self._submit, self.memory)
+        self.has_other_kind: Callable[[str], bool] = lambda _: False
+        """Whether a group of another kind has the name."""
         self._live: dict[str, ClassicGroup] = {}
         self._started = False
         self._records: WalkedMap[GroupRecord] = WalkedMap()
@@ -152,14 +155,15 @@ class Groups:
     def _find(self, group_id: str) -> ClassicGroup | None:
         group = self._live.get(group_id)
         if group is None:
-            if not self._is_known(group_id):
+            if not self.is_known(group_id):
                 return None
             group = self._live[group_id] = self._view(group_id)
             self._rebalancer.sessions.start_all(group)
             self.memory.update(group)
         return group
 
-    def _is_known(self, group_id: str) -> bool:
+    def is_known(self, group_id: str) -> bool:
+        """Whether there is such a group; it may not be durable yet."""
         return group_id in self._live or group_id in self._records or self._offsets.has(group_id)
 
     def _view(self, group_id: str) -> ClassicGroup:
@@ -252,6 +256,8 @@ class Groups:
             )
         group = self._find(request.group_id)
         if group is None:
+            if self.has_other_kind(request.group_id):
+                raise InconsistentProtocol(f"Group {request.group_id} is not a classic group.")
             if request.member_id:
                 raise UnknownMember(f"there is no group {request.group_id}")
             group = self._live[request.group_id] = ClassicGroup(request.group_id)
@@ -333,7 +339,7 @@ class Groups:
 
         def steps() -> Iterator[int]:
             for group_id in group_ids:
-                views.append(self._view(group_id).view() if self._is_known(group_id) else None)
+                views.append(self._view(group_id).view() if self.is_known(group_id) else None)
                 yield 1
 
         described = run_in_turns(self._clock, steps(), GROUPS_PER_TURN)
@@ -381,6 +387,8 @@ class Groups:
             instance_id=request.instance_id,
         )
         group = self._find(request.group_id)
+        if group is None and self.has_other_kind(request.group_id):
+            raise GroupIdNotFound(f"Group {request.group_id} is not a classic group.")
         if group is None:
             # No member ever joined the group: only a consumer with manual assignment or a tool can commit to
             # it. The first offset creates it.

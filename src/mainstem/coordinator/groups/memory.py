@@ -8,6 +8,7 @@ is removed for it, and heartbeats cost nothing. What is durable, such as committ
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from mainstem.clock import Clock
 from mainstem.coordinator.errors import CoordinatorLoading, GroupFull, NotCoordinator
@@ -22,22 +23,32 @@ WARNING_INTERVAL_S = 10.0
 log = logging.getLogger(__name__)
 
 
+class CountedGroup(Protocol):
+    """A group of any kind."""
+
+    @property
+    def group_id(self) -> str: ...
+    @property
+    def memory_bytes(self) -> int:
+        """Approximate bytes that it takes."""
+
+
 class GroupMemory:
     """Counts the bytes of the live groups."""
 
     def __init__(self, clock: Clock, max_bytes: int) -> None:
         self._clock = clock
         self._max_bytes = max_bytes
-        self._counted: dict[ClassicGroup, int] = {}
+        self._counted: dict[CountedGroup, int] = {}
         self._next_warning_s = 0.0
         self.used_bytes = 0
 
-    def update(self, group: ClassicGroup) -> None:
+    def update(self, group: CountedGroup) -> None:
         """Count a live group as it is now."""
         self.used_bytes += group.memory_bytes - self._counted.get(group, 0)
         self._counted[group] = group.memory_bytes
 
-    def forget(self, group: ClassicGroup) -> None:
+    def forget(self, group: CountedGroup) -> None:
         """Count a group that is no longer live as nothing."""
         self.used_bytes -= self._counted.pop(group, 0)
         assert self.used_bytes >= 0, "a group is forgotten once"
@@ -52,7 +63,11 @@ class GroupMemory:
         if more <= 0:
             return
         self._check_group(group, more)
-        is_new = old is None and not request.member_id
+        self.check(group, more, is_new=old is None and not request.member_id)
+
+    def check(self, group: CountedGroup, more: int, *, is_new: bool) -> None:
+        """Check that there is memory for `more` bytes of a group. `is_new`: for a client that was not there
+        before. CoordinatorLoading."""
         limit = self._max_bytes * 3 // 4 if is_new else self._max_bytes
         more += group.memory_bytes - self._counted.get(group, 0)
         if self.used_bytes + more > limit:

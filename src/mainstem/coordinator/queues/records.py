@@ -32,6 +32,15 @@ class SubscriptionCreated(StateRecord, frozen=True, array_like=True, tag="subscr
     created_ms: int
 
 
+class ShareGroupCreated(StateRecord, frozen=True, array_like=True, tag="share-group-created"):
+    """State record: a subscription was created that is a share group."""
+
+    id: int
+    name: str
+    settings: SubscriptionSettings
+    created_ms: int
+
+
 class SubscriptionConfigured(StateRecord, frozen=True, array_like=True, tag="subscription-configured"):
     """State record: all settings of a subscription were replaced."""
 

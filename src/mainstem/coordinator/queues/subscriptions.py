@@ -33,6 +33,7 @@ from mainstem.coordinator.queues.records import (
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
+    ShareGroupCreated,
     SubscriptionConfigured,
     SubscriptionCreated,
     SubscriptionDeleted,
@@ -45,6 +46,7 @@ from mainstem.coordinator.queues.records import (
 from mainstem.coordinator.queues.settlements import DecisionContext, decide, release_records
 from mainstem.coordinator.queues.types import (
     Settlement,
+    SubscriptionKind,
     SubscriptionMetadata,
     changed_settings,
     check_fixed_settings,
@@ -62,6 +64,10 @@ from mainstem.queues.settings import SubscriptionSettings
 SUBSCRIPTIONS_MAX = 100_000
 KNOWN_EPOCHS_MAX = 64
 """After that number of further starts or reloads of the state, an acknowledgement is too late."""
+_CREATED: Mapping[SubscriptionKind, type[SubscriptionCreated] | type[ShareGroupCreated]] = {
+    "subscription": SubscriptionCreated,
+    "share group": ShareGroupCreated,
+}
 MARK_AHEAD = 1_000
 """How far a mark is ahead of what is delivered: so far a view delivers without a record."""
 
@@ -75,6 +81,7 @@ class Subscriptions:
         QueueEpoch,
         QueueEpochsEnded,
         SubscriptionCreated,
+        ShareGroupCreated,
         SubscriptionConfigured,
         SubscriptionDeleted,
         SubscriptionLetters,
@@ -89,6 +96,10 @@ class Subscriptions:
         """For reading, and for what is soft: a service scans them. Only records change the rest."""
         self.changes = ViewChanges(self.views, lambda decide_change: self.runtime.write(decide_change))
         """What happens to views beside the answers of consumers."""
+        self.on_deleted: list[Callable[[SubscriptionMetadata], None]] = []
+        """Callbacks for a subscription whose deletion is durable."""
+        self.records_of_deletion: Callable[[SubscriptionMetadata], Sequence[msgspec.Struct]] | None = None
+        """Returns the records of other machines that go with the deletion of a subscription."""
         self.reset()
 
     # --- the state machine --------------------------------------------------------------------------------
@@ -113,15 +124,12 @@ class Subscriptions:
                 self.known_epochs.append(epoch)
             case QueueEpochsEnded():
                 self.known_epochs.clear()
-            case SubscriptionCreated(id=id_, name=name, settings=settings, created_ms=created_ms):
-                assert name not in self._by_name, "a name is that of one subscription"
-                last = settings.dead_letter_topic
-                self._put(SubscriptionMetadata(id_, name, settings, created_ms, last))
-                self._next_id = max(self._next_id, id_ + 1)
+            case SubscriptionCreated() | ShareGroupCreated():
+                assert record.name not in self._by_name, "a name is that of one subscription"
+                self._put(_metadata_of(record))
+                self._next_id = max(self._next_id, record.id + 1)
             case SubscriptionConfigured(id=id_, settings=settings):
-                old = self._by_id[id_]
-                last = settings.dead_letter_topic or old.last_dead_letter_topic
-                self._put(SubscriptionMetadata(id_, old.name, settings, old.created_ms, last))
+                self._put(_altered(self._by_id[id_], settings))
                 for view in self.views.of_subscription(id_):
                     view.sequence.rules = settings.rules
             case SubscriptionLetters(id=id_, topic=topic):
@@ -146,7 +154,7 @@ class Subscriptions:
         if self._next_id == 1:
             return ()
         created = (
-            SubscriptionCreated(known.id, known.name, known.settings, known.created_ms)
+            _CREATED[known.kind](known.id, known.name, known.settings, known.created_ms)
             for known in list(self._by_id.values())
         )
         epochs = [QueueEpoch(epoch) for epoch in self.known_epochs]
@@ -172,6 +180,15 @@ class Subscriptions:
         if subscription is None:
             raise UnknownSubscription(f"there is no subscription '{name}'")
         return subscription
+
+    def find(self, name: str) -> SubscriptionMetadata | None:
+        """The subscription of that name, if there is one. See `get`."""
+        return self._by_name.get(name)
+
+    def share_group(self, name: str) -> SubscriptionMetadata | None:
+        """The share group of that name, if there is one. See `get`."""
+        subscription = self._by_name.get(name)
+        return subscription if subscription is not None and subscription.kind == "share group" else None
 
     def by_id(self, id_: int) -> SubscriptionMetadata | None:
         """The subscription with that id. See `get`."""
@@ -207,13 +224,18 @@ class Subscriptions:
             if name in self._by_name:
                 raise SubscriptionExists(f"there is a subscription '{name}' already")
             chosen = changed_settings(SubscriptionSettings(), settings or {})
-            if len(self._by_id) >= SUBSCRIPTIONS_MAX:
-                raise TooManySubscriptions(f"there are {SUBSCRIPTIONS_MAX:,} subscriptions already")
-            record = SubscriptionCreated(self._next_id, name, chosen, self._clock.wall_ms())
-            made = SubscriptionMetadata(record.id, name, chosen, record.created_ms)
-            return ((), made) if validate_only else ((record,), made)
+            record = self.creation(name, chosen, "subscription")
+            return ((), _metadata_of(record)) if validate_only else ((record,), _metadata_of(record))
 
         return self.runtime.write(decide_creation)
+
+    def creation(
+        self, name: str, settings: SubscriptionSettings, kind: SubscriptionKind
+    ) -> SubscriptionCreated | ShareGroupCreated:
+        """The record that creates a subscription, whose name no other has. TooManySubscriptions."""
+        if len(self._by_id) >= SUBSCRIPTIONS_MAX:
+            raise TooManySubscriptions(f"there are {SUBSCRIPTIONS_MAX:,} subscriptions already")
+        return _CREATED[kind](self._next_id, name, settings, self._clock.wall_ms())
 
     def alter(
         self, name: str, changes: Mapping[str, Any], ended: Collection[UUID] = ()
@@ -228,23 +250,30 @@ class Subscriptions:
             check_fixed_settings(old.settings, settings)
             if settings == old.settings:
                 return (), old
-            last = settings.dead_letter_topic or old.last_dead_letter_topic
-            changed = SubscriptionMetadata(old.id, name, settings, old.created_ms, last)
             views = self.views.of_subscription(old.id)
             endings = [ViewEnded(view.id) for view in views if view.topic_id in ended]
-            return (SubscriptionConfigured(old.id, settings), *endings), changed
+            return (SubscriptionConfigured(old.id, settings), *endings), _altered(old, settings)
 
         return self.runtime.write(decide_change)
 
     def delete(self, name: str) -> Promise[SubscriptionMetadata]:
         """Delete a subscription, with everything that it knows; no event of a topic is deleted. The value is
-        what it was. Fails with UnknownSubscription, StorageError."""
+        what it was. Fails with UnknownSubscription, NonEmptyGroup (a share group with members),
+        StorageError."""
 
         def decide_deletion() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
             old = self.get(name)
-            return (SubscriptionDeleted(old.id),), old
+            also = self.records_of_deletion(old) if self.records_of_deletion is not None else ()
+            return (SubscriptionDeleted(old.id), *also), old
 
-        return self.runtime.write(decide_deletion)
+        deleted = self.runtime.write(decide_deletion)
+        deleted.then(self._notify_deletion)
+        return deleted
+
+    def _notify_deletion(self, deleted: Promise[SubscriptionMetadata]) -> None:
+        if deleted.error is None:
+            for callback in self.on_deleted:
+                callback(deleted.result())
 
     # --- deliveries ---------------------------------------------------------------------------------------
 
@@ -385,3 +414,19 @@ class Subscriptions:
             return records, total
 
         return self.runtime.write(decide_release)
+
+
+def _metadata_of(created: SubscriptionCreated | ShareGroupCreated) -> SubscriptionMetadata:
+    return SubscriptionMetadata(
+        created.id,
+        created.name,
+        created.settings,
+        created.created_ms,
+        created.settings.dead_letter_topic,
+        "share group" if isinstance(created, ShareGroupCreated) else "subscription",
+    )
+
+
+def _altered(old: SubscriptionMetadata, settings: SubscriptionSettings) -> SubscriptionMetadata:
+    last = settings.dead_letter_topic or old.last_dead_letter_topic
+    return replace(old, settings=settings, last_dead_letter_topic=last)

@@ -123,6 +123,10 @@ def check_subscription_name(name: str) -> None:
         raise InvalidSubscriptionName(f"the name of the subscription is invalid: {problem}")
 
 
+SubscriptionKind = Literal["subscription", "share group"]
+"""What a subscription is: one that was created, or a share group, which its members create by joining it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionMetadata:
     """A subscription: its id, which no other subscription ever has, its name and its settings."""
@@ -135,6 +139,7 @@ class SubscriptionMetadata:
     last_dead_letter_topic: str | None = None
     """The dead-letter topic that it has, or had last: events go there that were given up while it had
     one."""
+    kind: SubscriptionKind = "subscription"
 
 
 CARRIED_TOPIC = "__mainstem_held"

@@ -1,7 +1,8 @@
-"""The type of a topic setting: its name, value type, default, check and documentation.
+"""The types of a setting of topics and of groups: its name, value type, default, check and documentation.
 
 Owns: the value types of Kafka's `ConfigDef`, their parsing from text, and the checks that several settings
-share. Refuses: what Java's parser refuses. The settings themselves are in the table of `topic_configs.py`.
+share. Refuses: what Java's parser refuses. The settings themselves are in the tables of `topic_configs.py`
+and of `groups/group_configs.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mainstem.coordinator.errors import InvalidConfig
+from mainstem.coordinator.errors import InvalidConfig, InvalidRequest
+from mainstem.coordinator.topics.types import ConfigChange
 
 ConfigType = Literal["boolean", "string", "int", "long", "double", "list"]
-ConfigSource = Literal["topic", "static", "default"]
+ConfigSource = Literal["topic", "group", "static", "default"]
 ConfigValue = bool | str | int | float | list[str]
 
 LONG_MAX = (1 << 63) - 1
@@ -41,8 +43,8 @@ class TopicDefaults(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TopicConfig:
-    """The declaration of a topic setting: a row of the table in `topic_configs.py`."""
+class ConfigDefinition:
+    """The declaration of a setting of topics or of groups."""
 
     name: str
     type: ConfigType
@@ -52,25 +54,22 @@ class TopicConfig:
     doc: str
     broker_name: str | None = None
     """Kafka's name of the broker setting that is the default."""
-    defaults_field: str | None = None
-    """The attribute of TopicDefaults with the default; None if the server has no such setting."""
-    has_effect: bool = True
-    """False: accepted for Kafka's tools and shown, but ignored."""
 
     @property
     def documentation(self) -> str:
-        """The text for people, which says so if the setting has no effect."""
-        return self.doc if self.has_effect else f"{self.doc} Accepted for Kafka's tools; no effect here."
+        """The text for people."""
+        return self.doc
 
     def parse(self, text: str) -> ConfigValue:
         """Parse and check the text of a value. Raises InvalidConfig with Kafka's text."""
-        value = self._typed(text.strip())
+        value = self.typed(text.strip())
         problem = self.check(value)
         if problem is not None:
             raise InvalidConfig(f"Invalid value {text.strip()} for configuration {self.name}: {problem}")
         return value
 
-    def _typed(self, text: str) -> ConfigValue:
+    def typed(self, text: str) -> ConfigValue:
+        """The text as a value of the setting's type, unchecked. Raises InvalidConfig with Kafka's text."""
         if self.type == "boolean":
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
@@ -91,6 +90,21 @@ class TopicConfig:
     def _invalid(self, text: str, problem: str) -> InvalidConfig:
         return InvalidConfig(f"Invalid value {text[:100]} for configuration {self.name}: {problem}")
 
+
+@dataclass(frozen=True, slots=True)
+class TopicConfig(ConfigDefinition):
+    """The declaration of a topic setting: a row of the table in `topic_configs.py`."""
+
+    defaults_field: str | None = None
+    """The attribute of TopicDefaults with the default; None if the server has no such setting."""
+    has_effect: bool = True
+    """False: accepted for Kafka's tools and shown, but ignored."""
+
+    @property
+    def documentation(self) -> str:
+        """The text for people, which says so if the setting has no effect."""
+        return self.doc if self.has_effect else f"{self.doc} Accepted for Kafka's tools; no effect here."
+
     def default_in(self, defaults: TopicDefaults) -> str:
         """The value of this setting in a topic that does not set it."""
         return self.default if self.defaults_field is None else str(getattr(defaults, self.defaults_field))
@@ -100,7 +114,7 @@ class TopicConfig:
         return "default" if self.default_in(defaults) == self.default else "static"
 
 
-def valid_values(config: TopicConfig) -> str:
+def valid_values(config: ConfigDefinition) -> str:
     """The valid values of a setting, as text for people: what its check says about invalid ones."""
     if config.type == "boolean":
         return "true or false"
@@ -114,6 +128,30 @@ def valid_values(config: TopicConfig) -> str:
 def split_list(text: str) -> list[str]:
     """Parse the value of a list setting."""
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def apply_change(
+    config: dict[str, str], change: ConfigChange, setting: ConfigDefinition, default: str
+) -> None:
+    """Apply a requested change to what is set. The values are not checked. `default`: to what a list is
+    appended that is not set. InvalidRequest, InvalidConfig: the setting does not have the operation."""
+    if change.op == "delete":
+        config.pop(change.name, None)
+        return
+    if change.value is None:
+        raise InvalidRequest(f"Null value not supported for : {change.name}")
+    if change.op == "set":
+        config[change.name] = change.value
+        return
+    if setting.type != "list":
+        raise InvalidConfig(f"Can't {change.op.upper()} to key {change.name} because its type is not LIST.")
+    items = split_list(config.get(change.name, default))
+    changed = split_list(change.value)
+    if change.op == "append":
+        items += [item for item in dict.fromkeys(changed) if item not in items]
+    else:
+        items = [item for item in items if item not in changed]
+    config[change.name] = ",".join(items)
 
 
 def any_value(_: ConfigValue) -> str | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from mainstem.coordinator.errors import InvalidConfig
 from mainstem.coordinator.topics.config_types import (
     LONG_MAX,
+    ConfigDefinition,
     ConfigSource,
     ConfigValue,
     TopicConfig,
@@ -40,9 +41,9 @@ set (log.retention.hours ...). DescribeConfigs shows null for them."""
 
 @dataclass(frozen=True, slots=True)
 class ConfigEntry:
-    """A setting of a topic with its value, as DescribeConfigs shows it."""
+    """A setting of a topic or a group with its value, as DescribeConfigs shows it."""
 
-    config: TopicConfig
+    config: ConfigDefinition
     value: str
     source: ConfigSource
     synonyms: tuple[tuple[str, str, ConfigSource], ...]

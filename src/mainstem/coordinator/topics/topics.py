@@ -18,7 +18,6 @@ from uuid import UUID
 import msgspec
 
 from mainstem.coordinator.errors import (
-    InvalidConfig,
     InvalidPartitions,
     InvalidReplicaAssignment,
     InvalidReplicationFactor,
@@ -29,7 +28,7 @@ from mainstem.coordinator.errors import (
 )
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.topics import topic_configs
-from mainstem.coordinator.topics.config_types import TopicDefaults, split_list
+from mainstem.coordinator.topics.config_types import TopicDefaults, apply_change
 from mainstem.coordinator.topics.types import (
     INTERNAL,
     RESERVED_PREFIX,
@@ -389,35 +388,14 @@ class Topics:
                 raise InvalidRequest("Error due to duplicate config keys")
             config = dict(topic.config)
             for change in changes:
-                self._change(config, change)
+                setting = topic_configs.find_config(change.name)
+                apply_change(config, change, setting, setting.default_in(self._defaults))
             # Only the changed settings are validated: an old invalid one must not prevent other changes.
             changed = {change.name: config[change.name] for change in changes if change.name in config}
             topic_configs.validate_configs(changed)
             return {name: value.strip() for name, value in config.items()}
 
         return self._configure(name, new, validate_only)
-
-    def _change(self, config: dict[str, str], change: ConfigChange) -> None:
-        setting = topic_configs.find_config(change.name)
-        if change.op == "delete":
-            config.pop(change.name, None)
-            return
-        if change.value is None:
-            raise InvalidRequest(f"Null value not supported for : {change.name}")
-        if change.op == "set":
-            config[change.name] = change.value
-            return
-        if setting.type != "list":
-            raise InvalidConfig(
-                f"Can't {change.op.upper()} to key {change.name} because its type is not LIST."
-            )
-        items = split_list(config.get(change.name, setting.default_in(self._defaults)))
-        changed = split_list(change.value)
-        if change.op == "append":
-            items += [item for item in dict.fromkeys(changed) if item not in items]
-        else:
-            items = [item for item in items if item not in changed]
-        config[change.name] = ",".join(items)
 
     def _configure(
         self, name: str, new: Callable[[TopicMetadata], dict[str, str]], validate_only: bool

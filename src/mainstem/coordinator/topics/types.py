@@ -40,8 +40,8 @@ class TopicMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """One requested change of a topic setting: set, delete (`value` is None), append to or subtract from a
-    list."""
+    """One requested change of a setting of a topic or group: set, delete (`value` is None), append to or
+    subtract from a list."""
 
     name: str
     op: Literal["set", "delete", "append", "subtract"]

@@ -41,6 +41,7 @@ from mainstem.contract import (
 from mainstem.coordinator.errors import NonEmptyGroup
 from mainstem.coordinator.groups.types import CommitRequest, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics.config_types import valid_values
+from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.coordinator.topics.types import RESERVED_PREFIX
 from mainstem.engines.embedded.errors import translate
@@ -249,7 +250,7 @@ class EmbeddedEngine(EmbeddedQueues):
                 entry.value,
                 entry.config.name not in topic.config,
                 doc=entry.config.documentation,
-                default=entry.config.default_in(self._node.settings),
+                default=TOPIC_CONFIGS[entry.config.name].default_in(self._node.settings),
                 type=entry.config.type,
                 valid=valid_values(entry.config),
             )

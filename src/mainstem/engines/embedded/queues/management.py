@@ -130,8 +130,7 @@ class QueueManagement:
 
     async def delete(self, name: str) -> None:
         """See `Queues.delete_subscription`."""
-        self._service.forget(await self._machine.delete(name))
-        self._service.pushed.look_at(name)
+        await self._machine.delete(name)
 
     async def _feeds(self, name: str) -> tuple[SubscriptionMetadata, list[PartitionFeed]]:
         """The subscription, which is durable, and its feeds, by topic and partition."""

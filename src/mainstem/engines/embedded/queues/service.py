@@ -77,6 +77,7 @@ class QueueService:
         """The views that may have a lease with a deadline, or a position that waits for its time."""
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
+        node.subscriptions.on_deleted.append(self.forget)
         node.on_retention_run.append(self._look_at_retention)
         node.before_retention = self._carry_over
         node.topics.on_grown.append(self._on_topic_grown)
@@ -151,6 +152,7 @@ class QueueService:
         self.counters.pop(stored.id, None)
         if queue is not None:
             queue.close()
+        self.pushed.look_at(stored.name)
 
     # --- deliveries ---------------------------------------------------------------------------------------
 
