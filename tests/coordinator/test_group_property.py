@@ -224,5 +224,5 @@ class RandomGroupRequests(RuleBasedStateMachine):
         self.loaded_state_is_live_state()
 
 
-RandomGroupRequests.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+RandomGroupRequests.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 test_groups_keep_their_invariants = RandomGroupRequests.TestCase

@@ -192,7 +192,7 @@ class KeyOrderModel(RuleBasedStateMachine):
 
 
 TestKeyOrderModel = KeyOrderModel.TestCase
-TestKeyOrderModel.settings = bounds(max_examples=80, stateful_step_count=40, deadline=None)
+TestKeyOrderModel.settings = bounds(max_examples=30, stateful_step_count=40, deadline=None)
 
 
 # ----------------------------------------------------------------------------------------------------------

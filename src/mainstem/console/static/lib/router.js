@@ -59,5 +59,6 @@ export function watchRoute(listener) {
     route = next;
     listener(route);
   });
+  route = parseRoute(location.hash); // which may have changed while the console was starting
   listener(route);
 }

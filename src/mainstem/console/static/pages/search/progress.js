@@ -22,6 +22,7 @@ export class SearchProgress {
   #fill = h("i");
   #status = h("div.progress-text", { role: "status" });
   #control = h("span.progress-control");
+  #controlText = null;
 
   /** `actions` are {stop(), continue(), toggleFacets()}; the last returns whether the facets are shown. */
   constructor(query, actions) {
@@ -58,14 +59,20 @@ export class SearchProgress {
     this.#fill.style.setProperty("width", `${share * 100}%`);
     const starting = run.state === "running" ? "starting …" : "";
     replaceContent(this.#status, run.totals ? this.#statusText(run) : starting);
-    replaceContent(this.#control, this.#controlButton(run));
+    this.#drawControl(run);
   }
 
-  #controlButton({ state, resume }) {
-    const button = (name, text, onclick) => h("button.quiet", { type: "button", onclick }, icon(name), text);
-    if (state === "running") return button("stop", "Stop", this.#actions.stop);
-    const text = state === "limit" ? "More matches" : "Continue";
-    return resume ? button("play", text, this.#actions.continue) : null;
+  /** A button stays as long as it does the same: replaced between press and release, it loses the click. */
+  #drawControl({ state, resume }) {
+    const [name, text, onclick] =
+      state === "running"
+        ? ["stop", "Stop", this.#actions.stop]
+        : ["play", state === "limit" ? "More matches" : "Continue", this.#actions.continue];
+    const isShown = state === "running" || resume;
+    if (this.#controlText === (isShown ? text : null)) return;
+    this.#controlText = isShown ? text : null;
+    const button = () => h("button.quiet", { type: "button", onclick }, icon(name), text);
+    replaceContent(this.#control, isShown ? button() : null);
   }
 
   #statusText(run) {
