@@ -44,7 +44,7 @@ class SocketClient:
         """The offset of an event that is durable."""
         answer = self.call(0, 9, produce_request(topic, batch(b"x" * 100), timeout=20_000))
         ((partition,),) = [topic.partition_responses for topic in answer.responses]
-        assert partition.error_code == 0
+        assert partition.error_code == 0, partition.error_code
         return int(partition.base_offset)
 
     def create(self, topic: str) -> None:
