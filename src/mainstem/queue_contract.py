@@ -23,6 +23,7 @@ __all__ = [
     "ConsumerInfo",
     "DeadLetterInfo",
     "Delivery",
+    "EventInSubscription",
     "EventState",
     "Extend",
     "Nack",
@@ -97,6 +98,8 @@ class ConsumerInfo:
     """Events that it has."""
     deadline_ms: int | None
     """When the first of its locks expires; None: no lock of it does."""
+    leases: int = 0
+    """Parts of pulls that it has not answered completely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +288,27 @@ class BrowsedEvent:
     """Why it is not delivered now, for people; empty if it is ready."""
     reason: str = ""
     """What a consumer said last when it gave the event back, or rejected it."""
+    consumer: str | None = None
+    """Who has it, if it is leased."""
+    until_ms: int | None = None
+    """When its lock expires, if it is leased, or when it is due, if it waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventInSubscription:
+    """What a subscription knows of an event."""
+
+    subscription: str
+    state: EventState | Literal["ahead", "done"]
+    """Ahead: a filter, or key order, has not looked at it yet. Done: acknowledged, given up, excluded by the
+    filter, purged, or before the place where the subscription began."""
+    attempts: int = 0
+    """See `BrowsedEvent`, as for the following."""
+    failures: int = 0
+    why: str = ""
+    reason: str = ""
+    consumer: str | None = None
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,10 +398,25 @@ class Queues(Protocol):
         *,
         after: Position | None = None,
         max_events: int = 100,
+        consumer: str | None = None,
     ) -> list[BrowsedEvent]:
         """The events in a state, or in any, that come after a position, in the order of topic, partition and
         offset, at most `max_events` (1 to 1,000). Changes nothing. Events that a filter has not looked at yet
-        are not shown."""
+        are not shown. `consumer`: only those that it has."""
+
+    async def event_states(self, position: Position) -> list[EventInSubscription]:
+        """What each subscription knows of an event, by name. Changes nothing. UnknownTopic,
+        PositionOutOfRange."""
+
+    async def wake(self, name: str, positions: Sequence[Position] | None, *, dry_run: bool = False) -> int:
+        """Let events be deliverable now that wait for a time; None: all of them. This is no delivery and no
+        failure. Returns how many there are, or would be in a dry run. Positions that do not wait are left
+        out."""
+
+    async def cancel(self, name: str, positions: Sequence[Position] | None, *, dry_run: bool = False) -> int:
+        """Let events be done that no consumer has, without delivering them; None: all that wait for a time.
+        Events that are dying have no dead letter then. No event is deleted; redriving brings them back.
+        Returns how many there are, or would be in a dry run."""
 
     async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
         """Begin anew: earlier events are done, later ones are delivered as if they never were, and those that
@@ -398,10 +437,18 @@ class Queues(Protocol):
         say. Fewer than `max_events`: there are no further ones. InvalidArgument: it never had such a topic;
         UnknownTopic: the topic does not exist."""
 
-    async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
+    async def redrive(
+        self,
+        name: str,
+        positions: Sequence[Position],
+        *,
+        dry_run: bool = False,
+        per_s: float | None = None,
+    ) -> int:
         """Deliver events again that are done, such as those of dead letters, as if they never were. Other
         subscriptions see nothing of it. Returns how many there are, or would be in a dry run. Positions that
-        are not done, or deleted, or that the filter excludes, are left out."""
+        are not done, or deleted, or that the filter excludes, are left out. `per_s`: at this rate, 0.01
+        to 100,000; the later ones wait. InvalidArgument: also if that takes more than seven days."""
 
 
 class Pusher(Protocol):

@@ -153,6 +153,29 @@ def test_a_subscription_is_pushed(
     assert (missing.code, "No such file" in missing.err) == (2, True)
 
 
+def test_events_that_wait_are_woken_and_cancelled(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str
+) -> None:
+    mainstem("queues", "create", "delayed", "--topic", topic)
+    pulled = door.post("subscriptions/delayed:pull", {"consumer": "w-1"}).json()["deliveries"]
+    leased = mainstem("queues", "browse", "delayed", "--consumer", "w-1").rows
+    assert [row[3] for row in leased] == ["leased"] * 3
+    assert mainstem("queues", "browse", "delayed", "--consumer", "w-2").rows == []
+    tokens = [delivery["token"] for delivery in pulled]
+    assert door.post("subscriptions/delayed:nack", {"tokens": tokens, "delay_ms": 600_000}).status_code == 200
+    place = f"{topic}/0/1"
+    assert mainstem("queues", "wake", "delayed", place, "--dry-run").out == "would wake 1 event\n"
+    assert mainstem("queues", "wake", "delayed", place).out == "woke 1 event\n"
+    assert mainstem("queues", "wake", "delayed").code == ExitCode.USAGE
+    assert mainstem("queues", "cancel", "delayed", place, "--all", "--yes").code == ExitCode.USAGE
+    assert mainstem("queues", "cancel", "delayed", place).code == ExitCode.USAGE  # no terminal to ask
+    assert mainstem("queues", "cancel", "delayed", place, "--yes").out == "cancelled 1 event\n"
+    assert mainstem("queues", "cancel", "delayed", "--all", "--dry-run").out == "would cancel 2 events\n"
+    assert mainstem("queues", "wake", "delayed", "--all").out == "woke 2 events\n"
+    redriven = mainstem("queues", "redrive", "delayed", place, "--rate", "5")
+    assert (redriven.code, redriven.out) == (0, "redrove 1 event\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

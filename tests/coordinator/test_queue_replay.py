@@ -177,6 +177,20 @@ class QueueReplay(RuleBasedStateMachine):
         if view is not None:
             self.rig.subscriptions.changes.redrive(view, [(first, first + count)])
 
+    @rule(name=NAMES, first=POSITIONS, count=st.integers(1, 50), due_s=st.integers(1, 90))
+    def redrive_at_a_rate(self, name: str, first: int, count: int, due_s: int) -> None:
+        view = self.view(name)
+        if view is not None:
+            due_ms = self.rig.clock.wall_ms() + 1_000 * due_s
+            run = (first, first + count)
+            self.rig.subscriptions.changes.redrive(view, [run], lambda runs: [(runs[1:] or runs, due_ms)])
+
+    @rule(name=NAMES, first=POSITIONS, count=st.integers(1, 50), what=st.sampled_from(["wake", "cancel"]))
+    def wake_or_cancel(self, name: str, first: int, count: int, what: str) -> None:
+        view = self.view(name)
+        if view is not None:
+            getattr(self.rig.subscriptions.changes, what)(view, [(first, first + count)])
+
     @rule(name=NAMES, position=POSITIONS, what=st.sampled_from(["seek", "purge", "cut", "trim"]))
     def change(self, name: str, position: int, what: str) -> None:
         view, changes = self.view(name), self.rig.subscriptions.changes

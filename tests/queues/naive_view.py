@@ -134,6 +134,12 @@ class NaiveView:
             if self.state(position) in (DONE, AHEAD):
                 self.positions[position] = NaivePosition(READY)
 
+    def scheduled(self, runs: Sequence[Run], due_ms: int | None) -> None:
+        for position in self.each_of(runs):
+            entry = self.at_position(position)
+            if entry.state in (AHEAD, READY, WAITING):
+                entry.state, entry.due_ms = (READY if due_ms is None else WAITING), due_ms
+
     def sought(self, position: int) -> None:
         self.positions.clear()
         self.leases.clear()

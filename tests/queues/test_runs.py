@@ -13,6 +13,7 @@ from mainstem.queues.runs import (
     Run,
     add_run,
     count_positions,
+    cut_runs,
     decode_runs,
     encode_runs,
     merge_runs,
@@ -26,6 +27,14 @@ sets_of_positions = st.sets(st.integers(0, 300))
 def test_what_is_encoded_is_decoded(positions: set[int], base: int) -> None:
     runs = runs_of(base + position for position in positions)
     assert decode_runs(base, encode_runs(base, runs)) == runs
+
+
+@given(sets_of_positions, st.integers(1, 50))
+def test_runs_are_cut_into_parts_of_one_size(positions: set[int], size: int) -> None:
+    parts = list(cut_runs(runs_of(positions), size))
+    assert all(count_positions(part) == size for part in parts[:-1])
+    assert 0 < count_positions(parts[-1]) <= size if parts else not positions
+    assert [p for part in parts for run in part for p in range(*run)] == sorted(positions)
 
 
 @given(st.sets(st.integers(0, 2**63 - 1)))

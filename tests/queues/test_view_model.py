@@ -63,6 +63,7 @@ class ViewLife:
             self.nack,
         ]
         seldom = [self.reject, self.expire, self.detach, self.wake, self.extend, self.redrive, self.mark]
+        seldom.append(self.schedule)
         rarely = [self.trim, self.seek, self.restart, self.purge, self.check_replay, self.browse, self.freeze]
         for step in range(count):
             kind = self.random.random()
@@ -202,6 +203,20 @@ class ViewLife:
         below = range(first, min(first + size, self.naive.scanned))
         assert runs == runs_of(p for p in below if self.naive.state(p) == PositionState.DONE)
         self.apply("redriven", runs)
+
+    def schedule(self) -> None:
+        first = self.random.randrange(self.naive.start, self.naive.scanned + 1)
+        runs = [(first, first + self.random.randrange(1, 60))]
+        waiting, unleased = self.view.waiting_among(runs), self.view.unleased_among(runs)
+        positions = [p for p in range(*runs[0]) if p < self.naive.scanned]
+        assert waiting == runs_of(p for p in positions if self.naive.state(p) == PositionState.WAITING)
+        states = (PositionState.READY, PositionState.WAITING, PositionState.DYING)
+        assert unleased == runs_of(p for p in positions if self.naive.state(p) in states)
+        self.apply("scheduled", waiting, None)
+        ready = self.naive.in_state(PositionState.READY)[:20]
+        self.apply("scheduled", runs_of(ready), self.now_ms + self.random.choice((1, 300, 3_000)))
+        if self.random.random() < 0.1:
+            self.apply("acked", self.view.unleased_among(runs))
 
     def purge(self) -> None:
         ready = merge_runs(self.view.runs_in(PositionState.READY))

@@ -7,7 +7,7 @@ that are not those of a mainstem server, with NotReachable.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -27,6 +27,7 @@ from mainstem.http_api.deliveries import (
 from mainstem.http_api.subscriptions import (
     BrowsedEventJson,
     BrowsedPageJson,
+    CancelJson,
     DeletedSubscriptionJson,
     NewSubscriptionJson,
     PurgeJson,
@@ -37,6 +38,7 @@ from mainstem.http_api.subscriptions import (
     SubscriptionDetailJson,
     SubscriptionJson,
     SubscriptionsJson,
+    WakeJson,
 )
 
 T = TypeVar("T")
@@ -77,13 +79,15 @@ class RemoteQueues:
         return await self._request("DELETE", _path(name) + query, None, DeletedSubscriptionJson)
 
     async def browse(
-        self, name: str, state: str | None, after: str | None, count: int
+        self, name: str, state: str | None, after: str | None, count: int, consumer: str | None = None
     ) -> AsyncIterator[BrowsedEventJson]:
         """Outstanding events, at most `count`, with keys and payloads as base64."""
         while count > 0:
             query = {"limit": str(min(count, BROWSED_EVENTS_MAX)), "encoding": "base64"}
             if state is not None:
                 query["state"] = state
+            if consumer is not None:
+                query["consumer"] = consumer
             if after is not None:
                 query["after"] = after
             page = await self._request(
@@ -107,6 +111,12 @@ class RemoteQueues:
     async def redrive(self, name: str, body: RedriveJson) -> SettledEventsJson:
         """Deliver dead letters again."""
         return await self._request("POST", _path(name) + ":redrive", body, SettledEventsJson)
+
+    async def change_events(
+        self, name: str, verb: Literal["wake", "cancel"], body: WakeJson | CancelJson
+    ) -> SettledEventsJson:
+        """Wake or cancel events."""
+        return await self._request("POST", f"{_path(name)}:{verb}", body, SettledEventsJson)
 
     async def pull(self, name: str, consumer: str, max_events: int, wait_ms: int) -> Sequence[DeliveryJson]:
         """The next events, with keys and payloads as base64. Cancelling the call leaves nothing leased."""

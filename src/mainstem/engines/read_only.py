@@ -18,6 +18,7 @@ READS = frozenset(
         "browse",
         "byte_ranges",
         "close",
+        "event_states",
         "cluster",
         "dead_letters",
         "group",
@@ -116,11 +117,19 @@ class _RefusedWork:
         """Refused."""
         _refuse("seeking")
 
+    async def wake(self, name: str, positions: Sequence[Position] | None, **options: bool) -> int:
+        """Refused."""
+        _refuse("waking events")
+
+    async def cancel(self, name: str, positions: Sequence[Position] | None, **options: bool) -> int:
+        """Refused."""
+        _refuse("cancelling events")
+
     async def purge(self, name: str) -> int:
         """Refused."""
         _refuse("purging a subscription")
 
-    async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
+    async def redrive(self, name: str, positions: Sequence[Position], **options: float | None) -> int:
         """Refused."""
         _refuse("redriving events")
 

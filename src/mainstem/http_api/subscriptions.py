@@ -20,6 +20,7 @@ LOCK_MS_MIN = 1_000
 """A consumer by HTTP has no connection that could end, so that each of its locks expires."""
 REDRIVEN_POSITIONS_MAX = 10_000
 SubscriptionName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
+ConsumerName = Annotated[str, Meta(min_length=1, max_length=255)]
 LockTime = Annotated[int, Meta(ge=LOCK_MS_MIN, le=LOCK_MS_MAX)]
 POSITION_PATTERN = r"[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}"
 """Of topic/partition/offset."""
@@ -154,7 +155,8 @@ class QueueConsumerJson(msgspec.Struct):
     """A consumer that has events of a subscription."""
 
     consumer: str
-    leased: int
+    leased: Annotated[int, Meta(description="Events that it has.")]
+    leases: Annotated[int, Meta(description="Parts of pulls that it has not answered completely.")]
     deadline: Annotated[str | None, Meta(description="When its first lease expires, ISO 8601.")]
 
 
@@ -232,6 +234,7 @@ class BrowseQuery(msgspec.Struct):
     """Which outstanding events to show."""
 
     state: Annotated[Outstanding | None, Meta(description="Only events in this state.")] = None
+    consumer: Annotated[ConsumerName | None, Meta(description="Only events that this consumer has.")] = None
     after: Annotated[
         PositionText | None, Meta(description="Only events after this position: `next` of the previous page.")
     ] = None
@@ -252,6 +255,11 @@ class BrowsedEventJson(msgspec.Struct):
     why: Annotated[str, Meta(description="Why it is not delivered now; empty: it is ready.")]
     reason: Annotated[
         str, Meta(description="What a consumer said last when it gave the event back, or rejected it.")
+    ]
+    consumer: Annotated[str | None, Meta(description="Who has it, if it is leased.")]
+    until: Annotated[
+        str | None,
+        Meta(description="When its lease expires, or when it is due if it waits, ISO 8601."),
     ]
 
 
@@ -326,11 +334,62 @@ class RedriveJson(msgspec.Struct, forbid_unknown_fields=True):
         Milliseconds | None,
         Meta(description="Without `positions`: only dead letters of this time or later, ms since 1970."),
     ] = None
+    per_s: Annotated[
+        Annotated[float, Meta(ge=0.01, le=100_000)] | None,
+        Meta(description="Events a second: the later ones wait in the subscription; null: all at once."),
+    ] = None
     dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
 
 
+class WakeJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to deliver events now that wait for a time. This is no failure."""
+
+    positions: Annotated[
+        Annotated[list[PositionJson], Meta(min_length=1, max_length=REDRIVEN_POSITIONS_MAX)] | None,
+        Meta(description="Where the events are in the topics of the subscription; null: all that wait."),
+    ] = None
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class CancelJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to let events be done that no consumer has, without delivering them. No event is
+    deleted."""
+
+    positions: Annotated[
+        Annotated[list[PositionJson], Meta(min_length=1, max_length=REDRIVEN_POSITIONS_MAX)] | None,
+        Meta(description="Where the events are in the topics of the subscription; null: all that wait."),
+    ] = None
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class EventInSubscriptionJson(msgspec.Struct):
+    """What a subscription knows of an event."""
+
+    subscription: str
+    state: Annotated[
+        Literal["ready", "leased", "waiting", "parked", "dying", "ahead", "done"],
+        Meta(
+            description="ahead: its filter was not applied to the event yet; done: acknowledged, given up,"
+            " excluded by the filter, purged, or before the place where the subscription began."
+        ),
+    ]
+    attempts: Annotated[int, Meta(description="How often it was delivered.")]
+    failures: int
+    why: Annotated[str, Meta(description="Why it is not delivered now.")]
+    reason: Annotated[str, Meta(description="What a consumer said last when it gave the event back.")]
+    consumer: str | None
+    until: Annotated[str | None, Meta(description="See `:browse`.")]
+
+
+class EventStatesJson(msgspec.Struct):
+    """The state of an event in the subscriptions of its topic, by name, at most 1,000 of them."""
+
+    subscriptions: list[EventInSubscriptionJson]
+    total: int
+
+
 class SettledEventsJson(msgspec.Struct):
-    """The reply to a purge or redrive: how many events it concerned, or in a dry run would concern."""
+    """The reply to a purge, redrive, wake or cancel: how many events it concerned, or would in a dry run."""
 
     subscription: str
     dry_run: bool

@@ -189,6 +189,12 @@ class OrderedView(SequenceView):
         self._void(self._order.give_back(position for run in withdrawn for position in range(*run)))
         return withdrawn
 
+    def apply_scheduled(self, runs: Sequence[Run], due_ms: int | None) -> None:
+        """See `ScheduledView.apply_scheduled`. What is made to wait has a key that is not known yet."""
+        super().apply_scheduled(runs, due_ms)
+        if due_ms is None:
+            self._order.wake(position for first, end in runs for position in range(first, end))
+
     def apply_rejecting(self, runs: Sequence[Run], reason: int, delivered: bool = True) -> None:
         """See `AppliedView.apply_rejecting`. The keys are free of these positions at once."""
         super().apply_rejecting(runs, reason, delivered)

@@ -9,7 +9,7 @@ Owns: the encoding and the arithmetic of runs. Refuses: to know what state the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 Run: TypeAlias = tuple[int, int]
@@ -123,3 +123,20 @@ def complement(first: int, end: int, runs: Iterable[Run]) -> list[Run]:
     if first < end:
         left.append((first, end))
     return left
+
+
+def cut_runs(runs: Iterable[Run], size: int) -> Iterator[list[Run]]:
+    """The runs, cut into parts of `size` positions; the last part may have fewer."""
+    part: list[Run] = []
+    room = size
+    for first, end in runs:
+        while first < end:
+            stop = min(end, first + room)
+            part.append((first, stop))
+            room -= stop - first
+            first = stop
+            if not room:
+                yield part
+                part, room = [], size
+    if part:
+        yield part

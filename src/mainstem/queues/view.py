@@ -29,15 +29,15 @@ from mainstem.queues.pages import (
     WAITING,
     PositionState,
 )
-from mainstem.queues.range_leases import RangeLeases
 from mainstem.queues.release_plan import ReleasePlan
 from mainstem.queues.runs import Run, add_run, complement, merge_runs
+from mainstem.queues.schedules import ScheduledView
 
 _RUNS_WITHOUT_PAGE_MAX = 32
 """A page whose scan left more runs of ready positions is made a page: its bitmap is smaller."""
 
 
-class SequenceView(RangeLeases):
+class SequenceView(ScheduledView):
     """A subscription's view of a sequence, from the position `start` on."""
 
     # ------------------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ BODIES: dict[str, object] = {
     "extend_leases": {"tokens": [TOKEN], "lock_ms": 1_000},
     "seek_subscription": {"to": "earliest"},
     "purge_subscription": {},
+    "wake_events": {},
+    "cancel_events": {"dry_run": True},
     "redrive_subscription": {"positions": [{"topic": TOPIC, "partition": 0, "offset": 0}]},
 }
 QUERIES = {
@@ -74,7 +76,7 @@ def _place(endpoint: Endpoint) -> int:
 def _request_of(endpoint: Endpoint) -> tuple[str, str, bytes | None]:
     name = endpoint.handle.__name__
     path = endpoint.path.replace("{topic}", TOPIC).replace("{group:text}", GROUP).replace("{partition}", "0")
-    path = path.replace("{subscription:word}", SUBSCRIPTION)
+    path = path.replace("{subscription:word}", SUBSCRIPTION).replace("{offset}", "0")
     body = BODIES.get(name)
     return (
         endpoint.method,

@@ -82,7 +82,7 @@ def test_the_largest_are_those_with_most_outstanding_events(monkeypatch: pytest.
     assert (sampler.depth["ready"], len(sampler.totals)) == (6, 3)
 
 
-def test_the_history_has_a_number_a_minute_and_memory_for_so_many_only(
+def test_the_history_has_a_number_a_minute_and_bounded_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(queue_sampler, "HISTORIES_MAX", 2)

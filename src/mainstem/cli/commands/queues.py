@@ -25,7 +25,7 @@ from mainstem.cli.common import (
 )
 from mainstem.cli.http_door import with_door
 from mainstem.cli.push_options import push_options, push_settings
-from mainstem.cli.search_options import time_of_option
+from mainstem.cli.queue_events import COMMANDS
 from mainstem.printable import escape_controls
 from mainstem.timespec import format_age
 
@@ -273,9 +273,16 @@ def _place_to_seek(ctx: click.Context, param: click.Parameter, text: str) -> str
     metavar="N",
     help="Show at most N events.",
 )
+@click.option("--consumer", metavar="NAME", help="Only events that this consumer has.")
 @json_option
 def browse_queue(
-    name: str, address: str, state: str | None, after: str | None, count: int, as_json: bool
+    name: str,
+    address: str,
+    state: str | None,
+    after: str | None,
+    count: int,
+    consumer: str | None,
+    as_json: bool,
 ) -> None:
     """Show the outstanding events of a subscription, and why each is not delivered now. Changes nothing.
 
@@ -286,7 +293,7 @@ def browse_queue(
     async def work(door: str) -> list[BrowsedEventJson]:
         from mainstem.cli.remote_queues import RemoteQueues
 
-        return [event async for event in RemoteQueues(door).browse(name, state, after, count)]
+        return [event async for event in RemoteQueues(door).browse(name, state, after, count, consumer)]
 
     events = with_door(address, work)
     from mainstem.cli.event_decoding import decode_event
@@ -360,66 +367,6 @@ def purge_queue(name: str, address: str, yes: bool) -> None:
     click.echo(f"purged {escape_controls(name)}: {plural(with_door(address, work), 'event', 'events')}")
 
 
-@command.command("redrive")
-@click.argument("name", metavar="SUBSCRIPTION")
-@click.argument("positions", metavar="[POSITION]...", nargs=-1)
-@at_option
-@click.option(
-    "--all", "every", is_flag=True, help="All events whose dead letters are in the dead-letter topic."
-)
-@click.option(
-    "--since",
-    "since_ms",
-    metavar="T",
-    callback=time_of_option,
-    help="With --all: only dead letters from this time on (UTC), or of this age (2d, 1h30m) and newer.",
-)
-@click.option("--dry-run", is_flag=True, help="Only count the events.")
-def redrive_queue(
-    name: str,
-    positions: tuple[str, ...],
-    address: str,
-    every: bool,
-    since_ms: int | None,
-    dry_run: bool,
-) -> None:
-    """Deliver dead letters of a subscription again, to it alone. No event is copied.
-
-    POSITION is that of the event in the subscription's topic: topic/partition/offset.
-    """
-    if every == bool(positions):
-        raise click.UsageError("name the events, or give --all")
-    if since_ms is not None and not every:
-        raise click.UsageError("--since is for --all")
-    places = [_place(text) for text in positions]
-
-    async def work(door: str) -> int:
-        import msgspec
-
-        from mainstem.cli.remote_queues import RemoteQueues
-        from mainstem.cli.validation import invalid_value
-        from mainstem.http_api.subscriptions import RedriveJson
-
-        body = {"positions": places or None, "since_ms": since_ms, "dry_run": dry_run}
-        try:
-            request = msgspec.convert(body, RedriveJson)
-        except msgspec.ValidationError as error:
-            raise click.UsageError(invalid_value(error, ())) from None
-        return (await RemoteQueues(door).redrive(name, request)).events
-
-    events = plural(with_door(address, work), "event", "events")
-    click.echo(f"{'would redrive' if dry_run else 'redrove'} {events}")
-
-
-def _place(text: str) -> dict[str, object]:
-    from mainstem.http_api.subscriptions import POSITION_PATTERN
-
-    if not re.fullmatch(POSITION_PATTERN, text):
-        raise click.BadParameter(f"{text!r} is not topic/partition/offset", param_hint="POSITION")
-    topic, partition, offset = text.split("/")
-    return {"topic": topic, "partition": int(partition), "offset": int(offset)}
-
-
 @command.command("delete")
 @click.argument("names", metavar="SUBSCRIPTION...", nargs=-1, required=True)
 @at_option
@@ -436,3 +383,7 @@ def delete_queues(names: tuple[str, ...], address: str, yes: bool) -> None:
             click.echo(f"deleted {escape_controls(name)}")
 
     with_door(address, work)
+
+
+for chosen in COMMANDS:
+    command.add_command(chosen)

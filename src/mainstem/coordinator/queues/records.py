@@ -194,6 +194,12 @@ class EventsCarried(ViewRecord, frozen=True, array_like=True, tag="events-carrie
     where it was."""
 
 
+class EventsScheduled(EventsRecord, frozen=True, array_like=True, tag="events-scheduled"):
+    """State record: these events, which no consumer has, are to be delivered from `due_ms` on, or now."""
+
+    due_ms: int | None
+
+
 class EventDeadLettered(ViewRecord, frozen=True, array_like=True, tag="event-dead-lettered"):
     """State record: the dead letter of an event is durable at this place, so the event is done."""
 
@@ -250,6 +256,7 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     EventsReason,
     EventsRedriven,
     EventsCarried,
+    EventsScheduled,
     EventDeadLettered,
     ViewPage,
     ViewWaiting,

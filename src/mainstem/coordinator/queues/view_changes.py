@@ -5,7 +5,7 @@ Owns: which records these lead to. Refuses: to apply them, and to write dead let
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -18,6 +18,7 @@ from mainstem.coordinator.queues.records import (
     EventsAcked,
     EventsCarried,
     EventsRedriven,
+    EventsScheduled,
     ViewCut,
     ViewEnded,
     ViewRecord,
@@ -80,14 +81,41 @@ class ViewChanges:
         never were. Its leases are over."""
         return self._change(view, lambda current: ([ViewSought(current.id, position)], None))
 
-    def redrive(self, view: SubscriptionView, runs: Sequence[Run]) -> Promise[list[Run]]:
+    def redrive(
+        self,
+        view: SubscriptionView,
+        runs: Sequence[Run],
+        schedule: Callable[[Sequence[Run]], Iterable[tuple[Sequence[Run], int]]] = lambda _: (),
+    ) -> Promise[list[Run]]:
         """Deliver events again that are done, as if they never were. No other subscription notices. What is
-        not done is left out, and what retention has deleted. The value has the others."""
+        not done is left out, and what retention has deleted. The value has the others. `schedule` returns
+        those parts of them that wait first, and until when."""
 
         def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
             start = current.sequence.start
             done = current.sequence.redrivable([(max(first, start), end) for first, end in runs])
-            return [EventsRedriven(current.id, *encoded(done))] if done else [], done
+            if not done:
+                return [], done
+            later = (EventsScheduled(current.id, *encoded(part), due_ms) for part, due_ms in schedule(done))
+            return [EventsRedriven(current.id, *encoded(done)), *later], done
+
+        return self._change(view, decide)
+
+    def wake(self, view: SubscriptionView, runs: Sequence[Run]) -> Promise[list[Run]]:
+        """Let those of these events that wait for a time be ready now. The value has these."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
+            waiting = current.sequence.waiting_among(runs)
+            return [EventsScheduled(current.id, *encoded(waiting), None)] if waiting else [], waiting
+
+        return self._change(view, decide)
+
+    def cancel(self, view: SubscriptionView, runs: Sequence[Run]) -> Promise[list[Run]]:
+        """Let those of these events be done that no consumer has. The value has these."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
+            unleased = current.sequence.unleased_among(runs)
+            return [EventsAcked(current.id, *encoded(unleased))] if unleased else [], unleased
 
         return self._change(view, decide)
 

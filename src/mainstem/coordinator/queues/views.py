@@ -25,6 +25,7 @@ from mainstem.coordinator.queues.records import (
     EventsRedriven,
     EventsRejecting,
     EventsReleased,
+    EventsScheduled,
     ViewCut,
     ViewEnded,
     ViewPage,
@@ -285,16 +286,12 @@ class SubscriptionViews:
                 sequence.apply_acked(record.runs)
             case EventsReleased(counts=counts, due_ms=due_ms):
                 sequence.apply_released(record.runs, counts, due_ms)
-            case EventsRejecting(reason=reason):
-                runs = record.runs
-                self.given_up[view.subscription, reason] += count_positions(runs)
-                sequence.apply_rejecting(runs, reason)
-            case EventsDropped(reason=reason):
-                runs = record.runs
-                self.given_up[view.subscription, reason] += count_positions(runs)
-                sequence.apply_acked(runs)
+            case EventsRejecting() | EventsDropped():
+                self._give_up(view, record)
             case EventsRedriven():
                 sequence.apply_redriven(record.runs)
+            case EventsScheduled(due_ms=due_ms):
+                sequence.apply_scheduled(record.runs, due_ms)
             case EventDeadLettered(position=position):
                 sequence.apply_dead_lettered(position)
             case ViewSought(position=position):
@@ -314,6 +311,14 @@ class SubscriptionViews:
                             self.reasons.put(view.id, position, record.text)
             case _:
                 raise AssertionError(f"no record about a view: {record}")
+
+    def _give_up(self, view: SubscriptionView, record: EventsRejecting | EventsDropped) -> None:
+        runs = record.runs
+        self.given_up[view.subscription, record.reason] += count_positions(runs)
+        if isinstance(record, EventsRejecting):
+            view.sequence.apply_rejecting(runs, record.reason)
+        else:
+            view.sequence.apply_acked(runs)
 
     def _change_reasons(self, view: SubscriptionView, record: ViewRecord) -> None:
         match record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mainstem.doors.http.endpoint import Endpoint
 from mainstem.doors.http.openapi import openapi_endpoint
 from mainstem.doors.http.routes import (
+    chosen_events,
     cluster,
     deletion,
     deliveries,
@@ -36,6 +37,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *query_help.ENDPOINTS,
     *groups.ENDPOINTS,
     *deliveries.ENDPOINTS,
+    *chosen_events.ENDPOINTS,
     *subscriptions.ENDPOINTS,
     *stats.ENDPOINTS,
     *health.ENDPOINTS,

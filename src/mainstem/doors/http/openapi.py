@@ -18,6 +18,7 @@ import msgspec
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, json_response
+from mainstem.http_api.field_types import LONG_MAX
 from mainstem.http_api.problems import KINDS, MEDIA_TYPE, ProblemJson
 
 PROBLEMS_OF_ALL = (
@@ -30,6 +31,7 @@ REF = "#/components/schemas/{name}"
 
 _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "offset": {"type": "integer", "minimum": 0, "maximum": LONG_MAX},
     "topic": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
     "group": {"type": "string", "minLength": 1},
     "subscription": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},

@@ -168,15 +168,25 @@ async def _browsed_slices(
     separator, left, left_bytes, is_last = b"", query.limit, BROWSED_BYTES_MAX, False
     while left > 0 and left_bytes > 0 and not is_last:
         count = min(left, BROWSED_AT_ONCE)
-        events = await queues.browse(name, query.state, after=after, max_events=count)
+        events = await queues.browse(
+            name, query.state, after=after, max_events=count, consumer=query.consumer
+        )
         is_last = len(events) < count
         left -= len(events)
         for browsed in events:
             event = await event_to_json_in_slices(
                 browsed.event, call.context.yield_to_loop, exact=query.encoding == "base64"
             )
+            until = None if browsed.until_ms is None else format_iso(browsed.until_ms)
             row = BrowsedEventJson(
-                event, browsed.state, browsed.attempts, browsed.failures, browsed.why, browsed.reason
+                event,
+                browsed.state,
+                browsed.attempts,
+                browsed.failures,
+                browsed.why,
+                browsed.reason,
+                browsed.consumer,
+                until,
             )
             part += separator + msgspec.json.encode(row)
             separator, after = b",", Position(event.topic, event.partition, event.offset)

@@ -100,6 +100,7 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
             QueueConsumerJson(
                 consumer.name,
                 consumer.leased,
+                consumer.leases,
                 None if consumer.deadline_ms is None else format_iso(consumer.deadline_ms),
             )
             for consumer in info.consumers
@@ -293,7 +294,9 @@ async def redrive_subscription(call: Call) -> Response:
             raise Problem("unfit", "give positions or since_ms, not both: each says which events")
         else:
             positions = [Position(place.topic, place.partition, place.offset) for place in body.positions]
-        events = await queues.redrive(name, positions, dry_run=body.dry_run) if positions else 0
+        events = 0
+        if positions:
+            events = await queues.redrive(name, positions, dry_run=body.dry_run, per_s=body.per_s)
         line.count(events=events)
     return json_response(SettledEventsJson(name, body.dry_run, events))
 

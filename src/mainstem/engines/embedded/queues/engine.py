@@ -13,6 +13,7 @@ from typing import Literal
 from mainstem.contract import Position, StreamError
 from mainstem.coordinator import errors as coordinator
 from mainstem.engines.embedded.errors import translate
+from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.totals import QueueTotals
@@ -22,6 +23,7 @@ from mainstem.queue_contract import (
     BrowsedEvent,
     DeadLetterInfo,
     Delivery,
+    EventInSubscription,
     EventState,
     NoSuchSubscription,
     Outcome,
@@ -58,6 +60,7 @@ class EmbeddedQueues:
         self._queue_node = node
         self._queue_service = QueueService(node)
         self._queue_management = QueueManagement(self._queue_service)
+        self._queue_chosen = ChosenEvents(self._queue_service, self._queue_management)
         self._queue_totals = QueueTotals(self._queue_service)
         node.clock.call_soon(self._queue_service.start)
 
@@ -130,10 +133,26 @@ class EmbeddedQueues:
         *,
         after: Position | None = None,
         max_events: int = 100,
+        consumer: str | None = None,
     ) -> list[BrowsedEvent]:
         """See the contract."""
         with _about(name):
-            return await self._queue_management.browse(name, state, after, max_events)
+            return await self._queue_management.browse(name, state, after, max_events, consumer)
+
+    async def event_states(self, position: Position) -> list[EventInSubscription]:
+        """See the contract."""
+        with _about("list"):
+            return await self._queue_chosen.states(position)
+
+    async def wake(self, name: str, positions: Sequence[Position] | None, *, dry_run: bool = False) -> int:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_chosen.wake(name, positions, dry_run)
+
+    async def cancel(self, name: str, positions: Sequence[Position] | None, *, dry_run: bool = False) -> int:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_chosen.cancel(name, positions, dry_run)
 
     async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
         """See the contract."""
@@ -152,10 +171,17 @@ class EmbeddedQueues:
         with _about(name):
             return await self._queue_management.dead_letters(name, since_ms, after, max_events)
 
-    async def redrive(self, name: str, positions: Sequence[Position], *, dry_run: bool = False) -> int:
+    async def redrive(
+        self,
+        name: str,
+        positions: Sequence[Position],
+        *,
+        dry_run: bool = False,
+        per_s: float | None = None,
+    ) -> int:
         """See the contract."""
         with _about(name):
-            return await self._queue_management.redrive(name, positions, dry_run)
+            return await self._queue_management.redrive(name, positions, dry_run, per_s)
 
     def attach_pusher(self, pusher: Pusher) -> None:
         """See the contract."""

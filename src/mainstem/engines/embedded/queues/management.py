@@ -7,7 +7,7 @@ log and the coordinator, and StreamError.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Literal, get_args
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, Unk
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable
+from mainstem.engines.embedded.queues.redrive_schedule import RedriveSchedule
 from mainstem.engines.embedded.queues.retention import expiring_problem
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.states import ViewStates
@@ -34,8 +35,11 @@ from mainstem.queues.push_settings import push_problem
 from mainstem.queues.runs import Run, count_positions, merge_runs
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.query.parser import QueryError, parse
+from mainstem.turns import next_turn
 
 BROWSE_EVENTS_MAX = 1_000
+LEASES_OF_TURN = 2_000
+"""Leases that are looked at in a turn of the loop, some 2 ms."""
 
 
 class QueueManagement:
@@ -132,7 +136,7 @@ class QueueManagement:
         """See `Queues.delete_subscription`."""
         await self._machine.delete(name)
 
-    async def _feeds(self, name: str) -> tuple[SubscriptionMetadata, list[PartitionFeed]]:
+    async def feeds(self, name: str) -> tuple[SubscriptionMetadata, list[PartitionFeed]]:
         """The subscription, which is durable, and its feeds, by topic and partition."""
         queue = self._service.queue(name)
         stored = await self._node.queue_runtime.read(queue.stored)
@@ -145,13 +149,13 @@ class QueueManagement:
 
     async def describe(self, name: str) -> SubscriptionInfo:
         """See `Queues.subscription`."""
-        stored, feeds = await self._feeds(name)
+        stored, feeds = await self.feeds(name)
         depth = QueueDepth(0, 0, 0, 0, 0, 0)
         oldest: Position | None = None
         oldest_ms: int | None = None
         problems: list[str] = []
         expiring = 0
-        consumers: dict[str, tuple[int, int | None]] = {}
+        consumers: dict[str, tuple[int, int | None, int]] = {}
         for feed in feeds:
             sequence = feed.view.sequence
             depth = _added(depth, feed)
@@ -171,10 +175,12 @@ class QueueManagement:
                 if oldest_ms is None or arrived_ms < oldest_ms:
                     oldest_ms = arrived_ms
                     oldest = Position(feed.source.topic, feed.partition.index, position)
-            for lease in sequence.leases.by_word.values():
-                leased, deadline_ms = consumers.get(lease.consumer, (0, None))
+            for number, lease in enumerate(list(sequence.leases.by_word.values()), 1):
+                leased, deadline_ms, leases = consumers.get(lease.consumer, (0, None, 0))
                 times = [time for time in (deadline_ms, lease.deadline_ms) if time is not None]
-                consumers[lease.consumer] = leased + lease.left, min(times, default=None)
+                consumers[lease.consumer] = leased + lease.left, min(times, default=None), leases + 1
+                if not number % LEASES_OF_TURN:
+                    await next_turn(self._node.clock)
         # The writer waits up to 30 s after a problem, and events that were purged meanwhile have none.
         if depth.dying and (refused := self._service.dead_letters.problems.get(stored.id)):
             problems.insert(0, refused)
@@ -219,14 +225,21 @@ class QueueManagement:
         return problems
 
     async def browse(
-        self, name: str, state: EventState | None, after: Position | None, max_events: int
+        self,
+        name: str,
+        state: EventState | None,
+        after: Position | None,
+        max_events: int,
+        consumer: str | None = None,
     ) -> list[BrowsedEvent]:
         """See `Queues.browse`."""
+        if consumer is not None and state not in (None, "leased"):
+            raise InvalidArgument("a consumer has leased events only")
         if not 1 <= max_events <= BROWSE_EVENTS_MAX:
             raise InvalidArgument(f"max_events is {max_events:,}; it is from 1 to {BROWSE_EVENTS_MAX:,}")
         if state is not None and state not in get_args(EventState):
             raise InvalidArgument(f"there is no state '{state}'; there are {', '.join(get_args(EventState))}")
-        _, feeds = await self._feeds(name)
+        _, feeds = await self.feeds(name)
         browsed: list[BrowsedEvent] = []
         for feed in feeds:
             first = 0
@@ -237,10 +250,13 @@ class QueueManagement:
                 first = after.offset + 1 if place == (after.topic, after.partition) else 0
             room = max_events - len(browsed)
             if room:
-                states = ViewStates(feed.view, self._machine.views.reasons)
-                chosen = [PositionState[state.upper()]] if state else list(UNDONE)
-                runs = _first_runs(feed, chosen, first, room)
-                facts = states.facts(runs)
+                states = ViewStates(feed.view, self._machine.views.reasons, self._node.clock)
+                if consumer is not None:
+                    runs = _leased_runs(feed, consumer, first, room)
+                else:
+                    chosen = [PositionState[state.upper()]] if state else list(UNDONE)
+                    runs = _first_runs(feed, chosen, first, room)
+                facts = await states.facts(runs)
                 events = await feed.source.read(runs)
                 browsed += [
                     BrowsedEvent(events[position], *fact)
@@ -251,7 +267,7 @@ class QueueManagement:
 
     async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
         """See `Queues.seek`."""
-        stored, feeds = await self._feeds(name)
+        stored, feeds = await self.feeds(name)
         if to == "latest":
             await self._when_committed(self._service.queue(name))
         if isinstance(to, Position):
@@ -273,7 +289,7 @@ class QueueManagement:
     async def purge(self, name: str) -> int:
         """See `Queues.purge`."""
         await self._when_committed(self._service.queue(name))
-        _, feeds = await self._feeds(name)
+        _, feeds = await self.feeds(name)
         purged = 0
         for feed in feeds:
             purged += feed.view.sequence.counts().outstanding + feed.ahead
@@ -281,14 +297,17 @@ class QueueManagement:
             await self._machine.changes.purge(feed.view, feed.partition.high_watermark)
         return purged
 
-    async def redrive(self, name: str, positions: Sequence[Position], dry_run: bool) -> int:
+    async def redrive(
+        self, name: str, positions: Sequence[Position], dry_run: bool, per_s: float | None = None
+    ) -> int:
         """See `Queues.redrive`."""
-        stored, feeds = await self._feeds(name)
+        schedule = RedriveSchedule(self._node.clock.wall_ms(), per_s, len(positions))
+        stored, feeds = await self.feeds(name)
         redriven = 0
         for feed, runs in await redrivable(self._service.queue(name), feeds, positions):
             redriven += count_positions(runs)
             if not dry_run:
-                await self._machine.changes.redrive(feed.view, runs)
+                await self._machine.changes.redrive(feed.view, runs, schedule.parts)
                 feed.scan_soon()  # for the keys of what is outstanding again
         self._service.after_release(stored.id)
         return redriven
@@ -331,12 +350,26 @@ async def _sought(feed: PartitionFeed, to: Literal["earliest", "latest"] | int |
     return partition.high_watermark
 
 
+def _leased_runs(feed: PartitionFeed, consumer: str, first: int, room: int) -> list[Run]:
+    """The first positions from `first` on that a consumer has, as runs of at most `room`."""
+    sequence = feed.view.sequence
+    leased = [
+        run
+        for lease in sequence.leases.of_consumer(consumer)
+        for run in sequence.releasable(lease.id, lease.runs)
+    ]
+    return _shortened([(max(low, first), high) for low, high in merge_runs(leased) if high > first], room)
+
+
 def _first_runs(feed: PartitionFeed, states: Sequence[PositionState], first: int, room: int) -> list[Run]:
     """The first positions from `first` on that are in one of these states, as runs of at most `room`."""
-    sequence = feed.view.sequence
-    parts: list[Iterator[Run]] = [sequence.runs_in(state, first) for state in states]
+    return _shortened(heapq.merge(*(feed.view.sequence.runs_in(state, first) for state in states)), room)
+
+
+def _shortened(all_runs: Iterable[Run], room: int) -> list[Run]:
+    """The first positions of ascending runs, at most `room`."""
     runs: list[Run] = []
-    for low, high in heapq.merge(*parts):
+    for low, high in all_runs:
         end = min(high, low + room)
         runs.append((low, end))
         room -= end - low

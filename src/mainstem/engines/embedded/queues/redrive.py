@@ -17,7 +17,7 @@ from mainstem.engines.embedded.queues.letters import letters_of
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.node import Node
 from mainstem.queue_contract import DeadLetterInfo
-from mainstem.queues.runs import Run, count_positions, merge_runs, runs_of
+from mainstem.queues.runs import Run, cut_runs, merge_runs, runs_of
 
 LETTERS_MAX = 1_000
 EVENTS_OF_READ = 1_000
@@ -88,22 +88,7 @@ async def _matching(queue: SubscriptionQueue, feed: PartitionFeed, runs: Sequenc
     """The positions whose events the filter of the subscription does not exclude."""
     assert queue.matcher is not None
     matching: list[int] = []
-    for part in _parts(runs):
+    for part in cut_runs(runs, EVENTS_OF_READ):
         events = await feed.source.read(part)
         matching += [position for position in sorted(events) if queue.matcher.matches_event(events[position])]
     return runs_of(matching)
-
-
-def _parts(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs in parts of at most EVENTS_OF_READ positions."""
-    parts: list[list[Run]] = [[]]
-    for first, end in runs:
-        while first < end:
-            room = EVENTS_OF_READ - count_positions(parts[-1])
-            if not room:
-                parts.append([])
-                continue
-            stop = min(end, first + room)
-            parts[-1].append((first, stop))
-            first = stop
-    return parts
