@@ -20,6 +20,7 @@ from mainstem.coordinator.errors import (
     UnknownTopicOrPartition,
 )
 from mainstem.coordinator.queues.retention import QueueRetention
+from mainstem.coordinator.queues.space_relief import SpaceRelief
 from mainstem.coordinator.queues.types import CARRIED_TOPIC
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.runtime.state_log import STATE_LOGS
@@ -100,6 +101,7 @@ class Node:
             disk, clock, settings.disk_reserve_bytes, settings.data_max_bytes, opened.total_bytes
         )
         self.space_guard.on_full.append(self.enforce_retention)
+        self.space_relief = SpaceRelief(self.space_guard, clock, self.queue_retention, self)
         self.stall_monitor = StallMonitor(disk, clock, lambda: opened.pending_bytes)
 
     @classmethod
@@ -244,8 +246,8 @@ class Node:
         """See `partition`; for appending a batch that this server builds. Clients retry both errors:
         UnknownTopicOrPartition also while the creation of the partition is not durable, DiskFull while the
         node rejects writes."""
-        if self.rejection_reason is not None:
-            raise DiskFull(self.rejection_reason)
+        if (reason := self.refusal_of(topic)) is not None:
+            raise DiskFull(reason)
         if index >= self.topics.durable_partitions(topic):
             raise UnknownTopicOrPartition(
                 f"Partition {index} of the topic '{topic.name}' is not durable yet."
@@ -273,6 +275,10 @@ class Node:
     def rejection_reason(self) -> str | None:
         """Why writes to topics are rejected; None in normal operation."""
         return self.space_guard.rejection_reason or self.stall_monitor.rejection_reason
+
+    def refusal_of(self, topic: TopicMetadata) -> str | None:
+        """Why a topic accepts no events at the moment; None in normal operation."""
+        return self.rejection_reason or self.space_relief.refusal_of(topic)
 
     def state_problems(self) -> Iterator[str]:
         """Why requests for a part of the coordinator's state fail at the moment, one line each: a state log
@@ -409,6 +415,7 @@ class Node:
 
     def _enforce_partition_retention(self, partition: Partition) -> Promise[int]:
         def enforce(_: object = None) -> Promise[int]:
+            self.queue_retention.forget(partition)
             return partition.enforce_retention(partial(self.queue_retention.limit, partition))
 
         try:

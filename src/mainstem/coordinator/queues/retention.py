@@ -60,8 +60,10 @@ class QueueRetention:
         clock: Clock,
     ) -> None:
         """`subscription_of` returns the subscription with an id."""
-        self.pinned: dict[tuple[UUID, int], PinnedEvents] = {}
-        """Partition -> what the last run of retention kept of it."""
+        self.pinned: dict[UUID, dict[int, PinnedEvents]] = {}
+        """Topic -> partition -> what the last run of retention kept of it."""
+        self.drops_pinned: Callable[[UUID], bool] = lambda _: False
+        """Whether pins of a topic do not count at the moment."""
         self._views = views
         self._subscription_of = subscription_of
         self._clock = clock
@@ -69,13 +71,26 @@ class QueueRetention:
     def limit(self, partition: RetainedPartition, log_start: int, allowed: int) -> int:
         """See `LogStartLimit`: the first event that is pinned, or `allowed` if there is none before it. Notes
         in `pinned` what is kept."""
-        key = partition.topic_id, partition.index
         pinned = self.first_pinned(partition, log_start, allowed)
         if pinned is None:
-            self.pinned.pop(key, None)
+            self.forget(partition)
             return allowed
-        self.pinned[key] = pinned
+        self.pinned.setdefault(partition.topic_id, {})[partition.index] = pinned
         return pinned.first
+
+    def forget(self, partition: RetainedPartition) -> None:
+        """Nothing of a partition is pinned that its settings allow to delete."""
+        partitions = self.pinned.get(partition.topic_id, {})
+        partitions.pop(partition.index, None)
+        if not partitions:
+            self.pinned.pop(partition.topic_id, None)
+
+    def first_needed(self, partition: RetainedPartition, first: int, end: int) -> int:
+        """The first event between two offsets that is not done in some view; `end` if there is none."""
+        for view in self._views.of_partition(partition.topic_id, partition.index):
+            run = next(dependent_runs(view, first, end), None)
+            end = end if run is None else run[0]
+        return end
 
     def preview_limit(self, share: float, partition: RetainedPartition, log_start: int, allowed: int) -> int:
         """As `limit`, without a note, if each event is pinned for this share of its time."""
@@ -119,6 +134,8 @@ class QueueRetention:
         """The views that pin events of a partition, each with the offset from which on it pins them: earlier
         ones arrived longer ago than the subscription asks to keep."""
         pins: list[tuple[SubscriptionView, int]] = []
+        if self.drops_pinned(partition.topic_id):
+            return pins
         for view in self._views.of_partition(partition.topic_id, partition.index):
             pin_ms = self.pin_ms(view)
             if pin_ms:

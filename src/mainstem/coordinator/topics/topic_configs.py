@@ -10,7 +10,6 @@ has no effect.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -24,13 +23,10 @@ from mainstem.coordinator.topics.config_types import (
     TopicDefaults,
     any_value,
     at_least,
-    between,
     one_of,
 )
+from mainstem.coordinator.topics.ignored_configs import IGNORED_CONFIGS
 from mainstem.log.config import PartitionConfig
-
-_THROTTLED = re.compile(r"\*|[0-9]+:[0-9]+", re.ASCII)
-
 
 BROKER_NAMES_WITHOUT_DEFAULT = frozenset(
     {"log.flush.interval.ms", "log.retention.ms", "log.roll.jitter.ms", "log.roll.ms"}
@@ -71,17 +67,6 @@ def _min_insync(value: ConfigValue) -> str | None:
     if value < 1:
         return "Value must be at least 1"
     return None if value == 1 else "only 1 is supported: there is one replica, on one machine"
-
-
-def _not_remote(value: ConfigValue) -> str | None:
-    return "tiered storage is not supported" if value else None
-
-
-def _throttled(value: ConfigValue) -> str | None:
-    assert isinstance(value, list)
-    if all(_THROTTLED.fullmatch(item) for item in value):
-        return None
-    return "Must be the literal '*' or a list of replicas in the form [partitionId]:[brokerId],..."
 
 
 _LONG = str(LONG_MAX)
@@ -206,6 +191,22 @@ _TABLE = (
         " own time, as in Kafka; then old events that are imported today may be deleted today.",
     ),
     TopicConfig(
+        "mainstem.retention.early",
+        "boolean",
+        "false",
+        any_value,
+        "true: when the disk or the data limit is nearly reached, the oldest segments of this topic that no"
+        " subscription needs are deleted, although its retention does not ask for that.",
+    ),
+    TopicConfig(
+        "mainstem.queue.overflow",
+        "string",
+        "reject",
+        one_of("reject", "drop"),
+        "When the disk or the data limit is nearly reached and subscriptions pin events that retention would"
+        " delete. reject: publishers to this topic are refused. drop: these events are deleted.",
+    ),
+    TopicConfig(
         "mainstem.search",
         "string",
         "scan",
@@ -214,177 +215,7 @@ _TABLE = (
         " (docs/SEARCH.md; needs the extra mainstem[index] and 2 to 20 % of the topic's size)."
         " scan: token filters only, about 1 %.",
     ),
-    # Settings of Kafka that are harmless at any valid value and have no effect here.
-    TopicConfig(
-        "compression.gzip.level",
-        "int",
-        "-1",
-        any_value,
-        "Compression level for compression.type=gzip.",
-        "compression.gzip.level",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "compression.lz4.level",
-        "int",
-        "9",
-        between(1, 17),
-        "Compression level for compression.type=lz4.",
-        "compression.lz4.level",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "compression.zstd.level",
-        "int",
-        "3",
-        between(-131072, 22),
-        "Compression level for compression.type=zstd.",
-        "compression.zstd.level",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "delete.retention.ms",
-        "long",
-        "86400000",
-        at_least(0),
-        "How long compaction keeps tombstones, ms.",
-        "log.cleaner.delete.retention.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "file.delete.delay.ms",
-        "long",
-        "60000",
-        at_least(0),
-        "Time between the deletion of a segment and that of its files, ms.",
-        "log.segment.delete.delay.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "flush.messages",
-        "long",
-        _LONG,
-        at_least(1),
-        "Number of records after which Kafka calls fsync. See the server's --durability.",
-        "log.flush.interval.messages",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "flush.ms",
-        "long",
-        _LONG,
-        at_least(0),
-        "Time after which Kafka calls fsync, ms. See the server's --durability.",
-        "log.flush.interval.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "follower.replication.throttled.replicas",
-        "list",
-        "",
-        _throttled,
-        "Throttled followers.",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "leader.replication.throttled.replicas",
-        "list",
-        "",
-        _throttled,
-        "Throttled leaders.",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "local.retention.bytes",
-        "long",
-        "-2",
-        at_least(-2),
-        "Tiered storage: bytes of a partition that are kept locally.",
-        "log.local.retention.bytes",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "local.retention.ms",
-        "long",
-        "-2",
-        at_least(-2),
-        "Tiered storage: how long events are kept locally, ms.",
-        "log.local.retention.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "max.compaction.lag.ms",
-        "long",
-        _LONG,
-        at_least(1),
-        "Longest time that a record stays uncompacted, ms.",
-        "log.cleaner.max.compaction.lag.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "min.cleanable.dirty.ratio",
-        "double",
-        "0.5",
-        between(0, 1),
-        "Share of uncompacted bytes in a log at which compaction starts.",
-        "log.cleaner.min.cleanable.ratio",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "min.compaction.lag.ms",
-        "long",
-        "0",
-        at_least(0),
-        "Shortest time that a record stays uncompacted, ms.",
-        "log.cleaner.min.compaction.lag.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "preallocate",
-        "boolean",
-        "false",
-        any_value,
-        "Allocate the whole size of a segment file when it is created.",
-        "log.preallocate",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "remote.log.copy.disable",
-        "boolean",
-        "false",
-        any_value,
-        "Tiered storage: stop copying.",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "remote.log.delete.on.disable",
-        "boolean",
-        "false",
-        any_value,
-        "Tiered storage: delete when disabled.",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "remote.storage.enable", "boolean", "false", _not_remote, "Tiered storage: not supported, only false."
-    ),
-    TopicConfig(
-        "segment.jitter.ms",
-        "long",
-        "0",
-        at_least(0),
-        "Largest random time by which segment.ms is shortened, ms.",
-        "log.roll.jitter.ms",
-        has_effect=False,
-    ),
-    TopicConfig(
-        "unclean.leader.election.enable",
-        "boolean",
-        "false",
-        any_value,
-        "Permit the election of a replica that lacks events as leader.",
-        "unclean.leader.election.enable",
-        has_effect=False,
-    ),
+    *IGNORED_CONFIGS,
 )
 
 TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in _TABLE}

@@ -99,6 +99,8 @@ class EmbeddedEngine(EmbeddedQueues):
             raise NotReachable(f"topic {topic}: {self._node.rejection_reason}")
         if not events:
             return []
+        if (refusal := self._node.refusal_of(metadata)) is not None:
+            raise NotReachable(f"topic {topic}: {refusal}")
         if metadata.name.startswith(RESERVED_PREFIX):
             raise InvalidArgument(f"topic {topic}: only the server writes to it")
         keyless_partition = next(self._publish_count) % metadata.partitions
@@ -377,7 +379,7 @@ class EmbeddedEngine(EmbeddedQueues):
             problems.append(f"topics accept no events: {self._node.rejection_reason}")
         if self._node.stall_monitor.problem:
             problems.append(self._node.stall_monitor.problem)
-        problems += self._node.state_problems()
+        problems += [*self._node.state_problems(), *self._node.space_relief.problems()]
         for partition in self._node.log.partitions():
             topic = self._node.topics.by_id(partition.topic_id) if partition.fence_reason else None
             if topic is not None:

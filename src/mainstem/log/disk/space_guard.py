@@ -27,6 +27,9 @@ DEFAULT_RESERVE_PERCENT = 5
 RESUME_FACTOR = 1.1
 """Events are accepted again when this many reserves are free, so that acceptance does not flap with each
 batch."""
+NEARLY_FULL_FACTOR = 2
+"""The disk is nearly full when less than this many reserves are free; the data, at 90 % of its limit."""
+NEARLY_FULL_PERCENT = 90
 WARNING_PERCENTS = (80, 90)
 """Of the file system and of the limit: a warning is logged when one is reached."""
 
@@ -47,6 +50,10 @@ class SpaceGuard:
         """Free bytes of the file system, at the last check."""
         self.capacity_bytes = 0
         """Size of the file system; 0: it does not report its size."""
+        self.excess_bytes = 0
+        """Bytes to delete so that neither the disk nor the data is nearly full; 0: neither is."""
+        self.on_nearly_full: list[Callable[[], object]] = []
+        """Called after each check that finds an excess."""
         self.on_full: list[Callable[[], object]] = []
         """Called when events begin to be rejected: whatever can free space should do so now."""
         self._disk = disk
@@ -105,7 +112,11 @@ class SpaceGuard:
             return
         self._check_failed = False
         self._warn()
+        self.excess_bytes = self._excess()
         self._decide()
+        if self.excess_bytes:
+            for callback in self.on_nearly_full:
+                callback()
         self._keep_ballast()
 
     def _keep_ballast(self) -> None:
@@ -135,6 +146,12 @@ class SpaceGuard:
                     percent, format_megabytes(self._max_bytes),
                 )  # fmt: skip
             self._data_warned_percent = _next_warned_percent(percent, self._data_warned_percent)
+
+    def _excess(self) -> int:
+        excess = NEARLY_FULL_FACTOR * self.reserve_bytes - self.free_bytes
+        if self._max_bytes > 0:
+            excess = max(excess, self._data_bytes() - self._max_bytes * NEARLY_FULL_PERCENT // 100)
+        return max(0, excess)
 
     def _decide(self) -> None:
         factor = RESUME_FACTOR if self.rejection_reason is not None else 1.0

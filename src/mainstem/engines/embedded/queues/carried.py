@@ -32,6 +32,8 @@ FROM_HEADER = "mainstem-carried-from"
 """The last header of a copy: id of the topic, partition, offset, and the views that needed it."""
 COPY_BYTES = 4 << 20
 """Events are copied in parts of about this size."""
+RUN_BYTES = 64 << 20
+"""What is copied out of a partition in a run of retention is not much more: it needs space itself."""
 SETTINGS = {
     "retention.ms": "-1",
     "retention.bytes": "-1",
@@ -113,9 +115,11 @@ class CarriedEvents:
             return
         source = EventSource(self._node.clock, topic.name, partition)
         runs = runs_of(planned)
-        while runs:
+        copied_bytes = 0
+        while runs and copied_bytes < RUN_BYTES:
             events = await source.read(runs, COPY_BYTES)
             runs = events.left
+            copied_bytes += events.bytes
             await self._copy(partition, planned, events)
         log.info(
             "%d pinned events of topic %s, partition %d are copied, so that their segments may be deleted",
@@ -228,13 +232,14 @@ class CarriedEvents:
         """Delete the copies that no view refers to from the oldest segments, and copy again what few views
         refer to there. Errors of the log and the coordinator, StreamError."""
         partition = self._partition()
-        if partition is None or self._node.rejection_reason is not None:
+        if partition is None:
             return
         referred: dict[int, list[tuple[SubscriptionView, int]]] = {}
         for view in self._machine.views.all():
             for position, copy in view.carried.items():
                 referred.setdefault(copy.offset, []).append((view, position))
-        await self._copy_again(partition, referred)
+        if self._node.rejection_reason is None:
+            await self._copy_again(partition, referred)
         oldest = min(
             (copy.offset for view in self._machine.views.all() for copy in view.carried.values()),
             default=partition.high_watermark,
