@@ -88,6 +88,13 @@ class BatchQueues(Protocol):
         """Answer for events, by partition, ascending. All answers about a partition count, or none: the value
         has the partitions of which none does, and why. Done when it is durable. Never fails."""
 
+    def seek_partitions(
+        self, group: str, offsets: Mapping[PartitionKey, int]
+    ) -> Promise[dict[PartitionKey, BaseException]]:
+        """Begin anew at these offsets, or at the nearest that there are; -1: where the settings of the group
+        say. What consumers have is theirs no more. The value has the partitions of which that failed, and
+        why. Done when it is durable. Never fails."""
+
     def release(self, group: str, consumer: str) -> None:
         """Give back all that a consumer has: it is there no more. A failure of each event."""
 

@@ -298,9 +298,12 @@ def test_topics_are_forgotten_only_without_members(rig: ShareNodeRig) -> None:
     rig.done(rig.node.share_groups.forget_topics("g", ["a"]))
     assert rig.node.subscriptions.get("g").settings.topics == ("b",)
     assert [view.topic_id for view in rig.node.subscriptions.views_of("g")] == [rig.topic_b.id]
-    rig.done(rig.node.share_groups.add_topics("g", ["a"]))
+    rig.done(rig.node.share_groups.begin_without_members("g", ["a"]))
     assert rig.node.subscriptions.get("g").settings.topics == ("b", "a")
-    assert refusal(rig.node.share_groups.add_topics("none", ["a"])) == "GROUP_ID_NOT_FOUND"
+    rig.done(rig.node.share_groups.begin_without_members("made", ["a", "nothere"]))
+    made = rig.node.share_groups.find("made")
+    assert made is not None
+    assert made.settings.topics == ("a",)
 
 
 # --- listing ----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ NO_ACKS: Acks = MappingProxyType({})
 class ShareRig:
     """A node with topic `t` of two partitions, and a share group that begins at its beginning."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **configs: str) -> None:
         self.rng = random.Random(3)
         self.clock = SimClock()
         self.disk = SimDisk(self.clock, self.rng)
@@ -43,13 +43,14 @@ class ShareRig:
         self.open()
         self.wait(self.node.topics.create("t", 2))
         self.topic_id: UUID = self.node.topics.get("t").id  # type: ignore[union-attr]
-        self.group = self.make_group(**settings)
+        self.group = self.make_group(**configs)
 
     def open(self) -> None:
         with small():
             self.node = Node.open(Settings(), cast(Disk, self.disk), self.clock, self.rng).result()
         self.engine = EmbeddedEngine(self.node)
         self.sessions = ShareSessions(self.engine.batch_queues, self.sessions_max)
+        self.node.share_groups.on_member_gone.append(self.sessions.end_of_member)
         context = HandlerContext(node=self.node, share_sessions=self.sessions)
         self.dispatcher = Dispatcher(context, discover())
         self.clock.run()
@@ -68,24 +69,34 @@ class ShareRig:
             self.clock.advance(0.001)
         raise AssertionError("nothing came of it")
 
-    def make_group(self, name: str = GROUP, **settings: Any) -> SubscriptionMetadata:
-        chosen = {"topics": ("t",), "accepts_late_acks": False, "failures_max": 5, **settings}
-        return cast(SubscriptionMetadata, self.wait(self.node.subscriptions.create(name, chosen)))
+    def make_group(self, name: str = GROUP, **configs: str) -> SubscriptionMetadata:
+        """A share group without members that begins at the beginning. `configs`: with _ in place of dots."""
+        chosen = {"share.auto.offset.reset": "earliest"}
+        chosen |= {config.replace("_", "."): value for config, value in configs.items()}
+        self.wait(self.node.group_settings.replace(name, chosen))
+        self.wait(self.node.share_groups.begin_without_members(name, ["t"]))
+        group = self.node.share_groups.find(name)
+        assert group is not None
+        return group
 
     def member(self, name: str = "m1", group: str = GROUP) -> ShareMember:
         return ShareMember(self, name, group)
 
     def produce(self, *values: bytes, index: int = 0, **options: Any) -> None:
         """Produce one batch."""
+        reply = self.call(0, 13, produce_request(self.topic_id, batch(*values, **options), index=index))
+        assert reply.responses[0].partition_responses[0].error_code == 0
+
+    def call(self, key: int, version: int, message: Message) -> Message:
+        """The reply to a request on a connection of its own."""
         client = self.member().client
-        client.send(0, 13, produce_request(self.topic_id, batch(*values, **options), index=index))
+        client.send(key, version, message)
         for _ in range(1000):
             if replies := client.replies():
-                assert replies[0].responses[0].partition_responses[0].error_code == 0
                 client.connection.close()
-                return
+                return replies[0]
             self.clock.advance(0.001)
-        raise AssertionError("the batch was not committed")
+        raise AssertionError("there is no reply")
 
     def states(self, end: int, index: int = 0) -> str:
         """The states of the offsets below `end`, a letter each; x: done."""

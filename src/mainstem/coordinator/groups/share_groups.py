@@ -107,7 +107,7 @@ class ShareGroups:
         self.on_member_gone: list[Callable[[str, str], None]] = []
         """Callbacks for a member that has left its group, or was removed: (group, member id). Durable."""
         self.on_subscribed: list[Callable[[str], None]] = []
-        """Callbacks for a group that reads further topics. Durable."""
+        """Callbacks for a group that may read further partitions. Durable."""
         self._groups: dict[str, EpochGroup] = {}
         self._subscribed: dict[str, set[str]] = {}
         """Topic name -> the groups with members that subscribe to it."""
@@ -256,7 +256,7 @@ class ShareGroups:
             nonlocal is_decided, reads_more
             records = self._heartbeat_records(request)
             is_decided = True
-            reads_more = any(not isinstance(record, ShareMemberSaved | ShareGroupEpoch) for record in records)
+            reads_more = bool(records)
             return records, None
 
         written = self.runtime.write(decide)
@@ -289,7 +289,8 @@ class ShareGroups:
         epoch = group.epoch + (topics_changed or group.is_stale)
         is_same = known is not None and known.facts == facts
         saved = ShareGroupEpoch(group_id, epoch) if is_same else ShareMemberSaved(group_id, epoch, facts)
-        return [*self._subscription_records(subscription, group_id, facts), saved]
+        existing = [name for name in facts.topics if self._topics.get(name) is not None]
+        return [*self._subscription_records(subscription, group_id, existing), saved]
 
     def _is_taken(self, name: str) -> bool:
         """Whether something else than a share group has the name."""
@@ -308,10 +309,9 @@ class ShareGroups:
         self._memory.check(group, more, is_new=is_new)
 
     def _subscription_records(
-        self, subscription: SubscriptionMetadata | None, group_id: str, facts: MemberFacts
+        self, subscription: SubscriptionMetadata | None, group_id: str, existing: Sequence[str]
     ) -> Records:
-        """Create the subscription, or add topics to it that it does not have."""
-        existing = [name for name in facts.topics if self._topics.get(name) is not None]
+        """Create the subscription, or add topics to it, which exist, and which it may have."""
         if subscription is None:
             made = replace(self.settings.of_new_subscription(group_id), topics=tuple(existing))
             return [self._subscriptions.creation(group_id, made, "share group")]
@@ -419,16 +419,19 @@ class ShareGroups:
 
     # --- topics --------------------------------------------------------------------------------------------
 
-    def add_topics(self, group_id: str, names: Iterable[str]) -> Promise[None]:
-        """Let a group read further topics, which exist, as if a member had subscribed to them. Fails with
-        GroupIdNotFound, StorageError."""
+    def begin_without_members(self, group_id: str, names: Iterable[str]) -> Promise[None]:
+        """Let a group that has no members read topics, as if one had subscribed to them; create it, if it
+        does not exist. Fails with GroupIdNotFound (the name is taken by something else), NonEmptyGroup,
+        TooManySubscriptions, StorageError."""
+        existing = [name for name in names if self._topics.get(name) is not None]
 
         def decide() -> tuple[Sequence[msgspec.Struct], None]:
-            subscription = self._require(group_id)
-            settings = _with_topics(subscription.settings, names)
-            if settings == subscription.settings:
-                return (), None
-            return (SubscriptionConfigured(subscription.id, settings),), None
+            subscription = self.find(group_id)
+            if subscription is None and self._is_taken(group_id):
+                raise self._not_found(group_id)
+            if self.has_members(group_id):
+                raise NonEmptyGroup(f"share group {group_id} has members")
+            return self._subscription_records(subscription, group_id, existing), None
 
         return self.runtime.write(decide)
 

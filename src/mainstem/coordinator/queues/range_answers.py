@@ -20,7 +20,7 @@ from mainstem.coordinator.queues.settlements import DecisionContext, give_up_rec
 from mainstem.coordinator.queues.types import GiveUpReason
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.queues.range_answer import RangeAnswer, RangeVerb
-from mainstem.queues.runs import Run, merge_runs
+from mainstem.queues.runs import Run, add_run, merge_runs
 from mainstem.queues.view import SequenceView
 
 
@@ -82,16 +82,23 @@ def _checked(
     """The positions that the answers settle. Those below the oldest that is not done are done, and ignored;
     all others must be leased to the consumer. InvalidRecordState: they are not; InvalidRequest: they were
     never delivered."""
-    oldest, cursor, previous_end = sequence.oldest, sequence.cursor, 0
+    oldest, cursor = sequence.oldest, sequence.cursor
+    spans: list[Run] = []
+    """The answers that follow each other are checked together."""
     for answer in answers:
-        first = max(answer.first, oldest)
-        if answer.end <= oldest:
+        first, end = max(answer.first, oldest), answer.end
+        if end <= oldest:
             continue
         if oldest >= cursor:
             raise InvalidRecordState("nothing is acquired in this partition")
-        if answer.end > cursor:
+        if end > cursor:
             raise InvalidRequest("an acknowledgement is beyond the acquired records")
-        if first < previous_end or not sequence.has_leased(consumer, [(first, answer.end)]):
+        if spans and first < spans[-1][1]:
+            raise InvalidRecordState("a record is acknowledged twice")
+        add_run(spans, first, end)
+    for span in spans:
+        if not sequence.has_leased(consumer, [span]):
             raise InvalidRecordState("a record is not acquired by this member")
-        previous_end = answer.end
-        yield answer.verb, (first, answer.end)
+    for answer in answers:
+        if answer.end > oldest:
+            yield answer.verb, (max(answer.first, oldest), answer.end)

@@ -233,6 +233,8 @@ class KafkaDoor:
         self, node: Node, warnings: WarningLog | None = None, queues: BatchQueues | None = None
     ) -> None:
         sessions = None if queues is None else ShareSessions(queues)
+        if sessions is not None:
+            node.share_groups.on_member_gone.append(sessions.end_of_member)
         self.dispatcher = Dispatcher(HandlerContext(node=node, share_sessions=sessions), discover(), warnings)
         self._sockets: set[KafkaSocket] = set()
         self._unsent: dict[KafkaSocket, int] = {}

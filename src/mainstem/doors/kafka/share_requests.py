@@ -12,7 +12,6 @@ from typing import Final
 from mainstem.coordinator.errors import (
     CoordinatorError,
     InvalidRequest,
-    UnknownSubscription,
     UnknownTopicId,
     UnknownTopicOrPartition,
 )
@@ -20,7 +19,6 @@ from mainstem.doors.kafka.handler import HandlerContext
 from mainstem.doors.kafka.share_sessions import ShareSessions
 from mainstem.kafka_protocol.message import Message
 from mainstem.queues.range_answer import RangeAnswer, RangeVerb
-from mainstem.queues.settings import SubscriptionSettings
 from mainstem.share_contract import PartitionKey
 
 MEMBER_ID_CHARS_MAX = 36
@@ -49,10 +47,10 @@ def member_of(body: Message) -> tuple[str, str]:
 
 def lock_ms_of(context: HandlerContext, group: str) -> int:
     """How long a group's records are locked."""
-    try:
-        return context.node.subscriptions.get(group).settings.lock_ms
-    except UnknownSubscription:
-        return SubscriptionSettings().lock_ms
+    subscription = context.node.share_groups.find(group)
+    if subscription is not None:
+        return subscription.settings.lock_ms
+    return context.node.group_settings.of(group).lock_ms
 
 
 class Acknowledgements:
@@ -103,8 +101,8 @@ def answers_of(batches: Sequence[Message], version: int, renews: bool) -> list[R
         if len(types) == 1:
             answers.append(RangeAnswer(first, last + 1, VERBS[types[0]]))
             continue
-        for kind, group in groupby(types):
+        for verb, group in groupby(map(VERBS.__getitem__, types)):
             end = first + sum(1 for _ in group)
-            answers.append(RangeAnswer(first, end, VERBS[kind]))
+            answers.append(RangeAnswer(first, end, verb))
             first = end
     return answers

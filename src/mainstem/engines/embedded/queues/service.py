@@ -63,7 +63,7 @@ class QueueService:
         self.dead_letters = DeadLetterWriter(node, self.counters, self.carried)
         self.retention = SubscriptionRetention(node, self.counters, self.carried)
         self.pushed = PushedSubscriptions(node.subscriptions)
-        self.batches = ShareDelivery(self, self._start_of)
+        self.batches = ShareDelivery(self)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._partitions = PartitionScans(node.clock, node.subscriptions)
@@ -281,11 +281,6 @@ class QueueService:
         if any(view.sequence.counts().dying for view in views):
             self.dead_letters.write_soon(subscription)
         self._set_timer(views)
-
-    @staticmethod
-    def _start_of(subscription: SubscriptionMetadata, partition: Partition) -> Promise[int]:
-        latest = subscription.settings.from_latest
-        return Promise.resolved(partition.high_watermark if latest else partition.log_start_offset)
 
     # --- time ---------------------------------------------------------------------------------------------
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mainstem.clock import Timer
-from mainstem.coordinator.errors import UnknownSubscription, UnknownTopicOrPartition
+from mainstem.coordinator.errors import GroupIdNotFound, UnknownTopicOrPartition
 from mainstem.coordinator.queues.types import GiveUpReason, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.batch_take import BatchTake, advance
+from mainstem.engines.embedded.queues.share_starts import ShareStarts
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise, run_steps
@@ -81,12 +82,12 @@ class _WaitingPull:
 class ShareDelivery:
     """Implements `BatchQueues` on the subscriptions of a node."""
 
-    def __init__(self, host: DeliveryHost, start_of: StartOf) -> None:
+    def __init__(self, host: DeliveryHost) -> None:
         self._host = host
+        self._starts = ShareStarts(host.node)
         self._node = host.node
         self._machine = host.node.subscriptions
         self._clock = host.node.clock
-        self._start_of = start_of
         self._waiting: dict[ServedPartition, dict[_WaitingPull, None]] = {}
         """The pulls that wait for a partition, in the order in which they came."""
         self._watched: dict[ServedPartition, tuple[Partition, Callable[[Partition], None]]] = {}
@@ -98,9 +99,9 @@ class ShareDelivery:
 
     def pull_batches(self, pull: BatchPull) -> tuple[Promise[list[BatchDelivery]], Callable[[], None]]:
         """See the contract."""
-        try:
-            subscription = self._machine.get(pull.group)
-        except UnknownSubscription as error:
+        subscription = self._node.share_groups.find(pull.group)
+        if subscription is None:
+            error = GroupIdNotFound(f"there is no share group {pull.group}")
             return Promise.resolved([BatchDelivery(key, [], [], error) for key in pull.partitions]), _nothing
         waiting = _WaitingPull(pull, subscription)
         return run_steps(self._steps(waiting)), waiting.cancel
@@ -109,7 +110,7 @@ class ShareDelivery:
         try:
             for key in waiting.pull.partitions:
                 try:
-                    yield from self._open(waiting.subscription, key)
+                    yield from self._starts.open(waiting.subscription, key)
                 except Exception as error:
                     waiting.errors[key] = error
             while True:
@@ -122,23 +123,6 @@ class ShareDelivery:
         failed = [BatchDelivery(key, [], [], error) for key, error in waiting.errors.items()]
         return deliveries + failed
 
-    def _open(
-        self, subscription: SubscriptionMetadata, key: PartitionKey
-    ) -> Generator[Promise[Any], Any, tuple[SubscriptionView, Partition]]:
-        """The view of a partition, which begins now if it is new. UnknownTopicOrPartition,
-        UnknownSubscription, StorageError."""
-        topic_id, index = key
-        topic = self._node.topics.by_id(topic_id)
-        if topic is None or index >= self._node.topics.durable_partitions(topic):
-            raise UnknownTopicOrPartition(f"there is no partition {index} of the topic with id {topic_id}")
-        partition = self._node.partition(topic, index)
-        view = self._machine.views.find((subscription.id, topic_id, index))
-        if view is None:
-            start: int = yield self._start_of(subscription, partition)
-            view = yield self._machine.open_view(subscription.name, topic_id, index, start, start)
-            assert view is not None
-        return view, partition
-
     def _take_all(self, waiting: _WaitingPull) -> Generator[Promise[Any], Any, list[BatchDelivery]]:
         """What the partitions have now; nothing if that is less than the pull waits for."""
         if waiting.is_cancelled or not self._has_enough(waiting):
@@ -150,7 +134,7 @@ class ShareDelivery:
                 break
             key = place[1]
             try:
-                view, partition = yield from self._open(waiting.subscription, key)
+                view, partition = yield from self._starts.open(waiting.subscription, key)
                 yield from self._trim(view, partition)
                 if waiting.is_cancelled or not self._advance(view, partition):
                     continue
@@ -301,9 +285,8 @@ class ShareDelivery:
         self, group: str, consumer: str, answers: Mapping[PartitionKey, Sequence[RangeAnswer]]
     ) -> Promise[dict[PartitionKey, BaseException]]:
         """See the contract."""
-        try:
-            subscription = self._machine.get(group)
-        except UnknownSubscription:
+        subscription = self._node.share_groups.find(group)
+        if subscription is None:
             return Promise.resolved({key: _not_served(key) for key in answers})
         errors: dict[PartitionKey, BaseException] = {}
         by_view: dict[int, Sequence[RangeAnswer]] = {}
@@ -355,11 +338,16 @@ class ShareDelivery:
                         counters.failed += count
                         counters.rejected += count
 
+    def seek_partitions(
+        self, group: str, offsets: Mapping[PartitionKey, int]
+    ) -> Promise[dict[PartitionKey, BaseException]]:
+        """See the contract."""
+        return self._starts.seek(group, offsets)
+
     def release(self, group: str, consumer: str) -> None:
         """See the contract."""
-        try:
-            subscription = self._machine.get(group)
-        except UnknownSubscription:
+        subscription = self._node.share_groups.find(group)
+        if subscription is None:
             return
         views = [
             view
@@ -377,12 +365,6 @@ class ShareDelivery:
         for pulls in list(self._waiting.values()):
             for waiting in list(pulls):
                 waiting.end()
-
-
-class StartOf(Protocol):
-    """Where a subscription begins in a partition that it meets."""
-
-    def __call__(self, subscription: SubscriptionMetadata, partition: Partition, /) -> Promise[int]: ...
 
 
 def _not_served(key: PartitionKey) -> UnknownTopicOrPartition:
