@@ -3,7 +3,7 @@
 Each run does at random what a server does, on a simulated disk and clock, with crashes and failing syncs, and
 is judged after every start. One line for each: a digest of everything that it did to its disk, which is the
 same whenever that seed is run by the same code, and what happened. A run that breaks a promise ends with a
-traceback and exit code 1.
+traceback and exit code 1. With `--count 10000` as many seeds are run, from N on, and failures are counted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from unittest.mock import patch
 
 from mainstem.log.commit import journal
 from tests.coordinator.test_crashes import CoordinatorRun, small
+from tests.engines import test_queue_checker, test_queue_key_order
+from tests.engines.test_queue_checker import QueueHistory
 from tests.log import test_backup, test_log_model
 from tests.log.test_log_model import EagerCommitLogRun, RandomLogRun
+
+PROGRESS_SEEDS = 100
 
 
 class SimulationResult(NamedTuple):
@@ -62,11 +66,30 @@ def run_node(seed: int) -> SimulationResult:
     return SimulationResult(run.disk.history.hexdigest(), summary)
 
 
+def _queue_result(history: QueueHistory) -> SimulationResult:
+    summary = (
+        f"{history.crashes} crashes, {history.deliveries} deliveries, {len(history.rejected)} rejections"
+    )
+    return SimulationResult(history.server.disk.history.hexdigest(), summary)
+
+
+def run_queues(seed: int) -> SimulationResult:
+    """A subscription: deliveries and answers of every kind."""
+    return _queue_result(test_queue_checker.seed_run(seed))
+
+
+def run_keyed_queues(seed: int) -> SimulationResult:
+    """A subscription in key order."""
+    return _queue_result(test_queue_key_order.seed_run(seed))
+
+
 RUNS: dict[str, Callable[[int], SimulationResult]] = {
     "log": run_log,
     "eager-log": run_eager_log,
     "backup": run_backup,
     "node": run_node,
+    "queues": run_queues,
+    "queues-by-key": run_keyed_queues,
 }
 
 
@@ -75,19 +98,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--run", choices=RUNS, action="append", help="this run alone; may be given again")
+    parser.add_argument("--count", type=int, default=1, help="run this many seeds, and print those that fail")
     arguments = parser.parse_args()
     logging.disable()
-    failures = 0
-    for name in arguments.run or RUNS:
-        try:
-            result = RUNS[name](arguments.seed)
-        except Exception:
-            traceback.print_exc()
-            print(f"{name:<10} seed {arguments.seed}: a promise was broken", flush=True)
-            failures += 1
-        else:
-            print(f"{name:<10} seed {arguments.seed}: {result.digest}  {result.summary}", flush=True)
+    names, failures = arguments.run or list(RUNS), 0
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        failures += sum(not is_good(name, seed, shows=arguments.count == 1) for name in names)
+        if arguments.count > 1 and not (seed + 1 - arguments.seed) % PROGRESS_SEEDS:
+            print(f"{seed + 1 - arguments.seed} seeds, {failures} failures", flush=True)
+    if arguments.count > 1:
+        print(f"{arguments.count} seeds of {', '.join(names)}: {failures} failures")
     return 1 if failures else 0
+
+
+def is_good(name: str, seed: int, *, shows: bool) -> bool:
+    """Whether a run breaks no promise. Prints what it did if it does, or `shows` says so."""
+    try:
+        result = RUNS[name](seed)
+    except Exception:
+        traceback.print_exc()
+        print(f"{name:<10} seed {seed}: a promise was broken", flush=True)
+        return False
+    if shows:
+        print(f"{name:<10} seed {seed}: {result.digest}  {result.summary}", flush=True)
+    return True
 
 
 if __name__ == "__main__":

@@ -1,0 +1,210 @@
+"""One history of a subscription: what was published, delivered and answered, and the judgement on it.
+
+Owns: the history, in the order in which its clients saw it, and the rules, which are those of docs/QUEUES.md.
+It contains no client and no server: the program that runs them reports each call when it begins and when it
+is answered. Its own test feeds it every kind of violation. Safe to use from several threads.
+
+The rules:
+- lost: an event was published, and in the end it is neither done nor a dead letter.
+- resurrected: an event was delivered after its acknowledgement or rejection was answered.
+- unexpected: an event was delivered that was never published.
+- inversion: with key order, an event was delivered while an earlier one of its key was neither done nor with
+  the same consumer.
+- duplicate: an event was delivered again, and was neither given back nor expired, and no server died.
+- attempts: the number of the attempt did not rise, or is 1 for an event that was delivered before.
+- letters: an event that was rejected has no dead letter, or more than one and one for each death.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+QueueRule = Literal["lost", "resurrected", "unexpected", "inversion", "duplicate", "attempts", "letters"]
+AnswerVerb = Literal["ack", "nack", "reject"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class QueueEvent:
+    """An event: its key, and which one of its key it is."""
+
+    key: str
+    number: int
+
+    @property
+    def text(self) -> str:
+        """Its payload."""
+        return f"{self.key} {self.number}"
+
+    @classmethod
+    def of(cls, text: str) -> QueueEvent:
+        """The event with this payload."""
+        key, _, number = text.partition(" ")
+        return cls(key, int(number))
+
+
+@dataclass(slots=True)
+class _EventState:
+    """What is known of an event in one subscription."""
+
+    consumer: str = ""
+    """That of the latest delivery; empty: it was never delivered."""
+    death: int = 0
+    """Deaths of the server before the latest delivery."""
+    time_s: float = 0.0
+    attempt: int = 0
+    disturbances: int = 0
+    """Of its key, at the latest delivery."""
+    was_given_back: bool = False
+    """Since the latest delivery."""
+    ending: set[int] = field(default_factory=set)
+    """Acknowledgements and rejections that are not refused."""
+    is_done: bool = False
+    """Whether one of them was answered with success."""
+    is_rejected: bool = False
+
+
+class WorkHistory:
+    """The history of one subscription, judged as it goes. `lock_s`: after this time without an answer an
+    event may be delivered again."""
+
+    def __init__(self, name: str, *, lock_s: float, in_key_order: bool) -> None:
+        self.name = name
+        self.violations: list[tuple[QueueRule, str]] = []
+        self.counts: Counter[str] = Counter()
+        """Calls by their kind."""
+        self.deaths = 0
+        self._lock_s = lock_s
+        self._in_key_order = in_key_order
+        self._lock = threading.Lock()
+        self._states: defaultdict[QueueEvent, _EventState] = defaultdict(_EventState)
+        self._begun: defaultdict[str, int] = defaultdict(int)
+        """Key -> events whose publishing has begun; their numbers are 0, 1, …"""
+        self._published: set[QueueEvent] = set()
+        self._first_open: defaultdict[str, int] = defaultdict(int)
+        """Key -> all earlier ones are done."""
+        self._last_delivered: defaultdict[str, int] = defaultdict(lambda: -1)
+        self._disturbances: Counter[str] = Counter()
+        """Key -> how often an event of it came back."""
+        self._answers: dict[int, tuple[QueueEvent, AnswerVerb]] = {}
+        self._answer_count = 0
+
+    # --- what clients report ------------------------------------------------------------------------------
+
+    def publishing(self, events: Iterable[QueueEvent]) -> None:
+        """These are about to be published, in this order."""
+        with self._lock:
+            for event in events:
+                assert event.number == self._begun[event.key], "events of a key are numbered"
+                self._begun[event.key] += 1
+
+    def published(self, events: Iterable[QueueEvent]) -> None:
+        """The server has acknowledged them."""
+        with self._lock:
+            self._published.update(events)
+
+    def died(self) -> None:
+        """The server is about to be killed."""
+        with self._lock:
+            self.deaths += 1
+
+    def delivered(self, event: QueueEvent, consumer: str, attempt: int, time_s: float) -> None:
+        """A consumer received an event."""
+        with self._lock:
+            self.counts["deliver"] += 1
+            state = self._states[event]
+            if event.number >= self._begun[event.key]:
+                self._violated("unexpected", event, "it was never published")
+            if state.is_done:
+                self._violated("resurrected", event, f"attempt {attempt} of {consumer}")
+            if state.consumer:
+                self._check_repeat(event, state, attempt, time_s)
+            if self._in_key_order:
+                self._check_order(event, state, consumer)
+            self._last_delivered[event.key] = max(self._last_delivered[event.key], event.number)
+            state.consumer, state.death, state.time_s = consumer, self.deaths, time_s
+            state.attempt, state.was_given_back = attempt, False
+            state.disturbances = self._disturbances[event.key]
+
+    def answering(self, event: QueueEvent, verb: AnswerVerb) -> int:
+        """A consumer is about to answer. Returns a number for `answered`."""
+        with self._lock:
+            self.counts[verb] += 1
+            self._answer_count += 1
+            self._answers[self._answer_count] = event, verb
+            if verb == "nack":
+                self._states[event].was_given_back = True
+                self._disturbances[event.key] += 1
+            else:
+                self._states[event].ending.add(self._answer_count)
+            return self._answer_count
+
+    def answered(self, number: int, verdict: str) -> None:
+        """The verdict on an answer."""
+        with self._lock:
+            self.counts[verdict] += 1
+            event, verb = self._answers.pop(number)
+            state = self._states[event]
+            if verb == "nack":
+                return
+            if verdict in ("done", "late"):
+                state.is_done = True
+                state.is_rejected |= verb == "reject"
+            else:
+                state.ending.discard(number)
+
+    # --- the rules ----------------------------------------------------------------------------------------
+
+    def _violated(self, rule: QueueRule, event: QueueEvent, what: str) -> None:
+        self.violations.append((rule, f"{self.name}: {event.text}: {what}"))
+
+    def _check_repeat(self, event: QueueEvent, state: _EventState, attempt: int, time_s: float) -> None:
+        self.counts["repeat"] += 1
+        is_same_life = state.death == self.deaths
+        is_explained = (
+            not is_same_life
+            or state.was_given_back
+            or time_s - state.time_s >= self._lock_s
+            or (self._in_key_order and self._disturbances[event.key] > state.disturbances)
+        )
+        if not is_explained:
+            self._violated("duplicate", event, f"to {state.consumer}, and again as attempt {attempt}")
+        if attempt <= (state.attempt if is_same_life else 1):
+            self._violated("attempts", event, f"{state.attempt}, then {attempt}")
+        self._disturbances[event.key] += 1
+
+    def _check_order(self, event: QueueEvent, state: _EventState, consumer: str) -> None:
+        key = event.key
+        if not state.consumer and event.number < self._last_delivered[key]:
+            self._violated("inversion", event, f"first delivered after {self._last_delivered[key]}")
+        while self._is_over(QueueEvent(key, self._first_open[key])):
+            self._first_open[key] += 1
+        for number in range(self._first_open[key], event.number):
+            earlier = QueueEvent(key, number)
+            before = self._states[earlier]
+            has_it = (before.consumer, before.death) == (consumer, self.deaths) and not before.was_given_back
+            is_absent = earlier not in self._published and not before.consumer
+            if not (self._is_over(earlier) or has_it or is_absent):
+                self._violated("inversion", event, f"to {consumer} before {number} is done")
+
+    def _is_over(self, event: QueueEvent) -> bool:
+        state = self._states.get(event)
+        return state is not None and bool(state.is_done or state.ending)
+
+    def judge(self, letters: Mapping[QueueEvent, int]) -> list[str]:
+        """All violations, after everything was drained. `letters`: how many dead letters each event has."""
+        with self._lock:
+            for event in sorted(self._published):
+                state = self._states[event]
+                if not (state.is_done or state.ending or event in letters):
+                    self._violated("lost", event, "published, and never done")
+            for event, state in sorted(self._states.items()):
+                if state.is_rejected and not letters.get(event):
+                    self._violated("letters", event, "rejected, without a dead letter")
+            for event, count in letters.items():
+                if count > 1 + self.deaths:
+                    self._violated("letters", event, f"{count} of them")
+            return [f"{rule}: {what}" for rule, what in self.violations]
