@@ -20,6 +20,7 @@ from mainstem.coordinator.errors import (
     UnknownTopicOrPartition,
 )
 from mainstem.coordinator.queues.retention import QueueRetention
+from mainstem.coordinator.queues.routed_sequences import RoutedSequences
 from mainstem.coordinator.queues.space_relief import SpaceRelief
 from mainstem.coordinator.queues.types import CARRIED_TOPIC
 from mainstem.coordinator.runtime.runtime import Runtime
@@ -81,10 +82,14 @@ class Node:
         """Those of all state logs, in the order in which they are loaded."""
         self.runtime, self.queue_runtime = self.runtimes
         machines.connect(self.runtimes)
+        self.routed = RoutedSequences(
+            disk, clock, self.subscriptions, self._partition_at, lambda: self.producer_ids.server_id
+        )
+        """The sequences of routed queues."""
         self.topics.on_deleted.append(self._on_topic_deleted)
         self.topics.on_configured.append(self._on_topic_configured)
         self.runtime.on_reloaded.append(self._on_state_reloaded)
-        self.queue_runtime.on_reloaded.append(self._start_queues)
+        self.queue_runtime.on_reloaded.append(self._on_queues_reloaded)
         self.recovery_report: RecoveryReport | None = None
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
@@ -131,6 +136,7 @@ class Node:
                 node.subscriptions.changes.clamp_carried(node._end_of_carried(), node._log_start_of),
                 node.subscriptions.end_epochs().map(lambda _: 0),
                 skipped.map(lambda _: 0),
+                node.subscriptions.routing.skip_lost_ids().map(lambda _: 0),
             ]
             gather(clamps).then(lambda done: node._on_clamped(done.result(), report.is_copy))
         return Promise.resolved(node)
@@ -145,7 +151,9 @@ class Node:
         for topic_id in self.topics.tombstones():
             self._delete_from_log(topic_id)
         self.groups.start()
+        self.routed.load(was_clean=self.recovery_report is not None and self.recovery_report.clean)
         self._start_queues()
+        self.subscriptions.routing.adapt_to_log(self._end_of).then(self._log_deletion_error)
         self.subscriptions.changes.end_unknown(self._end_of).then(self._log_deletion_error)
         self._reserve_server_id()
         self._schedule_retention()
@@ -177,7 +185,9 @@ class Node:
         return NO_LOG_END if end is None else end
 
     def _end_of(self, topic_id: UUID, index: int) -> int | None:
-        """The end of a partition's log; None if there is no such partition."""
+        """The end of a partition's log, or of the sequence of a namespace; None if there is no such one."""
+        if (end := self.routed.log_end(topic_id)) is not None:
+            return end
         topic = self.topics.by_id(topic_id)
         if topic is None or index >= topic.partitions:
             return None
@@ -190,6 +200,15 @@ class Node:
     def _end_of_carried(self) -> int:
         topic = self.topics.get(CARRIED_TOPIC)
         return 0 if topic is None else self.partition(topic, 0).log_end_offset
+
+    def _partition_at(self, place: tuple[UUID, int]) -> Partition | None:
+        """The partition of a topic's id; None if it does not exist."""
+        topic = self.topics.by_id(place[0])
+        return self.partition(topic, place[1]) if topic is not None and place[1] < topic.partitions else None
+
+    def _on_queues_reloaded(self) -> None:
+        self.routed.bind()
+        self._start_queues()
 
     def _on_clamped(self, clamped: list[Promise[int]], copied: bool) -> None:
         errors = [promise.error for promise in clamped if promise.error is not None]
@@ -333,6 +352,7 @@ class Node:
             self._partitions.pop((topic.id, index), None)
         self.groups.delete_topic_offsets(topic.id).then(self._log_deletion_error)
         self.subscriptions.changes.end_topic(topic.id).then(self._log_deletion_error)
+        self.subscriptions.routing.leave_topic(topic.id).then(self._log_deletion_error)
         self._delete_from_log(topic.id)
 
     def _delete_from_log(self, topic_id: UUID) -> None:
@@ -464,6 +484,7 @@ class Node:
                 self._retention_timer.cancel()
             self.space_guard.stop()
             self.stall_monitor.stop()
+            self.routed.close()
             for runtime in self.runtimes:
                 runtime.close()
             self._closing = self.log.close()

@@ -57,6 +57,7 @@ ALSO = (
     "nanoseconds",
     "Retention deletes",
     "while consumers acknowledge",
+    "published to routed queues",
     "acknowledged by a subscription are lost",
     "acknowledge garbage",
     "state log of queues",

@@ -16,6 +16,7 @@ from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.share_groups import ShareGroups
 from mainstem.coordinator.groups.share_types import ShareMemberSaved
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
+from mainstem.coordinator.queues.index_files import NO_CUT, IndexFiles
 from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     EventsAcked,
@@ -27,7 +28,9 @@ from mainstem.coordinator.queues.records import (
     SubscriptionCreated,
     encoded,
 )
+from mainstem.coordinator.queues.route_header import RoutePlace
 from mainstem.coordinator.queues.subscriptions import Subscriptions
+from mainstem.coordinator.queues.topology_records import TOPOLOGY_RECORDS
 from mainstem.coordinator.queues.types import CARRIED_TOPIC, GiveUpReason
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
@@ -37,12 +40,14 @@ from mainstem.coordinator.topics.types import TopicCreated
 from mainstem.engines.embedded.queues.carried import FROM_HEADER
 from mainstem.log import paths
 from mainstem.log.commit import journal_format
+from mainstem.log.disk.memory_disk import MemoryDisk
 from mainstem.log.recovery import meta
 from mainstem.log.storage import index, producer_snapshot, record_batch
 from mainstem.log.storage.arrival_index import PAIR, ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.leader_epochs import LeaderEpochs
 from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
+from mainstem.queues.routed_index import RoutedIndex
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.blocks import token_filter
 from mainstem.search.index import layout
@@ -199,6 +204,27 @@ def test_the_page_lists_the_records_of_queues() -> None:
     listed = set(re.findall(r"`((?:view|cursor|events|event|queue)-[a-z-]+)`", part))
     records: list[type[msgspec.Struct]] = [*VIEW_RECORDS, QueueIds, QueueEpoch, QueueEpochsEnded]
     assert listed == {record.__struct_config__.tag for record in records}
+
+
+def test_the_page_lists_the_records_of_namespaces() -> None:
+    part = PAGE.partition("\n### Records of namespaces\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `([a-z-]+)` \|", part, re.MULTILINE))
+    assert listed == {record.__struct_config__.tag for record in TOPOLOGY_RECORDS}
+
+
+def test_the_examples_of_routed_queues() -> None:
+    assert RoutePlace.decode(example("route-header")) == RoutePlace(3, 9, 1_000_000)
+    disk = MemoryDisk()
+    disk.make_folder("routed/x")
+    disk.write_all("routed/x/0000000001.index", example("routed-index"))
+    files = IndexFiles(disk, "routed/x", 3)
+    (group,) = files.load(verify=True)
+    assert (group.covered, group.start, group.cut, group.end) == ({0: 43, 1: 9}, 90, NO_CUT, 103)
+    routed = RoutedIndex(3, files)
+    routed.load(group.rows)
+    places = [(arrival.sequence, arrival.partition, arrival.offset) for arrival in routed.arrivals()]
+    assert places == [(100, 0, 40), (101, 1, 7), (102, 0, 42)]
+    assert [routed.runs(queue, 0, 9)[0] for queue in (5, 6)] == [[(100, 101), (102, 103)], [(100, 103)]]
 
 
 def test_the_page_names_the_state_logs_of_the_code() -> None:

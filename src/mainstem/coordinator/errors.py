@@ -253,6 +253,24 @@ class UnknownSubscription(CoordinatorError):
     code = "GROUP_ID_NOT_FOUND"
 
 
+class NamespaceExists(CoordinatorError):
+    """The error for creating a namespace whose name another one has."""
+
+    code = "INVALID_REQUEST"
+
+
+class UnknownNamespace(CoordinatorError):
+    """The error if no namespace of routed queues has the requested name."""
+
+    code = "GROUP_ID_NOT_FOUND"
+
+
+class TooManyRoutes(CoordinatorError):
+    """The error for an event whose set of queues would be one more than a namespace keeps."""
+
+    code = "POLICY_VIOLATION"
+
+
 class InvalidRecordState(CoordinatorError):
     """The error for an acknowledgement of an event that is not leased to its sender."""
 

@@ -13,6 +13,8 @@ META = "meta.properties"
 JOURNAL = "journal"
 PARTITIONS = "partitions"
 QUARANTINE = "quarantine"
+ROUTED = "routed"
+"""The indexes of routed queues, a folder for each namespace: derived from the log."""
 BALLAST = "ballast"
 BALLAST_BYTES = 1 << 20
 """Size of the file that a start on a full disk removes, to have room for what it writes: the checkpoint, and

@@ -71,6 +71,11 @@ class ArrivalOrder(Generic[T]):
         """The batches that are not readable yet, committed ones too."""
         return (arriving.batch for arriving in self._arriving)
 
+    @property
+    def has_undecided(self) -> bool:
+        """Whether a batch is not readable yet."""
+        return bool(self._arriving)
+
     def skip_to(self, sequence: int) -> None:
         """Give out no number below this one. For a start."""
         assert not self._arriving, "nothing is being written yet"

@@ -10,8 +10,6 @@ from array import array
 from bisect import bisect_left
 from typing import Generic, NamedTuple, TypeVar
 
-from mainstem.queues.index_page import PAGE_ENTRIES
-
 T = TypeVar("T")
 
 
@@ -42,8 +40,7 @@ class IndexLane(Generic[T]):
         self.open: list[T] = []
         """Entries after the last page. The list stays the same object."""
         self.entries_written = 0
-        """How many of them the store has already, in a page that a later one with the same first sequence
-        replaces."""
+        """How many of them the store has already, in small pages that the full one replaces."""
         self.unstored: dict[int, bytes] = {}
         """First sequence -> the bytes of a page that the store has not."""
         self._firsts = array("Q")
@@ -73,18 +70,18 @@ class IndexLane(Generic[T]):
         """Entries of the pages from this number on."""
         return sum(self._counts[number:])
 
-    def close(self, first: int, last: int, data: bytes, entries: int = PAGE_ENTRIES) -> None:
-        """The first entries of `open` are a page now, with these bytes."""
+    def close(self, first: int, last: int, data: bytes, entries: int) -> None:
+        """The first `entries` of `open` are a page now, with these bytes."""
         self._append(PageRow(self.queue, first, last, entries, 0))
         self.unstored[first] = data
         del self.open[:entries]
-        self.entries_written = 0
+        self.entries_written = max(0, self.entries_written - entries)
 
     def load(self, row: PageRow) -> None:
-        """A stored page. It replaces the last one if it has the same first sequence, and the entries that a
-        cut has left. ValueError: it does not follow the pages before it."""
+        """A stored page. It replaces those whose sequences it has, and the entries that a cut has left.
+        ValueError: it does not follow the pages before it."""
         self.open.clear()
-        if self._firsts and self._firsts[-1] == row.first and row.last >= self._lasts[-1]:
+        while self._firsts and self._firsts[-1] >= row.first and row.last >= self._lasts[-1]:
             for column in (self._firsts, self._lasts, self._counts, self._places):
                 column.pop()
         if row.last < row.first or row.first <= self.last:

@@ -103,12 +103,12 @@ class RoutedIndex:
         while len(opened := self._arrivals.open) >= PAGE_ENTRIES:
             part = opened[:PAGE_ENTRIES]
             data = encode_arrivals(self.namespace, part)
-            self._arrivals.close(part[0].sequence, part[-1].sequence, data)
+            self._arrivals.close(part[0].sequence, part[-1].sequence, data, len(part))
         for lane in self._touched_lanes():
             while len(lane.open) >= PAGE_ENTRIES:
                 sequences = lane.open[:PAGE_ENTRIES]
                 data = encode_queue(self.namespace, lane.queue, sequences)
-                lane.close(sequences[0], sequences[-1], data)
+                lane.close(sequences[0], sequences[-1], data, len(sequences))
 
     def drop_queue(self, queue: int) -> None:
         """The queue exists no more."""
@@ -126,8 +126,9 @@ class RoutedIndex:
     # --- storing ------------------------------------------------------------------------------------------
 
     def pages_to_store(self) -> list[IndexPage]:
-        """All that the store does not have: full pages, and of each queue that got events the entries after
-        its last full page, as a page that a later one replaces. Call `pages_stored` with the same list."""
+        """All that the store does not have: full pages, and the entries after them, as small pages that the
+        full one replaces later: an entry is stored twice at most. Call `pages_stored` with the same list
+        before anything is added."""
         self._close_pages()
         pages: list[IndexPage] = []
         lanes: list[IndexLane[Arrival] | IndexLane[int]] = [self._arrivals, *self._touched_lanes()]
@@ -135,13 +136,11 @@ class RoutedIndex:
             for first, data in lane.unstored.items():
                 row = lane.row(lane.page_after(first))
                 pages.append(IndexPage(row, data))
-        opened = self._arrivals.open
-        if len(opened) > self._arrivals.entries_written:
+        if opened := self._arrivals.open[self._arrivals.entries_written :]:
             row = PageRow(0, opened[0].sequence, opened[-1].sequence, len(opened), 0)
             pages.append(IndexPage(row, encode_arrivals(self.namespace, opened)))
         for queue_lane in self._touched_lanes():
-            sequences = queue_lane.open
-            if len(sequences) > queue_lane.entries_written:
+            if sequences := queue_lane.open[queue_lane.entries_written :]:
                 row = PageRow(queue_lane.queue, sequences[0], sequences[-1], len(sequences), 0)
                 data = encode_queue(self.namespace, queue_lane.queue, sequences)
                 pages.append(IndexPage(row, data))
@@ -157,7 +156,7 @@ class RoutedIndex:
             if row.first in lane.unstored:
                 lane.stored(row.first, place)
             else:
-                lane.entries_written = row.entries
+                lane.entries_written += row.entries
         self._touched.clear()
         self._appends.clear()
         self._reopened.clear()
@@ -266,9 +265,9 @@ class RoutedIndex:
                 if page.sequences[index] >= self.start:
                     yield page.entry(index)
 
-    def queues(self) -> list[int]:
+    def queues(self) -> set[int]:
         """The queues that have entries, or had."""
-        return sorted(self._queues)
+        return set(self._queues)
 
     def _sequences(self, lane: IndexLane[int], row: PageRow) -> Sequence[int]:
         if not row.place:

@@ -18,7 +18,8 @@ from mainstem.queues.settings import SubscriptionSettings
 
 
 class QueueIds(StateRecord, frozen=True, array_like=True, tag="queue-ids"):
-    """State record, only in snapshots: the ids below `next_id` were given to subscriptions and views."""
+    """State record: the ids below `next_id` were given out, or are skipped because events may have
+    them. In snapshots, and after a start whose last records may be lost."""
 
     next_id: int
 

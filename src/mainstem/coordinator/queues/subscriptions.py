@@ -43,7 +43,10 @@ from mainstem.coordinator.queues.records import (
     ViewStarted,
     ViewState,
 )
+from mainstem.coordinator.queues.routing import Routing
 from mainstem.coordinator.queues.settlements import DecisionContext, decide, release_records
+from mainstem.coordinator.queues.topology import Topology
+from mainstem.coordinator.queues.topology_records import TOPOLOGY_RECORDS, NamespaceRecord
 from mainstem.coordinator.queues.types import (
     Settlement,
     SubscriptionKind,
@@ -86,6 +89,7 @@ class Subscriptions:
         SubscriptionDeleted,
         SubscriptionLetters,
         *VIEW_RECORDS,
+        *TOPOLOGY_RECORDS,
     )
     runtime: Runtime
 
@@ -100,6 +104,10 @@ class Subscriptions:
         """Callbacks for a subscription whose deletion is durable."""
         self.records_of_deletion: Callable[[SubscriptionMetadata], Sequence[msgspec.Struct]] | None = None
         """Returns the records of other machines that go with the deletion of a subscription."""
+        self.topology = Topology()
+        """The namespaces of routed queues, for reading."""
+        self.routing = Routing(self.topology, self, lambda decide: self.runtime.write(decide), clock, rng)
+        """What changes them."""
         self.reset()
 
     # --- the state machine --------------------------------------------------------------------------------
@@ -110,6 +118,8 @@ class Subscriptions:
         self._by_id: dict[int, SubscriptionMetadata] = {}
         self._next_id = 1
         self.views.clear()
+        self.topology.clear()
+        self.routing.reset()
         self.epoch = self._rng.getrandbits(32)
         """Another number after each load of the state: leases and tokens of an earlier one are over."""
         self.known_epochs: deque[int] = deque(maxlen=KNOWN_EPOCHS_MAX)
@@ -138,11 +148,14 @@ class Subscriptions:
                 del self._by_name[self._by_id.pop(id_).name]
                 for view in self.views.of_subscription(id_):
                     self.views.remove(view.id)
+                self.topology.forget_queue(id_)
             case ViewStarted(view=view_id, subscription=id_):
                 self.views.start(record, self._by_id[id_].settings.rules)
                 self._next_id = max(self._next_id, view_id + 1)
             case ViewState(subscription=id_):
                 self.views.restore(record, self._by_id[id_].settings.rules)
+            case NamespaceRecord():
+                self._next_id = max(self._next_id, self.topology.apply(record) + 1)
             case _:
                 self.views.apply(record)
 
@@ -163,7 +176,8 @@ class Subscriptions:
             for known in self._by_id.values()
             if known.last_dead_letter_topic and not known.settings.dead_letter_topic
         ]
-        return chain((QueueIds(self._next_id),), epochs, created, letters, self.views.walk())
+        spaces = self.topology.snapshot()
+        return chain((QueueIds(self._next_id),), epochs, created, letters, spaces, self.views.walk())
 
     def start(self, end_of: Callable[[UUID, int], int | None]) -> None:
         """The state was loaded. `end_of` returns the end of a partition, or None if it does not exist: what
@@ -172,6 +186,11 @@ class Subscriptions:
             view.sequence.restarted(end_of(view.topic_id, view.partition))
 
     # --- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def next_id(self) -> int:
+        """The number that the next subscription, view, namespace, route or binding gets."""
+        return self._next_id
 
     def get(self, name: str) -> SubscriptionMetadata:
         """The subscription of that name, which may not be durable yet: a reply to a client has to wait for
@@ -210,10 +229,15 @@ class Subscriptions:
     # --- subscriptions ------------------------------------------------------------------------------------
 
     def create(
-        self, name: str, settings: Mapping[str, Any] | None = None, *, validate_only: bool = False
+        self,
+        name: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        validate_only: bool = False,
+        also: Callable[[SubscriptionMetadata], Sequence[msgspec.Struct]] = lambda _: (),
     ) -> Promise[SubscriptionMetadata]:
-        """Create a subscription. `settings` by name, see `types.RANGES`; the others have their defaults. Done
-        when it is durable.
+        """Create a subscription. `settings` by name, see `types.RANGES`; the others have their defaults.
+        `also`: further records about it, which are written with it. Done when it is durable.
 
         Fails with InvalidSubscriptionName, InvalidSubscriptionSetting, SubscriptionExists,
         TooManySubscriptions, StorageError.
@@ -225,7 +249,8 @@ class Subscriptions:
                 raise SubscriptionExists(f"there is a subscription '{name}' already")
             chosen = changed_settings(SubscriptionSettings(), settings or {})
             record = self.creation(name, chosen, "subscription")
-            return ((), _metadata_of(record)) if validate_only else ((record,), _metadata_of(record))
+            made = _metadata_of(record)
+            return ((), made) if validate_only else ((record, *also(made)), made)
 
         return self.runtime.write(decide_creation)
 
@@ -266,7 +291,11 @@ class Subscriptions:
             also = self.records_of_deletion(old) if self.records_of_deletion is not None else ()
             return (SubscriptionDeleted(old.id), *also), old
 
+        known = self._by_name.get(name)
+        namespace = self.topology.of_queue(known.id) if known is not None else None
         deleted = self.runtime.write(decide_deletion)
+        if namespace is not None:
+            self.routing.note_deletion(namespace, deleted)
         deleted.then(self._notify_deletion)
         return deleted
 
