@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from mainstem.contract import Event, Position, StreamError
+from mainstem.queue_answers import Ack, Delivery, Extend, Nack, Outcome, Reject, Verdict
 from mainstem.queues.settings import SubscriptionSettings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "EventState",
     "Extend",
     "Nack",
+    "NoSuchSnapshot",
     "NoSuchSubscription",
     "Outcome",
     "PushReport",
@@ -35,6 +37,9 @@ __all__ = [
     "QueueDepth",
     "Queues",
     "Reject",
+    "SnapshotInfo",
+    "SnapshotName",
+    "SnapshotNameTaken",
     "SubscriptionInfo",
     "SubscriptionNameTaken",
     "SubscriptionSettings",
@@ -65,6 +70,14 @@ class NoSuchSubscription(StreamError):
 
 class SubscriptionNameTaken(StreamError):
     """The error for creating a subscription whose name another one has."""
+
+
+class NoSuchSnapshot(StreamError):
+    """The error if the subscription has no snapshot of that name."""
+
+
+class SnapshotNameTaken(StreamError):
+    """The error for taking a snapshot under a name that another one of the subscription has."""
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -206,73 +219,7 @@ class SubscriptionTotals:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# deliveries and what consumers answer
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """An event that a consumer received. It has to answer before the deadline."""
-
-    event: Event
-    token: str
-    """Names this delivery in the answer. Opaque: 27 characters that need no quoting in a URL."""
-    attempt: int
-    """Counts the deliveries of this event, from 1. After a kill of the server it may be lower, but is
-    not 1 for an event that was delivered."""
-    deadline_ms: int
-    """The event is delivered again if it is not answered by then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """The event was processed: it is done."""
-
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Nack:
-    """The event was not processed: it is delivered again."""
-
-    token: str
-    delay_ms: int | None = None
-    """Not before this time has passed; None: the backoff of the subscription. 0 to 7 days."""
-    counts: bool = True
-    """Whether it is a failure. False: the consumer did not try, and without a delay there is none."""
-    reason: str = ""
-    """Why, for people, of 1,000 characters at most. Shown with the event until it is done, and in its dead
-    letter; that of the latest answer counts."""
-    delivered: bool = True
-    """False: the event never reached its consumer, so this was no delivery. The other fields do not count
-    then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """The event cannot be processed, ever: it goes to the dead letters."""
-
-    token: str
-    reason: str = ""
-    """For people; becomes a header of the dead letter, of 1,000 characters at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extend:
-    """The consumer needs more time: the locks of all events that it received with the same pull, and has not
-    answered, expire `lock_ms` from now."""
-
-    token: str
-    lock_ms: int
-    """1 to 12 hours."""
-
-
-Outcome: TypeAlias = Ack | Nack | Reject | Extend
-
-Verdict: TypeAlias = Literal["done", "late", "stale", "invalid"]
-"""What became of an outcome. Done: taken. Late: an acknowledgement that was taken although its lock had
-expired, because no other consumer had received the event. Stale: changed nothing, for the event is done
-already, or the lock is over. Invalid: changed nothing, for the token is not of this subscription, or is of a
-topic that it does not have any more."""
+# events of a subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +276,23 @@ class DeadLetterInfo:
     """Deliveries of the event."""
     time_ms: int
     """When the letter was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A named snapshot of a subscription."""
+
+    name: str
+    created_ms: int
+    events: int
+    """Events that a seek to it would let follow now, before a filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotName:
+    """A named snapshot, as a place to seek."""
+
+    name: str
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -418,11 +382,23 @@ class Queues(Protocol):
         Events that are dying have no dead letter then. No event is deleted; redriving brings them back.
         Returns how many there are, or would be in a dry run."""
 
-    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+    async def snapshots(self, name: str) -> list[SnapshotInfo]:
+        """The named snapshots of a subscription, by name."""
+
+    async def take_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
+        """Keep under a name which events are done now. SnapshotNameTaken; InvalidArgument: the name, or there
+        are 100 already."""
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Delete a named snapshot. NoSuchSnapshot."""
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position | SnapshotName) -> int:
         """Begin anew: earlier events are done, later ones are delivered as if they never were, and those that
         consumers have are theirs no more. An integer is a time: the first event with that timestamp or a
-        later one. A position is in one of the partitions, and moves that one only. Returns how many events
-        follow, before a filter. PositionOutOfRange, UnknownTopic."""
+        later one. A position is in one of the partitions, and moves that one only. With a named snapshot,
+        what was done then is done, and all else is delivered as if it never was, also what was published
+        since. Returns how many events follow, before a filter. PositionOutOfRange, UnknownTopic,
+        NoSuchSnapshot."""
 
     async def purge(self, name: str) -> int:
         """All events up to now are done, also those that consumers have. Returns how many were

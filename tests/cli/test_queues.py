@@ -176,6 +176,21 @@ def test_events_that_wait_are_woken_and_cancelled(
     assert (redriven.code, redriven.out) == (0, "redrove 1 event\n")
 
 
+def test_a_subscription_goes_back_to_a_snapshot(mainstem: Terminal, topic: str) -> None:
+    mainstem("queues", "create", "kept", "--topic", topic)
+    (row,) = mainstem("queues", "snapshot", "kept", "before").rows
+    assert (row[0], row[2]) == ("before", "3")
+    assert mainstem("queues", "purge", "kept", "--yes").code == 0
+    assert mainstem("queues", "snapshot", "kept").rows == [row]
+    dry = mainstem("queues", "seek", "kept", "--snapshot", "before")
+    assert (dry.rows, "nothing was changed" in dry.err) == ([["kept", "0", "3"]], True)
+    assert mainstem("queues", "seek", "kept", "--snapshot", "before", "--execute").code == 0
+    assert ["depth", "kept", "ready", "3"] in mainstem("queues", "describe", "kept").rows
+    assert mainstem("queues", "snapshot", "kept", "before", "--delete").out == "deleted before\n"
+    assert mainstem("queues", "snapshot", "kept", "--json").out == ""
+    assert mainstem("queues", "seek", "kept", "--snapshot", "before").code == ExitCode.FAILED
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -184,6 +199,9 @@ def test_events_that_wait_are_woken_and_cancelled(
         ("create", "s", "--topic", "t", "--config", "unknown=1"),
         ("create", "s", "--topic", "a b"),
         ("redrive", "s", "t/0/99999999999999999999"),
+        ("seek", "s"),
+        ("seek", "s", "--to", "latest", "--snapshot", "x"),
+        ("snapshot", "s", "--delete"),
     ],
 )
 def test_what_no_server_would_accept_is_a_usage_error(mainstem: Terminal, arguments: tuple[str, ...]) -> None:

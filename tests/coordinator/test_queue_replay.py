@@ -12,12 +12,15 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mainstem.coordinator.errors import UnknownSnapshot, UnknownSubscription
 from mainstem.coordinator.queues import views as views_module
+from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
 from mainstem.coordinator.queues.types import DeadLetter, Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.runtime import snapshots as module
 from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.pages import PositionState
+from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.view import SequenceView
 from mainstem.queues.view_types import ViewSnapshot
 from tests.coordinator.queue_rig import QueueRig
@@ -80,7 +83,30 @@ def state_of(rig: QueueRig) -> bytes:
     ]
     views = sorted(durable_facts(view) for view in machine.views.all())
     reasons = list(machine.views.reasons.records())
-    return msgspec.msgpack.encode((subscriptions, views, reasons, list(machine.known_epochs)))
+    snapshots = sorted(
+        (known.id, snapshot.name, snapshot.created_ms, place, undone_of(kept_part(snapshot, place)))
+        for known in machine.all()
+        for snapshot in machine.snapshots.contents.of(known.id).values()
+        for place in snapshot.views
+    )
+    return msgspec.msgpack.encode((subscriptions, views, reasons, snapshots, list(machine.known_epochs)))
+
+
+def kept_part(snapshot: KeptSnapshot, place: tuple[UUID, int]) -> SequenceView:
+    part = snapshot.views[place]
+    return SequenceView.restore(DeliveryRules(), part.head, part.pages)
+
+
+def undone_of(sequence: SequenceView) -> list[int]:
+    """What of a view is not done, once everything is scanned. The view is spoiled by this."""
+    scan(sequence, END)
+    positions = range(sequence.start, END)
+    return [position for position in positions if sequence.state(position) is not PositionState.DONE]
+
+
+def copy_of(sequence: SequenceView) -> SequenceView:
+    copied = sequence.snapshot()
+    return SequenceView.restore(sequence.rules, copied.head, copied.pages, copied.waiting)
 
 
 class QueueReplay(RuleBasedStateMachine):
@@ -91,6 +117,8 @@ class QueueReplay(RuleBasedStateMachine):
         self.rig = QueueRig(auto_commit=False, seed=seed)
         self.states_by_log_end = {0: state_of(self.rig)}
         self.leases: list[tuple[SubscriptionView, DeliveryLease, int]] = []
+        self.undone_then: dict[int, dict[tuple[UUID, int], list[int]]] = {}
+        """Of each named snapshot what was not done when it was taken."""
 
     def teardown(self) -> None:
         module.SLICE_BYTES = self.slice_before
@@ -201,9 +229,48 @@ class QueueReplay(RuleBasedStateMachine):
         elif what == "purge":
             changes.purge(view, position)
         elif what == "cut":
+            self.undone_then.clear()
             changes.clamp_to_log_end(lambda *_: position)
         else:
             changes.trim(view.topic_id, 0, position)
+
+    @rule(name=NAMES, snapshot=st.sampled_from(["x", "y"]))
+    def take_snapshot(self, name: str, snapshot: str) -> None:
+        machine = self.rig.subscriptions
+        try:
+            known = machine.snapshots.contents.of(machine.get(name).id)
+        except UnknownSubscription:
+            return
+        is_new = snapshot not in known
+        views = {(view.topic_id, view.partition): view for view in machine.views_of(name)}
+        undone = {place: undone_of(copy_of(view.sequence)) for place, view in views.items()}
+        machine.snapshots.take(name, snapshot)
+        if is_new and self.rig.runtime.fenced is None:
+            self.undone_then[machine.snapshots.get(name, snapshot).id] = undone
+
+    @rule(name=NAMES, snapshot=st.sampled_from(["x", "y"]))
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        self.rig.subscriptions.snapshots.delete(name, snapshot)
+
+    @rule(name=NAMES, snapshot=st.sampled_from(["x", "y"]))
+    def seek_snapshot(self, name: str, snapshot: str) -> None:
+        """I13: what was done then is done, and all else is as if it had never been delivered."""
+        machine = self.rig.subscriptions
+        machine.snapshots.restore(name, snapshot, {})
+        if self.rig.runtime.fenced is not None:
+            return
+        try:
+            part = machine.snapshots.get(name, snapshot)
+        except (UnknownSnapshot, UnknownSubscription):
+            return
+        for view in machine.views_of(name):
+            place = view.topic_id, view.partition
+            expected = self.undone_then.get(part.id, {}).get(place)
+            if expected is not None and place in part.views:
+                assert undone_of(copy_of(view.sequence)) == expected
+                counts = view.sequence.counts()
+                assert counts.ready == counts.outstanding
+                assert all(view.sequence.failures(position) == 0 for position in expected)
 
     @rule(name=NAMES)
     def write_dead_letters(self, name: str) -> None:

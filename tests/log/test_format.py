@@ -18,6 +18,7 @@ from mainstem.coordinator.groups.share_types import ShareMemberSaved
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
 from mainstem.coordinator.queues.index_files import NO_CUT, IndexFiles
 from mainstem.coordinator.queues.records import (
+    SNAPSHOT_RECORDS,
     VIEW_RECORDS,
     EventsAcked,
     EventsCarried,
@@ -201,8 +202,14 @@ def test_the_page_lists_the_records_of_share_groups() -> None:
 
 def test_the_page_lists_the_records_of_queues() -> None:
     part = PAGE.partition("\n### Records of queues\n")[2].partition("\n##")[0]
-    listed = set(re.findall(r"`((?:view|cursor|events|event|queue)-[a-z-]+)`", part))
-    records: list[type[msgspec.Struct]] = [*VIEW_RECORDS, QueueIds, QueueEpoch, QueueEpochsEnded]
+    listed = set(re.findall(r"`((?:view|cursor|events|event|queue|snapshot)-[a-z-]+)`", part))
+    records: list[type[msgspec.Struct]] = [
+        *VIEW_RECORDS,
+        *SNAPSHOT_RECORDS,
+        QueueIds,
+        QueueEpoch,
+        QueueEpochsEnded,
+    ]
     assert listed == {record.__struct_config__.tag for record in records}
 
 

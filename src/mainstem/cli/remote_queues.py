@@ -28,12 +28,16 @@ from mainstem.http_api.subscriptions import (
     BrowsedEventJson,
     BrowsedPageJson,
     CancelJson,
+    DeletedSnapshotJson,
     DeletedSubscriptionJson,
+    NewSnapshotJson,
     NewSubscriptionJson,
     PurgeJson,
     RedriveJson,
     SeekJson,
     SettledEventsJson,
+    SnapshotJson,
+    SnapshotsJson,
     SoughtJson,
     SubscriptionDetailJson,
     SubscriptionJson,
@@ -100,9 +104,24 @@ class RemoteQueues:
             if after is None:
                 return
 
-    async def seek(self, name: str, to: str, *, dry_run: bool) -> SoughtJson:
-        """Let a subscription continue at another place."""
-        return await self._request("POST", _path(name) + ":seek", SeekJson(to, dry_run), SoughtJson)
+    async def seek(self, name: str, to: str | None, snapshot: str | None, *, dry_run: bool) -> SoughtJson:
+        """Let a subscription continue at another place, or at a snapshot."""
+        body = SeekJson(to, snapshot, dry_run)
+        return await self._request("POST", _path(name) + ":seek", body, SoughtJson)
+
+    async def snapshots(self, name: str) -> Sequence[SnapshotJson]:
+        """The snapshots of a subscription, sorted by name."""
+        return (await self._request("GET", _path(name) + "/snapshots", None, SnapshotsJson)).snapshots
+
+    async def take_snapshot(self, name: str, snapshot: str) -> SnapshotJson:
+        """Take a snapshot of a subscription."""
+        body = NewSnapshotJson(snapshot)
+        return await self._request("POST", _path(name) + ":snapshot", body, SnapshotJson)
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Delete a snapshot of a subscription."""
+        path = f"{_path(name)}/snapshots/{quote(snapshot, safe='')}"
+        await self._request("DELETE", path, None, DeletedSnapshotJson)
 
     async def purge(self, name: str, *, dry_run: bool) -> SettledEventsJson:
         """Let all outstanding events be done."""

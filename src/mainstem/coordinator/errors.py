@@ -259,6 +259,12 @@ class NamespaceExists(CoordinatorError):
     code = "INVALID_REQUEST"
 
 
+class SnapshotNameInUse(CoordinatorError):
+    """The error for taking a snapshot of a subscription under a name that another one has."""
+
+    code = "INVALID_REQUEST"
+
+
 class UnknownNamespace(CoordinatorError):
     """The error if no namespace of routed queues has the requested name."""
 
@@ -267,6 +273,18 @@ class UnknownNamespace(CoordinatorError):
 
 class TooManyRoutes(CoordinatorError):
     """The error for an event whose set of queues would be one more than a namespace keeps."""
+
+    code = "POLICY_VIOLATION"
+
+
+class UnknownSnapshot(CoordinatorError):
+    """The error if a subscription has no snapshot of the requested name."""
+
+    code = "RESOURCE_NOT_FOUND"
+
+
+class TooManySnapshots(CoordinatorError):
+    """The error for taking a snapshot of a subscription that has as many as it may have."""
 
     code = "POLICY_VIOLATION"
 

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn, cast
 
 from mainstem.contract import NO_SETTINGS, Engine, Member, NewEvent, NotAllowed, Position
-from mainstem.queue_contract import Delivery, Outcome, SubscriptionSettings, Verdict
+from mainstem.queue_contract import (
+    Delivery,
+    Outcome,
+    SnapshotInfo,
+    SnapshotName,
+    SubscriptionSettings,
+    Verdict,
+)
 
 READS = frozenset(
     {
@@ -30,6 +37,7 @@ READS = frozenset(
         "partitions",
         "preview_settings",
         "reader",
+        "snapshots",
         "subscription",
         "subscription_totals",
         "subscriptions",
@@ -113,7 +121,15 @@ class _RefusedWork:
         """Refused."""
         _refuse("settling events")
 
-    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+    async def take_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
+        """Refused."""
+        _refuse("taking a snapshot")
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Refused."""
+        _refuse("deleting a snapshot")
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position | SnapshotName) -> int:
         """Refused."""
         _refuse("seeking")
 

@@ -60,6 +60,11 @@ KINDS: dict[str, ProblemKind] = {
         "This event log does not offer that",
         "Subscriptions are offered by `mainstem serve`, and not in front of a Kafka cluster.",
     ),
+    "unknown-snapshot": ProblemKind(
+        404,
+        "There is no such snapshot",
+        "GET /api/v1/subscriptions/{subscription}/snapshots lists those of a subscription.",
+    ),
     "method": ProblemKind(405, "This path does not accept that method", "Use a method of the Allow header."),
     "slow-body": ProblemKind(408, "The body did not arrive in time", "Send it without long pauses."),
     "slow-request": ProblemKind(
@@ -69,6 +74,7 @@ KINDS: dict[str, ProblemKind] = {
     "subscription-exists": ProblemKind(
         409, "A subscription of this name exists already", "Choose another name."
     ),
+    "snapshot-exists": ProblemKind(409, "A snapshot of this name exists already", "Choose another name."),
     "group-in-use": ProblemKind(409, "The consumer group has members", "Stop its members first."),
     "body-too-large": ProblemKind(
         413,
@@ -115,6 +121,8 @@ _KINDS_OF_ERRORS: tuple[tuple[type[contract.StreamError], str], ...] = (
     (contract.UnknownTopic, "unknown-topic"),
     (contract.UnknownGroup, "unknown-group"),
     (queue_contract.NoSuchSubscription, "unknown-subscription"),
+    (queue_contract.NoSuchSnapshot, "unknown-snapshot"),
+    (queue_contract.SnapshotNameTaken, "snapshot-exists"),
     (contract.TopicExists, "topic-exists"),
     (queue_contract.SubscriptionNameTaken, "subscription-exists"),
     (contract.GroupInUse, "group-in-use"),

@@ -21,6 +21,7 @@ LOCK_MS_MIN = 1_000
 REDRIVEN_POSITIONS_MAX = 10_000
 SubscriptionName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 ConsumerName = Annotated[str, Meta(min_length=1, max_length=255)]
+SnapshotText = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 LockTime = Annotated[int, Meta(ge=LOCK_MS_MIN, le=LOCK_MS_MAX)]
 POSITION_PATTERN = r"[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}"
 """Of topic/partition/offset."""
@@ -277,15 +278,55 @@ class SeekJson(msgspec.Struct, forbid_unknown_fields=True):
     JSON_SCHEMA: ClassVar = {"examples": [{"to": "earliest", "dry_run": True}, {"to": "orders/0/17"}]}
 
     to: Annotated[
-        str,
+        Annotated[str, Meta(pattern=f"^({SEEK_PATTERN})$", max_length=300)] | None,
         Meta(
-            pattern=f"^({SEEK_PATTERN})$",
-            max_length=300,
             description="earliest, latest, a time (ISO 8601; UTC by default), an age (-10m), or for a single"
-            " partition topic/partition/offset.",
+            " partition topic/partition/offset. Give this or `snapshot`."
+        ),
+    ] = None
+    snapshot: Annotated[
+        SnapshotText | None,
+        Meta(
+            description="A snapshot of the subscription: what was done then is done, and all else is"
+            " outstanding, also what was published since."
+        ),
+    ] = None
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class NewSnapshotJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The request to take a snapshot of a subscription: of which events are done now."""
+
+    JSON_SCHEMA: ClassVar = {"examples": [{"snapshot": "before-release-7"}]}
+
+    snapshot: SnapshotText
+
+
+class SnapshotJson(msgspec.Struct):
+    """A snapshot of a subscription."""
+
+    snapshot: str
+    created: Annotated[str, Meta(description="When it was taken, ISO 8601.")]
+    events: Annotated[
+        int,
+        Meta(
+            description="Events that would follow a seek to it now, whether the filter delivers them or not."
         ),
     ]
-    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class SnapshotsJson(msgspec.Struct):
+    """The snapshots of a subscription, sorted by name."""
+
+    snapshots: list[SnapshotJson]
+
+
+class DeletedSnapshotJson(msgspec.Struct):
+    """The reply to the deletion of a snapshot."""
+
+    subscription: str
+    snapshot: str
+    dry_run: bool
 
 
 class SoughtJson(msgspec.Struct):

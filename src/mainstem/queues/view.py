@@ -16,7 +16,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
-from mainstem.queues.leases import WORD_MASK, DeliveryLease
+from mainstem.queues.leases import WORD_MASK, DeliveryLease, LeaseTable
 from mainstem.queues.pages import (
     AHEAD,
     DONE,
@@ -98,6 +98,12 @@ class SequenceView(ScheduledView):
             if low < high:
                 ready.append((low, high))
             self._scan_piece(index, high, ready, due_by_page.get(index, ()))
+
+    def begin_anew(self, old: SequenceView) -> None:
+        """T11: this view takes the place of another one, as if none of its positions had been delivered."""
+        self._cursor = self.marked = self.start
+        self._delivered_below = min(old._delivered_below, self.start)
+        self.leases = LeaseTable(old.leases.last_id)
 
     def apply_scanned(self, first: int, end: int, matched: Sequence[Run]) -> None:
         """T1: the scan went from `first` to `end`, and found that these positions are to be delivered. On

@@ -315,7 +315,6 @@ def test_a_stopping_server_ends_a_pull(tmp_path: Path) -> None:
         ("reject", {"tokens": ["t"], "reason": "x" * 1001}),
         ("extend", {"tokens": ["t"]}),
         ("extend", {"tokens": ["t"], "lock_ms": 0}),
-        ("seek", {}),
         ("seek", {"to": "17"}),
         ("seek", {"to": "topic/0"}),
         ("purge", {"dry": True}),

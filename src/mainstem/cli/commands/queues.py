@@ -32,7 +32,12 @@ from mainstem.timespec import format_age
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mainstem.http_api.subscriptions import BrowsedEventJson, SubscriptionDetailJson, SubscriptionJson
+    from mainstem.http_api.subscriptions import (
+        BrowsedEventJson,
+        SnapshotJson,
+        SubscriptionDetailJson,
+        SubscriptionJson,
+    )
 
 STATES = ("ready", "leased", "waiting", "parked", "dying")
 DEPTHS = (*STATES, "ahead")
@@ -245,10 +250,10 @@ def _position(ctx: click.Context, param: click.Parameter, text: str | None) -> s
     return text
 
 
-def _place_to_seek(ctx: click.Context, param: click.Parameter, text: str) -> str:
+def _place_to_seek(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
     from mainstem.http_api.subscriptions import SEEK_PATTERN
 
-    if not re.fullmatch(SEEK_PATTERN, text):
+    if text is not None and not re.fullmatch(SEEK_PATTERN, text):
         expected = "earliest, latest, a time (2013-06-01T12:00Z), an age (-10m) or topic/partition/offset"
         raise click.BadParameter(f"{text!r} is not {expected}", ctx, param)
     return text
@@ -321,25 +326,33 @@ def browse_queue(
 @click.argument("name", metavar="SUBSCRIPTION")
 @click.option(
     "--to",
-    required=True,
     metavar="WHERE",
     callback=_place_to_seek,
     help="earliest, latest, a TIME (ISO 8601, UTC), an age such as -10m, or topic/partition/offset.",
 )
+@click.option(
+    "--snapshot",
+    metavar="NAME",
+    help="In place of --to: what was done when this snapshot was taken is done, all else is not.",
+)
 @click.option("--execute", is_flag=True, help="Make the change; without this option, only show it.")
 @at_option
 @json_option
-def seek_queue(name: str, to: str, execute: bool, address: str, as_json: bool) -> None:
+def seek_queue(
+    name: str, to: str | None, snapshot: str | None, execute: bool, address: str, as_json: bool
+) -> None:
     """Let a subscription begin anew at another place. Shows the change; makes it with --execute.
 
     What comes before that place is done, and what follows is delivered as if it never was. Columns:
     subscription, events outstanding before, events from there on.
     """
+    if (to is None) == (snapshot is None):
+        raise click.UsageError("give --to WHERE or --snapshot NAME")
 
     async def work(door: str) -> tuple[int, int]:
         from mainstem.cli.remote_queues import RemoteQueues
 
-        sought = await RemoteQueues(door).seek(name, to, dry_run=not execute)
+        sought = await RemoteQueues(door).seek(name, to, snapshot, dry_run=not execute)
         return sought.before, sought.events
 
     before, events = with_door(address, work)
@@ -349,6 +362,43 @@ def seek_queue(name: str, to: str, execute: bool, address: str, as_json: bool) -
         print_rows(("subscription", "before", "events"), [(name, before, events)])
     if not execute:
         click.echo("dry run: nothing was changed; add --execute to make the change", err=True)
+
+
+@command.command("snapshot")
+@click.argument("name", metavar="SUBSCRIPTION")
+@click.argument("snapshot", metavar="[NAME]", required=False)
+@click.option("--delete", "deletes", is_flag=True, help="Delete the snapshot of this name.")
+@at_option
+@json_option
+def snapshot_queue(name: str, snapshot: str | None, deletes: bool, address: str, as_json: bool) -> None:
+    """Keep under a name which events of a subscription are done now; without a name, list the snapshots.
+
+    `queues seek --snapshot NAME` goes back to it. Columns: snapshot, when it was taken, events that would
+    follow a seek to it now.
+    """
+    if deletes and snapshot is None:
+        raise click.UsageError("--delete needs the NAME of a snapshot")
+
+    async def work(door: str) -> Sequence[SnapshotJson]:
+        from mainstem.cli.remote_queues import RemoteQueues
+
+        queues = RemoteQueues(door)
+        if snapshot is None:
+            return await queues.snapshots(name)
+        if deletes:
+            await queues.delete_snapshot(name, snapshot)
+            return []
+        return [await queues.take_snapshot(name, snapshot)]
+
+    snapshots = with_door(address, work)
+    if deletes:
+        click.echo(f"deleted {escape_controls(snapshot or '')}")
+    elif as_json:
+        for row in snapshots:
+            print_json(row)
+    else:
+        rows = [(row.snapshot, row.created, row.events) for row in snapshots]
+        print_rows(("snapshot", "taken", "events"), rows)
 
 
 @command.command("purge")

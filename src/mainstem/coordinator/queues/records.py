@@ -73,6 +73,73 @@ class QueueEpochsEnded(StateRecord, frozen=True, array_like=True, tag="queue-epo
     """State record: the deliveries of all epochs so far are void, for their events may have been lost."""
 
 
+# --- named snapshots --------------------------------------------------------------------------------------
+
+
+class SnapshotRecord(StateRecord, frozen=True, array_like=True):
+    """Base of the records about a named snapshot of a subscription."""
+
+    id: int
+    """Of the same numbers as those of subscriptions and views."""
+
+
+class SnapshotTaken(SnapshotRecord, frozen=True, array_like=True, tag="snapshot-taken"):
+    """State record: a subscription keeps what it knows now under a name."""
+
+    subscription: int
+    name: str
+    created_ms: int
+
+
+class SnapshotDeleted(SnapshotRecord, frozen=True, array_like=True, tag="snapshot-deleted"):
+    """State record: a named snapshot is kept no more."""
+
+
+class SnapshotRestored(SnapshotRecord, frozen=True, array_like=True, tag="snapshot-restored"):
+    """State record: the views of its subscription are set back to a named snapshot."""
+
+
+class SnapshotKept(SnapshotRecord, frozen=True, array_like=True, tag="snapshot-kept"):
+    """State record, only in snapshots of the state: a named snapshot, whose views follow."""
+
+    subscription: int
+    name: str
+    created_ms: int
+
+
+class SnapshotPage(SnapshotRecord, frozen=True, array_like=True, tag="snapshot-page"):
+    """State record, only in snapshots of the state: 4,096 positions of a view in a named snapshot."""
+
+    COST_BYTES: ClassVar[int] = 3_000
+
+    topic_id: UUID
+    partition: int
+    index: int
+    data: bytes
+
+
+class SnapshotView(SnapshotRecord, frozen=True, array_like=True, tag="snapshot-view"):
+    """State record, only in snapshots of the state: a view in a named snapshot, whose pages are before."""
+
+    topic_id: UUID
+    partition: int
+    start: int
+    scanned: int
+    ready: bytes
+    """Ready positions that no page has: runs, encoded from `start`."""
+
+
+SNAPSHOT_RECORDS: tuple[type[SnapshotRecord], ...] = (
+    SnapshotTaken,
+    SnapshotDeleted,
+    SnapshotRestored,
+    SnapshotKept,
+    SnapshotPage,
+    SnapshotView,
+)
+"""All records about named snapshots."""
+
+
 # --- views ------------------------------------------------------------------------------------------------
 
 

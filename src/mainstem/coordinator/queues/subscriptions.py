@@ -26,14 +26,17 @@ from mainstem.coordinator.errors import (
     TooManySubscriptions,
     UnknownSubscription,
 )
+from mainstem.coordinator.queues.named_snapshots import NamedSnapshots
 from mainstem.coordinator.queues.range_answers import decide_ranges
 from mainstem.coordinator.queues.records import (
+    SNAPSHOT_RECORDS,
     VIEW_RECORDS,
     CursorMarked,
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
     ShareGroupCreated,
+    SnapshotRecord,
     SubscriptionConfigured,
     SubscriptionCreated,
     SubscriptionDeleted,
@@ -88,6 +91,7 @@ class Subscriptions:
         SubscriptionConfigured,
         SubscriptionDeleted,
         SubscriptionLetters,
+        *SNAPSHOT_RECORDS,
         *VIEW_RECORDS,
         *TOPOLOGY_RECORDS,
     )
@@ -98,7 +102,11 @@ class Subscriptions:
         self._rng = rng
         self.views = SubscriptionViews()
         """For reading, and for what is soft: a service scans them. Only records change the rest."""
-        self.changes = ViewChanges(self.views, lambda decide_change: self.runtime.write(decide_change))
+        self.snapshots = NamedSnapshots(self, clock)
+        """The named snapshots, and the requests about them."""
+        self.changes = ViewChanges(
+            self.views, self.snapshots.contents, lambda decide_change: self.runtime.write(decide_change)
+        )
         """What happens to views beside the answers of consumers."""
         self.on_deleted: list[Callable[[SubscriptionMetadata], None]] = []
         """Callbacks for a subscription whose deletion is durable."""
@@ -120,6 +128,7 @@ class Subscriptions:
         self.views.clear()
         self.topology.clear()
         self.routing.reset()
+        self.snapshots.contents.clear()
         self.epoch = self._rng.getrandbits(32)
         """Another number after each load of the state: leases and tokens of an earlier one are over."""
         self.known_epochs: deque[int] = deque(maxlen=KNOWN_EPOCHS_MAX)
@@ -146,6 +155,7 @@ class Subscriptions:
                 self._put(replace(self._by_id[id_], last_dead_letter_topic=topic))
             case SubscriptionDeleted(id=id_):
                 del self._by_name[self._by_id.pop(id_).name]
+                self.snapshots.contents.remove_subscription(id_)
                 for view in self.views.of_subscription(id_):
                     self.views.remove(view.id)
                 self.topology.forget_queue(id_)
@@ -156,7 +166,11 @@ class Subscriptions:
                 self.views.restore(record, self._by_id[id_].settings.rules)
             case NamespaceRecord():
                 self._next_id = max(self._next_id, self.topology.apply(record) + 1)
+            case SnapshotRecord(id=id_):
+                self.snapshots.apply(record)
+                self._next_id = max(self._next_id, id_ + 1)
             case _:
+                self.snapshots.about_to_change(record)
                 self.views.apply(record)
 
     def _put(self, subscription: SubscriptionMetadata) -> None:
@@ -177,7 +191,8 @@ class Subscriptions:
             if known.last_dead_letter_topic and not known.settings.dead_letter_topic
         ]
         spaces = self.topology.snapshot()
-        return chain((QueueIds(self._next_id),), epochs, created, letters, spaces, self.views.walk())
+        heads = chain((QueueIds(self._next_id),), epochs, created, letters, spaces)
+        return chain(heads, self.views.walk(), self.snapshots.contents.records())
 
     def start(self, end_of: Callable[[UUID, int], int | None]) -> None:
         """The state was loaded. `end_of` returns the end of a partition, or None if it does not exist: what
@@ -189,7 +204,7 @@ class Subscriptions:
 
     @property
     def next_id(self) -> int:
-        """The number that the next subscription, view, namespace, route or binding gets."""
+        """The number that the next subscription, view, namespace, route, binding or named snapshot gets."""
         return self._next_id
 
     def get(self, name: str) -> SubscriptionMetadata:

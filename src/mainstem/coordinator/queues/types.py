@@ -116,11 +116,12 @@ def check_fixed_settings(old: SubscriptionSettings, new: SubscriptionSettings) -
             )
 
 
-def check_subscription_name(name: str) -> None:
-    """Check the rules for names, which are those of topics. InvalidSubscriptionName."""
+def check_subscription_name(name: str, kind: str = "subscription") -> None:
+    """Check the rules for names, which are those of topics. `kind`: of what, for people.
+    InvalidSubscriptionName."""
     problem = name_problem(name)
     if problem is not None:
-        raise InvalidSubscriptionName(f"the name of the subscription is invalid: {problem}")
+        raise InvalidSubscriptionName(f"the name of the {kind} is invalid: {problem}")
 
 
 SubscriptionKind = Literal["subscription", "share group"]

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from mainstem.coordinator.errors import UnknownSubscription
+from mainstem.coordinator.queues.kept_snapshots import KeptSnapshots
 from mainstem.coordinator.queues.records import (
     EventDeadLettered,
     EventsAcked,
@@ -52,12 +53,13 @@ class ViewChanges:
     """The changes. All promises are done when the change is durable. They fail with StorageError; those for
     one view with UnknownSubscription, if the view is there no more."""
 
-    def __init__(self, views: SubscriptionViews, write: Write) -> None:
+    def __init__(self, views: SubscriptionViews, snapshots: KeptSnapshots, write: Write) -> None:
         """`write`: that of the runtime."""
         self.on_trimmed: list[Callable[[int, int], None]] = []
         """Called for a subscription, by its id, with the number of its events that were deleted before they
         were done."""
         self._views = views
+        self._snapshots = snapshots
         self._write = write
 
     def _change(
@@ -229,7 +231,8 @@ class ViewChanges:
         cut = self._write_all(
             ViewCut(view.id, end)
             for view in self._views.all()
-            if (end := end_of(view.topic_id, view.partition)) is not None and _knows_beyond(view, end)
+            if (end := end_of(view.topic_id, view.partition)) is not None
+            and (_knows_beyond(view, end) or self._snapshots.knows_beyond(view, end))
         )
         return cut.map(lambda _: self._views.forgotten - before)
 

@@ -244,6 +244,16 @@ class SubscriptionViews:
         self._by_partition.setdefault((view.topic_id, view.partition), {})[view.id] = view
         self._by_subscription.setdefault(view.subscription, {})[view.id] = view
 
+    def replace(self, view: SubscriptionView, sequence: SequenceView) -> None:
+        """Let another sequence be that of a view, which begins anew."""
+        for walk in self._walks:
+            walk.about_to_change(view)
+        view.sequence = sequence
+        done = [place for place in view.carried if sequence.state(place) is PositionState.DONE]
+        for position in done:
+            del view.carried[position]
+        self.reasons.forget_view(view.id)
+
     def remove(self, view_id: int) -> None:
         """Remove a view."""
         view = self._by_id.pop(view_id)

@@ -35,6 +35,7 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "topic": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
     "group": {"type": "string", "minLength": 1},
     "subscription": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
+    "snapshot": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mainstem.contract import Position
 from mainstem.doors.http.endpoint import Call
 from mainstem.doors.http.problem import Problem
-from mainstem.queue_contract import Queues
+from mainstem.queue_contract import NoSuchSnapshot, Queues, SnapshotInfo
 
 SUBSCRIPTION_PATH = "/api/v1/subscriptions/{subscription:word}"
 SUBSCRIPTION_PROBLEMS = ("unknown-subscription", "not-offered")
@@ -20,6 +20,14 @@ def queues_of(call: Call) -> Queues:
     if not isinstance(call.engine, Queues):
         raise Problem("not-offered", "this event log has no subscriptions")
     return call.engine
+
+
+async def snapshot_of(queues: Queues, name: str, snapshot: str) -> SnapshotInfo:
+    """A snapshot of a subscription. NoSuchSnapshot."""
+    for info in await queues.snapshots(name):
+        if info.name == snapshot:
+            return info
+    raise NoSuchSnapshot(f"subscription {name} has no snapshot {snapshot}")
 
 
 def parse_position(text: str) -> Position:

@@ -27,6 +27,7 @@ from mainstem.doors.http.queues import (
     format_position,
     parse_position,
     queues_of,
+    snapshot_of,
 )
 from mainstem.http_api.push import PushSettingsJson
 from mainstem.http_api.subscriptions import (
@@ -50,6 +51,7 @@ from mainstem.http_api.topics import DryRunQuery
 from mainstem.queue_contract import (
     QueueDepth,
     Queues,
+    SnapshotName,
     SubscriptionInfo,
     SubscriptionSettings,
     SubscriptionTotals,
@@ -225,10 +227,14 @@ async def seek_subscription(call: Call) -> Response:
     """Let a subscription begin anew at another place: what follows is delivered, as if it never was."""
     queues, name = queues_of(call), call.path_parameter("subscription")
     body = await call.json_body(SeekJson)
-    place = _place(call, body.to)
-    with audit.action(call, "seek", dry_run=body.dry_run, subscription=name, to=body.to) as line:
+    place = _place_of(call, body)
+    to_text = f"snapshot {body.snapshot}" if body.to is None else body.to
+    with audit.action(call, "seek", dry_run=body.dry_run, subscription=name, to=to_text) as line:
         info = await queues.subscription(name)
-        if body.dry_run:
+        if isinstance(place, SnapshotName):
+            chosen = await snapshot_of(queues, name, place.name)
+            events = chosen.events if body.dry_run else await queues.seek(name, place)
+        elif body.dry_run:
             events = await _events_from(call, info, place)
         elif isinstance(place, Position):
             events = await queues.seek(name, place)
@@ -238,6 +244,12 @@ async def seek_subscription(call: Call) -> Response:
             events = await queues.seek(name, to)
         line.count(before=info.depth.outstanding, events=events)
     return json_response(SoughtJson(name, body.dry_run, info.depth.outstanding, events))
+
+
+def _place_of(call: Call, body: SeekJson) -> StartPoint | Position | SnapshotName:
+    if (body.to is None) == (body.snapshot is None):
+        raise Problem("unfit", "give `to` or `snapshot`, and not both: each says where")
+    return SnapshotName(body.snapshot or "") if body.to is None else _place(call, body.to)
 
 
 def _named(place: StartPoint) -> Literal["earliest", "latest"]:
@@ -332,7 +344,7 @@ ENDPOINTS = (
         tag="subscriptions",
         bodies={JSON: SeekJson},
         reply=SoughtJson,
-        problems=(*_PROBLEMS, "unknown-topic", "out-of-range"),
+        problems=(*_PROBLEMS, "unknown-topic", "unknown-snapshot", "out-of-range"),
     ),
     Endpoint(
         method="POST",

@@ -25,9 +25,13 @@ from mainstem.queue_contract import (
     Delivery,
     EventInSubscription,
     EventState,
+    NoSuchSnapshot,
     NoSuchSubscription,
     Outcome,
     Pusher,
+    SnapshotInfo,
+    SnapshotName,
+    SnapshotNameTaken,
     SubscriptionInfo,
     SubscriptionNameTaken,
     SubscriptionTotals,
@@ -49,6 +53,10 @@ def _about(name: str) -> Iterator[None]:
         raise NoSuchSubscription(f"{subject}: there is no such subscription") from None
     except coordinator.SubscriptionExists:
         raise SubscriptionNameTaken(f"{subject}: another one has this name") from None
+    except coordinator.UnknownSnapshot as error:
+        raise NoSuchSnapshot(str(error)) from None
+    except coordinator.SnapshotNameInUse as error:
+        raise SnapshotNameTaken(f"{subject}: {error}") from None
     except Exception as error:
         raise translate(error, subject) from None
 
@@ -154,7 +162,22 @@ class EmbeddedQueues:
         with _about(name):
             return await self._queue_chosen.cancel(name, positions, dry_run)
 
-    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+    async def snapshots(self, name: str) -> list[SnapshotInfo]:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.snapshots(name)
+
+    async def take_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
+        """See the contract."""
+        with _about(name):
+            return await self._queue_management.take_snapshot(name, snapshot)
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """See the contract."""
+        with _about(name):
+            await self._queue_management.delete_snapshot(name, snapshot)
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position | SnapshotName) -> int:
         """See the contract."""
         with _about(name):
             return await self._queue_management.seek(name, to)

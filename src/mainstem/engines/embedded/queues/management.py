@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from uuid import UUID
 
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
+from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable
@@ -28,6 +29,8 @@ from mainstem.queue_contract import (
     DeadLetterInfo,
     EventState,
     QueueDepth,
+    SnapshotInfo,
+    SnapshotName,
     SubscriptionInfo,
 )
 from mainstem.queues.pages import PositionState
@@ -35,11 +38,13 @@ from mainstem.queues.push_settings import push_problem
 from mainstem.queues.runs import Run, count_positions, merge_runs
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.query.parser import QueryError, parse
-from mainstem.turns import next_turn
+from mainstem.turns import next_turn, run_in_turns
 
 BROWSE_EVENTS_MAX = 1_000
 LEASES_OF_TURN = 2_000
 """Leases that are looked at in a turn of the loop, some 2 ms."""
+PAGES_OF_TURN = 20
+"""Pages of a named snapshot that are encoded in a turn of the loop."""
 
 
 class QueueManagement:
@@ -265,8 +270,41 @@ class QueueManagement:
                 ]
         return browsed
 
-    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position) -> int:
+    async def snapshots(self, name: str) -> list[SnapshotInfo]:
+        """See `Queues.snapshots`."""
+        stored, feeds = await self.feeds(name)
+        known = self._machine.snapshots.contents.of(stored.id)
+        infos = [_snapshot_info(snapshot, feeds) for _, snapshot in sorted(known.items())]
+        return await self._node.queue_runtime.read(infos)
+
+    async def take_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
+        """See `Queues.take_snapshot`."""
+        _, feeds = await self.feeds(name)  # so that it has a view of each partition
+        taken = await self._machine.snapshots.take(name, snapshot)
+        for view in taken.views.values():
+            run_in_turns(self._node.clock, view.steps(), PAGES_OF_TURN)
+        return _snapshot_info(taken, feeds)
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """See `Queues.delete_snapshot`."""
+        await self._machine.snapshots.delete(name, snapshot)
+
+    async def _seek_snapshot(self, name: str, snapshot: str) -> int:
+        stored, feeds = await self.feeds(name)
+        starts = {feed.view.id: feed.partition.log_start_offset for feed in feeds}
+        await self._machine.snapshots.restore(name, snapshot, starts)
+        following = 0
+        for feed in feeds:
+            if feed.bind():
+                following += feed.view.sequence.counts().outstanding + feed.ahead
+                feed.scan_soon()
+        self._service.after_release(stored.id)
+        return following
+
+    async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position | SnapshotName) -> int:
         """See `Queues.seek`."""
+        if isinstance(to, SnapshotName):
+            return await self._seek_snapshot(name, to.name)
         stored, feeds = await self.feeds(name)
         if to == "latest":
             await self._when_committed(self._service.queue(name))
@@ -318,6 +356,19 @@ class QueueManagement:
         """See `Queues.dead_letters`."""
         stored = await self._node.queue_runtime.read(self._machine.get(name))
         return await dead_letters(self._node, stored, since_ms, after, max_events)
+
+
+def _snapshot_info(snapshot: KeptSnapshot, feeds: Sequence[PartitionFeed]) -> SnapshotInfo:
+    events = 0
+    for feed in feeds:
+        partition = feed.partition
+        start, end = partition.log_start_offset, partition.high_watermark
+        part = snapshot.views.get((feed.view.topic_id, partition.index))
+        if part is not None:
+            events += part.outstanding(start)
+            start = max(start, part.head.scanned)
+        events += max(0, end - start)
+    return SnapshotInfo(snapshot.name, snapshot.created_ms, events)
 
 
 def _added(depth: QueueDepth, feed: PartitionFeed) -> QueueDepth:
