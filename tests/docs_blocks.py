@@ -17,6 +17,7 @@ from kio.schema.index import api_key_map
 
 from mainstem import doors
 from mainstem.cli import mainstem
+from mainstem.coordinator.groups.group_configs import GROUP_CONFIGS
 from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.doors.http import openapi
 from mainstem.doors.http.endpoints import ENDPOINTS
@@ -31,12 +32,13 @@ SOURCE = DOCS.parent / "src" / "mainstem"
 
 NOT_OFFERED = {
     "Between brokers and controllers of a cluster, or on the controller's own port": (
-        {4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 64, 67, 70, 73, 80, 81, 82, 83, 84, 85, 86, 87}
+        {4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 64, 67, 70, 73, 80, 81, 82}
     ),
+    "Between a broker and the keeper of the state of share groups, which here is one server: there is no"
+    " topic `__share_group_state`": {83, 84, 85, 86, 87},
     "Transactions, not yet": {24, 25, 26, 27, 28, 65, 66},
     "Authentication, not yet": {17, 36, 38, 39, 40, 41},
     "The newer consumer protocol (KIP-848), not yet: clients use the classic one": {68, 69},
-    "Share groups (KIP-932) and their admin calls, not yet": {76, 77, 78, 79, 90, 91, 92},
     "Groups of Kafka Streams (KIP-1071), not yet: Streams uses the classic protocol": {88, 89},
     "Features of a cluster's controllers": {57},
 }
@@ -82,6 +84,17 @@ def topic_settings() -> str:
         for config in TOPIC_CONFIGS.values()
     ]
     return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def group_settings() -> str:
+    """Every setting of a group."""
+    rows = [
+        f"| `{config.name}` | {config.type} | {f'`{config.default}`' if config.default else 'empty'} "
+        f"| {f'`{config.field}`' if config.field else ''} | {config.documentation} |"
+        for config in GROUP_CONFIGS.values()
+    ]
+    head = "| setting | type | default | of the subscription | meaning |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def clients() -> str:
@@ -202,6 +215,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "keys": keys,
         "keys not offered": keys_not_offered,
         "topic settings": topic_settings,
+        "group settings": group_settings,
         "clients": clients,
     },
     "SETTINGS.md": {"flags": server_flags, "doors": door_table, "settings": settings_table},

@@ -4,17 +4,23 @@ memory."""
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from mainstem.coordinator.errors import UnknownTopicOrPartition
+from mainstem.coordinator.groups.group_settings import GroupSettings
+from mainstem.coordinator.queues.subscriptions import Subscriptions
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.runtime.state_log import QUEUE_LOG
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.kafka_protocol.message import Message
+from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import OffsetOutOfRange
 from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.coordinator.state_rig import StateRig
 from tests.doors.kafka.kit import DoorClient, MemoryLog, MemoryPartition
+from tests.support.fake_state import FakeStateDisk, FakeStateLog
 
 OK, UNKNOWN_TOPIC, INVALID_TOPIC, TOPIC_EXISTS, INVALID_PARTITIONS = 0, 3, 17, 36, 37
 INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST = 38, 39, 40, 42
@@ -39,6 +45,13 @@ class AdminNode:
         self.kit = kit
         self.settings, self.clock, self.runtime = kit.settings, kit.clock, kit.runtime
         self.topics, self.producer_ids = kit.topics, kit.producer_ids
+        subscriptions = Subscriptions(kit.clock, random.Random(3))
+        self.group_settings = GroupSettings(subscriptions)
+        machines = subscriptions, self.group_settings
+        disk = cast(Disk, FakeStateDisk())
+        self.queue_runtime = Runtime(disk, FakeStateLog(), kit.clock, machines, QUEUE_LOG)
+        subscriptions.runtime = self.group_settings.runtime = self.queue_runtime
+        self.queue_runtime.load()
         self.log = MemoryLog()
         self.rng = random.Random(3)
         self.parts: dict[tuple[UUID, int], AdminPartition] = {}

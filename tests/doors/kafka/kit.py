@@ -4,7 +4,7 @@ is sent."""
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -185,7 +185,9 @@ class MemoryNode:
     topics: MemoryTopics = field(default_factory=MemoryTopics)
     runtime: MemoryRuntime = field(default_factory=MemoryRuntime)
     log: MemoryLog = field(default_factory=MemoryLog)
+    queue_runtime: MemoryRuntime = field(default_factory=MemoryRuntime)
     groups: Any = None
+    share_groups: MemoryShareGroups = field(default_factory=lambda: MemoryShareGroups())
     parts: dict[tuple[UUID, int], MemoryPartition] = field(default_factory=dict)
 
     def create(self, name: str, partitions: int = 1, internal: bool = False) -> TopicMetadata:
@@ -210,6 +212,16 @@ class MemoryNode:
         except InvalidTopicName as error:
             return Promise.failed(error)
         return Promise.resolved(self.create(name))
+
+
+class MemoryShareGroups:
+    """There are no share groups."""
+
+    def find(self, group_id: str) -> None:
+        return None
+
+    def list(self, states: Sequence[str], types: Sequence[str]) -> Promise[Any]:
+        return Promise.resolved([])
 
 
 class RecordingWaiter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.admin_kit import (
@@ -46,7 +47,7 @@ def test_settings_of_a_topic_are_described_in_every_version(version: int) -> Non
     (result,) = describe(admin, (TOPIC, "a", None), version=version)
     assert (result.error_code, result.resource_type, result.resource_name) == (OK, TOPIC, "a")
     shown = {entry.name: entry for entry in result.configs}
-    assert len(shown) == 35
+    assert len(shown) == len(TOPIC_CONFIGS)
     values = {name: (entry.value, entry.config_source) for name, entry in shown.items()}
     assert values["retention.ms"] == ("5", TOPIC_CONFIG)
     assert values["segment.bytes"] == (str(1 << 21), STATIC_BROKER_CONFIG)
@@ -80,7 +81,6 @@ def test_each_resource_has_its_own_error_code() -> None:
         (BROKER, "x", None),
         (LOGGER, "1", None),
         (99, "1", None),
-        (GROUP, "g", None),
         (METRICS, "m", None),
         (BROKER, "", None),
     )
@@ -91,7 +91,6 @@ def test_each_resource_has_its_own_error_code() -> None:
         INVALID_REQUEST,
         INVALID_REQUEST,
         INVALID_REQUEST,
-        OK,
         OK,
         OK,
     ]
@@ -195,7 +194,7 @@ def test_settings_are_replaced_in_every_version(version: int) -> None:
         (TOPIC, "none", {}),
         (BROKER, "1", {"num.partitions": "3"}),
         (BROKER, "2", {}),
-        (GROUP, "g", {}),
+        (METRICS, "m", {}),
     )
     assert codes(results) == [OK, UNKNOWN_TOPIC, *[INVALID_REQUEST] * 3]
     assert "read-only" in results[2].error_message

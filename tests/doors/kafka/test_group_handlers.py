@@ -153,7 +153,7 @@ def test_many_coordinators_are_found_at_once() -> None:
     ("kind", "code", "word"),
     [
         (1, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions"),
-        (2, ErrorCode.INVALID_REQUEST, "share groups"),
+        (2, ErrorCode.INVALID_REQUEST, "group:topic id:partition"),
         (9, ErrorCode.INVALID_REQUEST, "coordinator type 9"),
     ],
 )

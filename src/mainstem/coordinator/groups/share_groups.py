@@ -222,9 +222,10 @@ class ShareGroups:
 
     def describe(self, group_ids: Sequence[str]) -> Promise[Views]:
         """The groups with their members, or why there is none."""
-        return self.runtime.read([self._view(group_id) for group_id in group_ids])
+        return self.runtime.read([self.view(group_id) for group_id in group_ids])
 
-    def _view(self, group_id: str) -> ShareGroupView | GroupIdNotFound:
+    def view(self, group_id: str) -> ShareGroupView | GroupIdNotFound:
+        """A group with its members, or why there is none. It may not be durable yet."""
         if self.find(group_id) is None:
             return self._not_found(group_id)
         group = self._groups.get(group_id) or EpochGroup(group_id)

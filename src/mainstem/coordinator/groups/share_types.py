@@ -93,6 +93,11 @@ class ShareGroupMember(msgspec.Struct, frozen=True, kw_only=True):
     """The epoch of the assignment that it was sent last; 0: the server has started since then."""
     assignment: Mapping[UUID, list[int]]
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+        return sum(map(len, self.assignment.values()))
+
 
 class ShareGroupView(msgspec.Struct, frozen=True, kw_only=True):
     """A share group as ShareGroupDescribe shows it."""

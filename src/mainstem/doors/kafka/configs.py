@@ -1,4 +1,4 @@
-"""Converts settings of topics and of the server to entries of Kafka's messages, and applies changes.
+"""Converts settings of topics, groups and the server to entries of Kafka's messages, and applies changes.
 
 Owns: the numbers of resource types, value types and sources, and the reply to a change of settings. Refuses:
 to change the server's own settings.
@@ -29,7 +29,7 @@ class ResourceType(IntEnum):
     GROUP = 32
 
 
-SOURCES: dict[ConfigSource, int] = {"topic": 1, "static": 4, "default": 5}
+SOURCES: dict[ConfigSource, int] = {"topic": 1, "static": 4, "default": 5, "group": 8}
 """The number of each source of a value: Kafka's `DescribeConfigsResponse.ConfigSource`."""
 
 TYPES: dict[ConfigType, int] = {"boolean": 1, "string": 2, "int": 3, "long": 5, "double": 6, "list": 7}
@@ -79,8 +79,8 @@ def created_entry(entry: ConfigEntry) -> Message:
     )
 
 
-def topic_entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Message:
-    """One setting of a topic in a reply to DescribeConfigs."""
+def config_entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Message:
+    """One setting of a topic or group in a reply to DescribeConfigs."""
     values = [
         Message(name=name, value=value, source=SOURCES[source]) for name, value, source in entry.synonyms
     ]
@@ -170,16 +170,18 @@ def _type_of(name: str, value: str) -> ConfigType:
 
 
 def alter_resources(
-    resources: Sequence[Message], node_id: int, change: Callable[[Message], Promise[TopicMetadata]]
+    resources: Sequence[Message],
+    node_id: int,
+    change: Callable[[Message], Promise[TopicMetadata] | Promise[None]],
 ) -> Promise[Message]:
     """The reply to AlterConfigs and IncrementalAlterConfigs, with one result for each resource. `change`
-    changes one topic; every other resource is refused."""
+    changes one topic or group; every other resource is refused."""
     repeated = duplicates((resource.resource_type, resource.resource_name) for resource in resources)
 
     def start(resource: Message) -> Promise[TopicMetadata] | Promise[None]:
         if (resource.resource_type, resource.resource_name) in repeated:
             raise InvalidRequest("Each resource must appear at most once.")
-        if resource.resource_type == ResourceType.TOPIC:
+        if resource.resource_type in (ResourceType.TOPIC, ResourceType.GROUP):
             return change(resource)
         if resource.resource_type == ResourceType.BROKER:
             check_broker(resource.resource_name, node_id)
@@ -189,7 +191,8 @@ def alter_resources(
                 "The server's settings are read-only while it runs: set them when you start `mainstem serve`."
             )
         raise InvalidRequest(
-            f"Unsupported resource type: {resource.resource_type}; only settings of topics can be changed"
+            f"Unsupported resource type: {resource.resource_type};"
+            " only settings of topics and of groups can be changed"
         )
 
     def item(resource: Message) -> Promise[Message]:

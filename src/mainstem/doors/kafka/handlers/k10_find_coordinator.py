@@ -1,54 +1,60 @@
 """10 FindCoordinator.
 
 Versions: 0-6.
-Behaviour: returns the address that the client's listener advertises: this server coordinates every group.
-Notes: v1 adds the type of the key; v4 takes several keys (KIP-699); v6 may ask for share groups (KIP-932).
-Left out: coordinators of transactions and of share groups, which do not exist yet. They are refused with a
-text and an error code that no client retries: TRANSACTIONAL_ID_AUTHORIZATION_FAILED and INVALID_REQUEST.
+Behaviour: returns the address that the client's listener advertises: this server coordinates every group, of
+whatever kind.
+Notes: v1 adds the type of the key; v4 takes several keys (KIP-699); v6 may ask for the keeper of the state
+of a share group in a partition (KIP-932), by a key `group:topic id:partition`.
+Left out: coordinators of transactions, which do not exist yet. They are refused with a text and an error
+code that no client retries, TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
 """
 
 from __future__ import annotations
+
+import re
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 KEYS_SINCE = 4
+SHARE_SINCE = 6
 GROUP, TRANSACTION, SHARE = 0, 1, 2
-REFUSALS = {
-    TRANSACTION: (
-        ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        "this server has no transactions yet: use an idempotent producer without a transactional.id",
-    ),
-    SHARE: (ErrorCode.INVALID_REQUEST, "this server has no share groups yet: use a consumer group"),
-}
-"""The error code and text for each type of coordinator that this server does not have. No client retries
-these codes: librdkafka retries every other refusal of a transaction's coordinator."""
+NO_TRANSACTIONS = (
+    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    "this server has no transactions yet: use an idempotent producer without a transactional.id",
+)
+"""librdkafka retries every other refusal of a transaction's coordinator."""
+_SHARE_KEY = re.compile(r".+:[A-Za-z0-9_-]{22}:[0-9]{1,9}", re.DOTALL)
 
 
-def _coordinator(context: HandlerContext, request: Request, **key: str) -> Message:
+def _refusal(request: Request, key: str) -> tuple[ErrorCode, str] | None:
+    """Why this server does not coordinate what is asked for; None: it does."""
     key_type = request.body.key_type
-    if key_type != GROUP:
-        code, text = REFUSALS.get(
-            key_type, (ErrorCode.INVALID_REQUEST, f"unknown coordinator type {key_type}")
-        )
-        return Message(
-            **key,
-            node_id=-1,
-            host="",
-            port=-1,
-            error_code=code,
-            error_message=text,
-        )
+    if key_type == TRANSACTION:
+        return NO_TRANSACTIONS
+    if key_type == SHARE and request.version >= SHARE_SINCE:
+        if _SHARE_KEY.fullmatch(key):
+            return None
+        return ErrorCode.INVALID_REQUEST, "the key is not of the form group:topic id:partition"
+    return None if key_type == GROUP else (ErrorCode.INVALID_REQUEST, f"unknown coordinator type {key_type}")
+
+
+def _coordinator(context: HandlerContext, request: Request, key: str) -> Message:
+    named = {"key": key} if request.version >= KEYS_SINCE else {}
+    refusal = _refusal(request, key)
+    if refusal is not None:
+        code, text = refusal
+        return Message(**named, node_id=-1, host="", port=-1, error_code=code, error_message=text)
     address = request.connection.advertised
-    return Message(**key, node_id=context.node_id, host=address.host, port=address.port, error_message=None)
+    return Message(**named, node_id=context.node_id, host=address.host, port=address.port, error_message=None)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     if request.version < KEYS_SINCE:
-        return _coordinator(context, request)
+        return _coordinator(context, request, request.body.key)
     return Message(
-        coordinators=[_coordinator(context, request, key=key) for key in request.body.coordinator_keys]
+        coordinators=[_coordinator(context, request, key) for key in request.body.coordinator_keys]
     )
 
 

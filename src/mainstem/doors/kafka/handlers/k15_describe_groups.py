@@ -4,8 +4,8 @@ Versions: 0-6.
 Behaviour: describes a group's state and members; the members' metadata only while the group is stable. A
 group that does not exist is described as Dead. One that is named more than once is described once. Many
 groups are described in several turns of the event loop.
-Notes: v3 may request the authorized operations; v4 shows instance ids; from v6 on a group that does not exist
-has the error GROUP_ID_NOT_FOUND as well (KIP-1043).
+Notes: v3 may request the authorized operations; v4 shows instance ids; from v6 on a group that does not
+exist has the error GROUP_ID_NOT_FOUND as well (KIP-1043).
 Left out: access control: the operations, if requested, are all that Kafka knows for a group.
 """
 
@@ -49,11 +49,14 @@ def _described(view: GroupView, operations: int) -> Message:
     )
 
 
-def _missing(group_id: str, version: int, operations: int) -> Message:
+def _missing(context: HandlerContext, group_id: str, version: int, operations: int) -> Message:
+    is_share = context.node.share_groups.find(group_id) is not None
     has_error = version >= NOT_FOUND_SINCE
     return Message(
         error_code=ErrorCode.GROUP_ID_NOT_FOUND if has_error else 0,
-        error_message=f"Group {group_id} not found." if has_error else None,
+        error_message=f"Group {group_id} {'is not a classic group' if is_share else 'not found'}."
+        if has_error
+        else None,
         group_id=group_id,
         group_state="Dead",
         authorized_operations=operations,
@@ -68,7 +71,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     def encode(views: list[GroupView | None]) -> Iterator[int]:
         for group_id, view in zip(group_ids, views, strict=True):
             if view is None:
-                groups.add(_missing(group_id, request.version, operations))
+                groups.add(_missing(context, group_id, request.version, operations))
             else:
                 groups.add(_described(view, operations))
             yield 1 + (0 if view is None else len(view.members))

@@ -1,10 +1,11 @@
 """16 ListGroups.
 
 Versions: 0-5.
-Behaviour: lists all groups by name, also those that have only committed offsets.
-Notes: v4 filters by state and returns each group's state; v5 does the same for the type, which is always
-`classic`.
-Left out: groups of the consumer, share and streams protocols: there are none.
+Behaviour: lists all groups by name, also those that have only committed offsets, and share groups. Groups of
+one kind come after those of another.
+Notes: v4 filters by state and returns each group's state; v5 does the same for the type, `classic` or
+`share`.
+Left out: groups of the consumer and streams protocols: there are none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mainstem.coordinator.groups.types import GroupListing
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 from mainstem.kafka_protocol.writer import ArrayWriter
+from mainstem.promise import Promise
 from mainstem.turns import run_in_turns
 
 GROUPS_PER_TURN = 500
@@ -35,9 +37,16 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
             )
             yield 1
 
+    states, types = request.body.states_filter, request.body.types_filter
+
+    def add(listings: list[GroupListing]) -> Promise[None]:
+        return run_in_turns(context.clock, encode(listings), GROUPS_PER_TURN)
+
     return (
-        context.groups.list(request.body.states_filter, request.body.types_filter)
-        .chain(lambda listings: run_in_turns(context.clock, encode(listings), GROUPS_PER_TURN))
+        context.groups.list(states, types)
+        .chain(add)
+        .chain(lambda _: context.node.share_groups.list(states, types))
+        .chain(add)
         .map(lambda _: Message(groups=groups.encoded()))
     )
 

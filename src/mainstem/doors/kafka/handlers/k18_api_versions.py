@@ -7,8 +7,8 @@ UNSUPPORTED_VERSION and key 18 alone, so that the client can ask again.
 Notes: v3 is flexible and adds the client's software name and the features (KIP-511, KIP-584); v4 only allows
 features whose lowest version is 0. A software name or version that Kafka would refuse is answered with
 INVALID_REQUEST.
-Left out: finalized features. Clients switch protocols on them, so `group.version`, `transaction.version` and
-`share.version` are left out until those protocols are served.
+Left out: of the features, `group.version` and `transaction.version`: clients switch protocols on them, so
+they are left out until those protocols are served. `share.version` is 1: share groups.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult,
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.kafka_protocol.writer import write_reply
 
+SHARE_VERSION = 1
+FEATURES_EPOCH = 0
+"""The features never change while the server runs."""
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -34,7 +37,14 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         _SOFTWARE.fullmatch(body.client_software_name) and _SOFTWARE.fullmatch(body.client_software_version)
     ):
         return Message(error_code=ErrorCode.INVALID_REQUEST)
-    return Message(api_keys=[_key(handler) for _, handler in sorted(context.handlers.items())])
+    return Message(
+        api_keys=[_key(handler) for _, handler in sorted(context.handlers.items())],
+        supported_features=[Message(name="share.version", min_version=1, max_version=SHARE_VERSION)],
+        finalized_features_epoch=FEATURES_EPOCH,
+        finalized_features=[
+            Message(name="share.version", max_version_level=SHARE_VERSION, min_version_level=SHARE_VERSION)
+        ],
+    )
 
 
 def on_unsupported_version(context: HandlerContext, request: Request, rest: memoryview) -> HandlerResult:

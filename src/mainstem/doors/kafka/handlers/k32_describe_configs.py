@@ -1,19 +1,19 @@
 """32 DescribeConfigs.
 
 Versions: 1-4.
-Behaviour: describes the settings of topics, and those of this server under Kafka's names: value, source, type
-and, if requested, synonyms and documentation. Requested names that do not exist are left out of the reply, as
-in Kafka.
+Behaviour: describes the settings of topics and groups, and those of this server under Kafka's names: value,
+source, type and, if requested, synonyms and documentation. Requested names that do not exist are left out of
+the reply, as in Kafka.
 Notes: v3 has types and documentation (KIP-569).
-Left out: settings of groups and client metrics, and a broker's defaults for the whole cluster (the empty
-name): an empty list; broker loggers (INVALID_REQUEST).
+Left out: settings of client metrics, and a broker's defaults for the whole cluster (the empty name): an
+empty list; of groups, those of consumer and streams groups; broker loggers (INVALID_REQUEST).
 """
 
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.topics import unknown_topic_error
-from mainstem.doors.kafka.configs import ResourceType, broker_entries, check_broker, topic_entry
+from mainstem.doors.kafka.configs import ResourceType, broker_entries, check_broker, config_entry
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import error_text
@@ -23,7 +23,10 @@ from mainstem.kafka_protocol.message import Message
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
     results = [_resource(context, resource, body) for resource in body.resources]
-    return context.node.runtime.read(Message(results=results))
+    read = context.node.runtime.read(Message(results=results))
+    if any(resource.resource_type == ResourceType.GROUP for resource in body.resources):
+        return read.chain(context.node.queue_runtime.read)
+    return read
 
 
 def _resource(context: HandlerContext, requested: Message, body: Message) -> Message:
@@ -45,7 +48,7 @@ def _entries(context: HandlerContext, requested: Message, body: Message) -> list
             if topic is None:
                 raise unknown_topic_error(name)
             entries = context.topics.describe_config(topic, names)
-            return [topic_entry(entry, synonyms=synonyms, documentation=documentation) for entry in entries]
+            return [config_entry(entry, synonyms=synonyms, documentation=documentation) for entry in entries]
         case ResourceType.BROKER:
             check_broker(name, context.node_id)
             if not name:
@@ -53,7 +56,12 @@ def _entries(context: HandlerContext, requested: Message, body: Message) -> list
             return broker_entries(
                 context.settings, context.node_id, names, synonyms=synonyms, documentation=documentation
             )
-        case ResourceType.CLIENT_METRICS | ResourceType.GROUP:
+        case ResourceType.GROUP:
+            if not name:
+                raise InvalidRequest("Group name must not be empty")
+            entries = context.node.group_settings.describe(name, names)
+            return [config_entry(entry, synonyms=synonyms, documentation=documentation) for entry in entries]
+        case ResourceType.CLIENT_METRICS:
             return []
         case ResourceType.BROKER_LOGGER:
             raise InvalidRequest(

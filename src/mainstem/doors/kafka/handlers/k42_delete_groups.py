@@ -1,8 +1,9 @@
 """42 DeleteGroups.
 
 Versions: 0-2.
-Behaviour: deletes groups without members, and their committed offsets; the reply waits until that is durable.
-Each group has its own error code: NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND.
+Behaviour: deletes groups without members, with their committed offsets, or with what a share group knows of
+records; the reply waits until that is durable. Each group has its own error code: NON_EMPTY_GROUP,
+GROUP_ID_NOT_FOUND.
 Notes: v2 is flexible.
 Left out: nothing.
 """
@@ -22,7 +23,10 @@ def _delete(context: HandlerContext, group_id: str) -> Promise[Message]:
     def on_refusal(code: int, _: str) -> Message:
         return Message(group_id=group_id, error_code=code)
 
-    return reply_for(context.groups.delete(group_id), on_success, on_refusal)
+    share_groups = context.node.share_groups
+    is_share = share_groups.find(group_id) is not None
+    deleted = share_groups.delete(group_id) if is_share else context.groups.delete(group_id)
+    return reply_for(deleted, on_success, on_refusal)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:

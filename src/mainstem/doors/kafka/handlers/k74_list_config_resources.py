@@ -1,8 +1,8 @@
 """74 ListConfigResources.
 
 Versions: 0-1.
-Behaviour: lists the resources that have settings: the topics and the node. Groups and client metrics have
-none here.
+Behaviour: lists the resources that have settings: the topics, the node, and the names of groups for which
+something is set. Client metrics have none here.
 Notes: v0 (ListClientMetricsResources) lists client metrics only, so the list is empty. v1 filters by type,
 and no type means all; an unknown type is UNSUPPORTED_VERSION, as in Kafka (KIP-1142).
 Left out: broker loggers.
@@ -30,7 +30,13 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         ]
     if ResourceType.BROKER in types:
         resources.append(Message(resource_name=str(context.node_id), resource_type=ResourceType.BROKER))
-    return context.node.runtime.read(Message(config_resources=resources))
+    if ResourceType.GROUP in types:
+        resources += [
+            Message(resource_name=name, resource_type=ResourceType.GROUP)
+            for name in context.node.group_settings.configured()
+        ]
+    read = context.node.runtime.read(Message(config_resources=resources))
+    return read.chain(context.node.queue_runtime.read)
 
 
 HANDLER = Handler(key=74, versions=(0, 1), handle=handle)
