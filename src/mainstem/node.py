@@ -75,6 +75,7 @@ class Node:
         self.subscriptions = machines.subscriptions
         self.group_settings = machines.group_settings
         self.share_groups = machines.share_groups
+        self.publishers = machines.publishers
         self.runtimes = [
             Runtime(disk, partition, clock, machines.of(kind), kind)
             for partition, kind in zip(opened.state_logs, STATE_LOGS, strict=True)
@@ -353,6 +354,7 @@ class Node:
         self.groups.delete_topic_offsets(topic.id).then(self._log_deletion_error)
         self.subscriptions.changes.end_topic(topic.id).then(self._log_deletion_error)
         self.subscriptions.routing.leave_topic(topic.id).then(self._log_deletion_error)
+        self.publishers.end_topic(topic.id).then(self._log_deletion_error)
         self._delete_from_log(topic.id)
 
     def _delete_from_log(self, topic_id: UUID) -> None:

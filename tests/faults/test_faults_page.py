@@ -37,6 +37,7 @@ ALSO = (
     "30,000 segments",
     "1970",
     "newest checkpoint",
+    "sends its events again",
     "Space is nearly used up",
     "Retention is due",
     "older backup",

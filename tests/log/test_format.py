@@ -16,6 +16,7 @@ from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.share_groups import ShareGroups
 from mainstem.coordinator.groups.share_types import ShareMemberSaved
 from mainstem.coordinator.producer_ids import ProducerIdBlock, ProducerIds, ProducerIdStart
+from mainstem.coordinator.publishers import Publishers
 from mainstem.coordinator.queues.index_files import NO_CUT, IndexFiles
 from mainstem.coordinator.queues.records import (
     SNAPSHOT_RECORDS,
@@ -232,6 +233,11 @@ def test_the_examples_of_routed_queues() -> None:
     places = [(arrival.sequence, arrival.partition, arrival.offset) for arrival in routed.arrivals()]
     assert places == [(100, 0, 40), (101, 1, 7), (102, 0, 42)]
     assert [routed.runs(queue, 0, 9)[0] for queue in (5, 6)] == [[(100, 101), (102, 103)], [(100, 103)]]
+
+
+def test_the_page_lists_the_records_of_publishers() -> None:
+    for record in Publishers.RECORDS:
+        assert f"| `{record.__struct_config__.tag}` |" in PAGE
 
 
 def test_the_page_names_the_state_logs_of_the_code() -> None:

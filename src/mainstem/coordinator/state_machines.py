@@ -17,6 +17,7 @@ from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.groups.share_groups import ShareGroups
 from mainstem.coordinator.producer_ids import ProducerIds
+from mainstem.coordinator.publishers import Publishers
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.runtime.state_log import QUEUE_LOG, STATE_LOG, StateLogKind
@@ -33,6 +34,7 @@ class StateMachines(NamedTuple):
     subscriptions: Subscriptions
     group_settings: GroupSettings
     share_groups: ShareGroups
+    publishers: Publishers
 
     @classmethod
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
@@ -42,7 +44,9 @@ class StateMachines(NamedTuple):
         subscriptions = Subscriptions(clock, rng)
         group_settings = GroupSettings(subscriptions)
         share_groups = ShareGroups(settings, clock, topics, subscriptions, group_settings, groups)
-        return cls(topics, ProducerIds(rng), groups, subscriptions, group_settings, share_groups)
+        return cls(
+            topics, ProducerIds(rng), groups, subscriptions, group_settings, share_groups, Publishers(clock)
+        )
 
     def of(self, kind: StateLogKind) -> list[Any]:
         """The machines that run on a state log."""
@@ -63,6 +67,6 @@ class StateMachines(NamedTuple):
 
 FIELDS: Mapping[StateLogKind, tuple[str, ...]] = {
     STATE_LOG: ("topics", "producer_ids", "groups"),
-    QUEUE_LOG: ("subscriptions", "group_settings", "share_groups"),
+    QUEUE_LOG: ("subscriptions", "group_settings", "share_groups", "publishers"),
 }
 """The fields of `StateMachines` whose machines run on each state log."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn, cast
 
 from mainstem.contract import NO_SETTINGS, Engine, Member, NewEvent, NotAllowed, Position
+from mainstem.door_contract import OnceResult
 from mainstem.queue_contract import (
     Delivery,
     Outcome,
@@ -30,6 +31,7 @@ READS = frozenset(
         "dead_letters",
         "group",
         "groups",
+        "last_published",
         "health",
         "metric_values",
         "offset_for_time",
@@ -44,6 +46,7 @@ READS = frozenset(
         "topic",
         "topic_id",
         "topics",
+        "watch_topics",
     }
 )
 """The calls that are passed on. A read-only engine has no call that is neither here nor refused below."""
@@ -58,6 +61,12 @@ class _RefusedChanges:
     read-only."""
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
+        """Refused."""
+        _refuse("publishing")
+
+    async def publish_once(
+        self, topic: str, producer: str, events: Sequence[tuple[int, NewEvent]]
+    ) -> list[OnceResult]:
         """Refused."""
         _refuse("publishing")
 

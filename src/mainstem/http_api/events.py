@@ -93,19 +93,45 @@ class PartitionOffsetJson(msgspec.Struct):
     offset: int
 
 
+class PublishQuery(msgspec.Struct):
+    """Who publishes, so that an event that was stored before is not stored again."""
+
+    producer: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=255)] | None,
+        Meta(
+            description="Name of the producer, whose events have ids that rise: one whose id is not above the"
+            " last one that is stored in its partition was stored before, and is not stored again."
+        ),
+    ] = None
+    publish_id: Annotated[
+        Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None,
+        Meta(
+            description="With `producer`: the id of the first event; each event or line after it has the next"
+            " one."
+        ),
+    ] = None
+
+
 class PublishedJson(msgspec.Struct):
     """The reply to a publish request: all events are durable."""
 
     topic: str
     published: int
     events: Annotated[
-        list[PartitionOffsetJson] | None,
-        Meta(description="Partition and offset of each event, in order; null for a stream of lines."),
+        list[PartitionOffsetJson | None] | None,
+        Meta(
+            description="Partition and offset of each event, in order, null if it was stored before; null for"
+            " a stream of lines."
+        ),
     ]
     ends: Annotated[
         list[PartitionOffsetJson],
         Meta(description="The offset after the last event published, for each partition that got events."),
     ]
+    duplicates: Annotated[
+        int,
+        Meta(description="Events that were stored before, by their producer and id: not among published."),
+    ] = 0
 
 
 PageToken = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,22}\.[0-9]{1,19}$")]

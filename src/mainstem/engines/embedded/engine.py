@@ -7,7 +7,7 @@ from another thread or event loop than the node's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from typing import Literal
@@ -44,9 +44,11 @@ from mainstem.coordinator.topics.config_types import valid_values
 from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.coordinator.topics.types import RESERVED_PREFIX
+from mainstem.door_contract import OnceResult, TopicChange
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
+from mainstem.engines.embedded.publish_once import OncePublisher
 from mainstem.engines.embedded.queues.engine import EmbeddedQueues
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries, format_id
@@ -84,6 +86,7 @@ class EmbeddedEngine(EmbeddedQueues):
         self._node = node
         self._address = address
         self._publish_count = itertools.count()
+        self._once = OncePublisher(node)
         self._summaries = TopicSummaries(node, self._yield_to_loop)
 
     # --- events -------------------------------------------------------------------------------------------
@@ -136,6 +139,30 @@ class EmbeddedEngine(EmbeddedQueues):
             for i, result in zip(indexes, batch_results, strict=True):
                 results[i] = result
         return _positions_or_raise(results)
+
+    async def publish_once(
+        self, topic: str, producer: str, events: Sequence[tuple[int, NewEvent]]
+    ) -> list[OnceResult]:
+        """See the contract."""
+        with _of_topic(topic):
+            metadata = await self._node.auto_create(topic)
+            if metadata.name.startswith(RESERVED_PREFIX):
+                raise InvalidArgument(f"topic {topic}: only the server writes to it")
+            return await self._once.publish(metadata, producer, events)
+
+    async def last_published(self, topic: str, producer: str) -> int | None:
+        """See the contract."""
+        with _of_topic(topic):
+            return await self._once.last(self._topic(topic), producer)
+
+    def watch_topics(self, callback: Callable[[TopicChange], None]) -> Callable[[], None]:
+        """See the contract."""
+        return self._topic_watch.watch(callback)
+
+    async def close(self) -> None:
+        """See the contract."""
+        self._once.close()
+        await super().close()
 
     async def partitions(self, topic: str) -> int:
         """See the contract."""

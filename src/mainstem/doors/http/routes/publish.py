@@ -7,8 +7,9 @@ The size of a body is limited, except for lines (NDJSON): they are published in 
 
 from __future__ import annotations
 
+import itertools
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ import msgspec
 from starlette.responses import Response
 
 from mainstem.contract import NewEvent, NotAllowed, NotReachable, Position, StreamError
+from mainstem.door_contract import OnceResult, PublishesOnce
 from mainstem.doors.http import cloudevents, problem
 from mainstem.doors.http.bodies import array_pieces, read_json, too_large
 from mainstem.doors.http.endpoint import (
@@ -29,9 +31,10 @@ from mainstem.doors.http.endpoint import (
 )
 from mainstem.doors.http.events_json import event_from_json
 from mainstem.doors.http.problem import Problem
-from mainstem.http_api.events import NewEventJson, PartitionOffsetJson, PublishedJson
+from mainstem.http_api.events import NewEventJson, PartitionOffsetJson, PublishedJson, PublishQuery
 
-PublishResult: TypeAlias = Position | StreamError
+PublishResult: TypeAlias = OnceResult
+"""None only with a producer: the event was stored before."""
 
 SLICE_EVENTS = 250
 """Maximum number of events that are published together."""
@@ -67,8 +70,14 @@ class _PublishResults:
     first_error: StreamError | None = None
     fatal_error: StreamError | None = None
     """An error with which all further events would fail."""
+    duplicates: int = 0
 
     def add(self, result: PublishResult) -> None:
+        if result is None:
+            self.duplicates += 1
+            self.partitions.append(-1)
+            self.offsets.append(-1)
+            return
         if isinstance(result, StreamError):
             self.errors[len(self.offsets)] = result
             self.partitions.append(-1)
@@ -81,26 +90,63 @@ class _PublishResults:
 
     async def publish(self, call: Call, topic: str, events: Sequence[NewEvent]) -> None:
         """Publish these events and add their results. An error of one event does not stop the others."""
-        results: Sequence[PublishResult]
-        try:
-            if self.fatal_error is not None:
-                cause = f"not tried, because an earlier event failed: {self.fatal_error}"
-                raise type(self.fatal_error)(cause)
-            results = await call.engine.publish(topic, events)
-        except StreamError as error:
-            self.first_error = self.first_error or error
-            results = error.results or [error] * len(events)
-            if _is_fatal(error):
-                self.fatal_error = self.fatal_error or error
-        assert len(results) == len(events), "each event has one result"
-        for result in results:
+        if self.fatal_error is not None:
+            cause = f"not tried, because an earlier event failed: {self.fatal_error}"
+            published = _SliceResults([type(self.fatal_error)(cause)] * len(events))
+        else:
+            published = await _publish_slice(call, topic, events, itertools.count(len(self.offsets)))
+        self.first_error = self.first_error or published.error
+        if published.is_fatal:
+            self.fatal_error = published.error
+        assert len(published.results) == len(events), "each event has one result"
+        for result in published.results:
             self.add(result)
 
     def result_json(self, index: int) -> dict[str, object]:
         """The result of one event, as the problem of a partial failure reports it."""
         if index in self.errors:
             return {"error": str(self.errors[index])}
+        if self.offsets[index] < 0:
+            return {"duplicate": True}
         return {"partition": self.partitions[index], "offset": self.offsets[index]}
+
+
+@dataclass(frozen=True, slots=True)
+class _SliceResults:
+    """What became of some events that were published together."""
+
+    results: Sequence[PublishResult]
+    error: StreamError | None = None
+    """That of the first event that failed."""
+    is_fatal: bool = False
+    """Whether all further events would fail with the same error."""
+
+
+async def _publish_slice(
+    call: Call, topic: str, events: Sequence[NewEvent], numbers: Iterable[int]
+) -> _SliceResults:
+    """Publish events, which have these numbers in the request, from 0 on."""
+    query: PublishQuery = call.query
+    results: Sequence[PublishResult]
+    try:
+        if query.producer is None or query.publish_id is None:
+            return _SliceResults(await call.engine.publish(topic, events))
+        assert isinstance(call.engine, PublishesOnce), "another engine was refused before"
+        first = query.publish_id
+        identified = [(first + number, event) for number, event in zip(numbers, events, strict=False)]
+        results = await call.engine.publish_once(topic, query.producer, identified)
+    except StreamError as error:
+        return _SliceResults(error.results or [error] * len(events), error, _is_fatal(error))
+    failed = next((result for result in results if isinstance(result, StreamError)), None)
+    return _SliceResults(results, failed, isinstance(failed, (NotReachable, NotAllowed)))
+
+
+def _check_producer(call: Call) -> None:
+    query: PublishQuery = call.query
+    if (query.producer is None) != (query.publish_id is None):
+        raise Problem("invalid", "producer and publish_id are given together")
+    if query.producer is not None and not isinstance(call.engine, PublishesOnce):
+        raise Problem("not-offered", "this event log does not know events by their producer's ids")
 
 
 def _ends_json(ends: dict[int, int]) -> list[PartitionOffsetJson]:
@@ -110,6 +156,7 @@ def _ends_json(ends: dict[int, int]) -> list[PartitionOffsetJson]:
 async def publish(call: Call) -> Response:
     """Publish events: one, an array, a stream of lines, or CloudEvents."""
     topic = call.path_parameter("topic")
+    _check_producer(call)
     await call.engine.publish(topic, [])  # a topic that takes no events is refused before its body is read
     if call.media == NDJSON:
         return await _publish_lines(call, topic)
@@ -134,16 +181,17 @@ async def publish(call: Call) -> Response:
 
 async def _json_parts(call: Call, topic: str, results: _PublishResults) -> AsyncIterator[bytes]:
     """A PublishedJson, encoded in parts so that other tasks can run in between."""
-    without_events = PublishedJson(topic, len(results.offsets), [], _ends_json(results.ends))
+    published = len(results.offsets) - results.duplicates
+    without_events = PublishedJson(topic, published, [], _ends_json(results.ends), results.duplicates)
     head, events_field, tail = msgspec.json.encode(without_events).partition(b'"events":[')
     yield head + events_field
     part = bytearray()
     async for index in _indices(call, len(results.offsets)):
-        part += b'%s{"partition":%d,"offset":%d}' % (
-            b"," if index else b"",
-            results.partitions[index],
-            results.offsets[index],
-        )
+        part += b"," if index else b""
+        if results.offsets[index] < 0:
+            part += b"null"
+        else:
+            part += b'{"partition":%d,"offset":%d}' % (results.partitions[index], results.offsets[index])
         if len(part) >= REPLY_PART_BYTES:
             yield bytes(part)
             part.clear()
@@ -221,6 +269,7 @@ class _LineResults:
     yet."""
 
     published: int = 0
+    duplicates: int = 0
     failed: int = 0
     errors: list[dict[str, object]] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)
@@ -254,13 +303,16 @@ async def _publish_lines(call: Call, topic: str) -> Response:
         await _add_line(call, topic, results, line_number + 1, bytes(partial_line))
     await _flush(call, topic, results)
     if results.failed:
-        detail = f"{results.failed} of {results.failed + results.published} lines were not published"
+        tried = results.failed + results.published + results.duplicates
+        detail = f"{results.failed} of {tried} lines were not published"
         raise Problem(
             "not-published", detail, published=results.published, failed=results.failed, errors=results.errors
         )
-    if not results.published:
+    if not results.published and not results.duplicates:
         await call.engine.partitions(topic)  # raises UnknownTopic, as a request with events does
-    return json_response(PublishedJson(topic, results.published, None, _ends_json(results.ends)))
+    return json_response(
+        PublishedJson(topic, results.published, None, _ends_json(results.ends), results.duplicates)
+    )
 
 
 async def _add_line(call: Call, topic: str, results: _LineResults, line_number: int, line: bytes) -> None:
@@ -281,16 +333,15 @@ async def _flush(call: Call, topic: str, lines: _LineResults) -> None:
     """Publish the pending events. Errors of single events are recorded with their line numbers; an error with
     which all further lines would fail ends the request."""
     pending, lines.pending, lines.pending_bytes = lines.pending, [], 0
-    results: Sequence[PublishResult]
-    try:
-        results = await call.engine.publish(topic, [event for _, event in pending])
-    except StreamError as error:
-        if _is_fatal(error):
-            published = lines.published + sum(isinstance(result, Position) for result in error.results)
-            raise problem.from_error(error, published=published, errors=lines.errors) from None
-        results = error.results
-    for (line_number, _), result in zip(pending, results, strict=True):
-        if isinstance(result, Position):
+    numbers = (line_number - 1 for line_number, _ in pending)
+    flushed = await _publish_slice(call, topic, [event for _, event in pending], numbers)
+    if flushed.error is not None and flushed.is_fatal:
+        published = lines.published + sum(isinstance(result, Position) for result in flushed.results)
+        raise problem.from_error(flushed.error, published=published, errors=lines.errors) from None
+    for (line_number, _), result in zip(pending, flushed.results, strict=True):
+        if result is None:
+            lines.duplicates += 1
+        elif isinstance(result, Position):
             lines.published += 1
             if result.offset >= lines.ends.get(result.partition, 0):
                 lines.ends[result.partition] = result.offset + 1
@@ -305,6 +356,7 @@ ENDPOINTS = (
         path="/api/v1/topics/{topic}/events",
         handle=publish,
         tag="events",
+        query=PublishQuery,
         bodies={
             JSON: NewEventJson | list[NewEventJson],
             NDJSON: NewEventJson,
@@ -312,6 +364,6 @@ ENDPOINTS = (
             cloudevents.BATCH: list[cloudevents.CloudEventJson],
         },
         reply=PublishedJson,
-        problems=("unknown-topic", "event-too-large", "not-published", "slow-body"),
+        problems=("unknown-topic", "event-too-large", "not-published", "not-offered", "slow-body"),
     ),
 )

@@ -17,6 +17,7 @@ from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.totals import QueueTotals
+from mainstem.engines.embedded.topic_watch import TopicWatch
 from mainstem.node import Node
 from mainstem.queue_contract import (
     PULL_BYTES_MAX,
@@ -66,7 +67,8 @@ class EmbeddedQueues:
 
     def __init__(self, node: Node) -> None:
         self._queue_node = node
-        self._queue_service = QueueService(node)
+        self._topic_watch = TopicWatch(node)
+        self._queue_service = QueueService(node, self._topic_watch)
         self._queue_management = QueueManagement(self._queue_service)
         self._queue_chosen = ChosenEvents(self._queue_service, self._queue_management)
         self._queue_totals = QueueTotals(self._queue_service)

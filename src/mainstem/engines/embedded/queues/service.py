@@ -16,7 +16,7 @@ from mainstem.clock import Timer
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.door_contract import TopicChange
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
@@ -28,6 +28,7 @@ from mainstem.engines.embedded.queues.pushing import PushedSubscriptions
 from mainstem.engines.embedded.queues.retention import SubscriptionRetention
 from mainstem.engines.embedded.queues.share_delivery import ShareDelivery
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
+from mainstem.engines.embedded.topic_watch import TopicWatch
 from mainstem.log.errors import StorageError
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
@@ -53,7 +54,7 @@ log = logging.getLogger(__name__)
 class QueueService:
     """Serves the subscriptions of one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, topics: TopicWatch) -> None:
         self.node = node
         self.machine = node.subscriptions
         self.since_ms = node.clock.wall_ms()
@@ -80,7 +81,7 @@ class QueueService:
         node.subscriptions.on_deleted.append(self.forget)
         node.on_retention_run.append(self._look_at_retention)
         node.before_retention = self._carry_over
-        node.topics.on_grown.append(self._on_topic_grown)
+        self._unwatch_topics = topics.watch(self._on_topic_change)
 
     def start(self) -> None:
         """The state was loaded: go on with what needs no consumer, which is scans and dead letters."""
@@ -96,10 +97,10 @@ class QueueService:
         self.batches.look_at_all()
         self._set_timer(self.machine.views.all())
 
-    def _on_topic_grown(self, topic: TopicMetadata) -> None:
+    def _on_topic_change(self, change: TopicChange) -> None:
         for queue in self._queues.values():
             settings = queue.stored.settings
-            if topic.name in settings.topics:
+            if change.topic in settings.topics:
                 if settings.filter or settings.in_key_order:
                     self._scan_soon(queue)
                 queue.wake()
@@ -354,6 +355,7 @@ class QueueService:
     def close(self) -> None:
         """Stop serving: pulls that wait return nothing, answers are still taken. Idempotent."""
         self._closed = True
+        self._unwatch_topics()
         if self._timer is not None:
             self._timer.cancel()
         self._idle.close()
