@@ -177,6 +177,8 @@ class SubscriptionInfo:
     """Deliveries that consumers rejected."""
     expired: int = 0
     """Deliveries whose lock expired."""
+    active_consumer: str | None = None
+    """With `single_active`: who receives events; None: the next one that pulls."""
     problems: tuple[str, ...] = ()
     """What keeps events from being delivered, or will, one line each: a dead-letter topic that refuses, an
     endpoint that fails, damage, retention."""

@@ -118,6 +118,17 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
             " of its topic would delete it, ms; -1: until it is done; 0, the default: retention deletes it."
         ),
     ] = UNSET
+    single_active: Annotated[
+        bool | UnsetType,
+        Meta(description="Deliver to a single consumer at a time; to another one when it is gone."),
+    ] = UNSET
+    active_timeout_ms: Annotated[
+        Annotated[int, _range_of("active_timeout_ms")] | UnsetType,
+        Meta(
+            description="With single_active: how long a consumer without an event and without a pull stays"
+            " the active one, ms; 10,000 by default."
+        ),
+    ] = UNSET
 
 
 class NewSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -219,6 +230,10 @@ class SubscriptionDetailJson(msgspec.Struct):
     ]
     unreadable: Annotated[int, Meta(description="Events that damage has made unreadable.")]
     consumers: list[QueueConsumerJson]
+    active_consumer: Annotated[
+        str | None,
+        Meta(description="With single_active: who receives events; null: the next one that pulls."),
+    ]
     problems: Annotated[list[str], Meta(description="What keeps events from being delivered.")]
     push: Annotated[PushReportJson | None, Meta(description="null: its events are not pushed.")] = None
 

@@ -32,6 +32,7 @@ NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "in_flight_max": (1, 1_000_000),
     "parked_max": (1, 1_000_000),
     "pin_ms": (-1, PIN_MS_MAX),
+    "active_timeout_ms": (1, LOCK_MS_MAX),
 }
 """The least and the greatest value of each setting that is a number."""
 
@@ -69,6 +70,10 @@ class SubscriptionSettings:
     pin_ms: int = 0
     """For how long, from its arrival, an event that is not done is kept although the retention of its topic
     would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""
+    single_active: bool = False
+    """Whether a single consumer at a time receives events; another one does when it is gone."""
+    active_timeout_ms: int = 10_000
+    """With `single_active`: how long a consumer without an event and without a pull stays the active one."""
     dead_letter_topic: str | None = None
     """Topic to which events go that were given up. None: they are dropped, and counted."""
     push: PushSettings | None = None

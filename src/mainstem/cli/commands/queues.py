@@ -176,7 +176,7 @@ def describe_queues(names: tuple[str, ...], address: str, as_json: bool) -> None
     In a pipe, the first column is the type of the line: `subscription` (name, topics, oldest outstanding
     event, its age in seconds), `depth` (subscription, state, events), `counter` (subscription, name, number),
     `setting` (subscription, name, value), `push` (subscription, name, value), `consumer` (subscription, name,
-    events, deadline), `problem` (subscription, text).
+    events, deadline), `active` (subscription, name of the active consumer), `problem` (subscription, text).
     """
 
     async def work(door: str) -> list[SubscriptionDetailJson]:
@@ -217,6 +217,8 @@ def _print_for_programs(info: SubscriptionDetailJson) -> None:
     rows += [("setting", name, setting, value) for setting, value in _settings_of(info)]
     rows += [("push", name, field, value) for field, value in _push_of(info)]
     rows += [("consumer", name, row.consumer, row.leased, row.deadline) for row in info.consumers]
+    if info.active_consumer is not None:
+        rows.append(("active", name, info.active_consumer))
     rows += [("problem", name, problem) for problem in info.problems]
     for row in rows:
         click.echo("\t".join(tab_cell(cell) for cell in row))
@@ -233,6 +235,8 @@ def _print_for_people(info: SubscriptionDetailJson) -> None:
     print_rows(DEPTHS, [[getattr(info.depth, state) for state in DEPTHS]], indent="  ")
     headings = [counter.replace("_", " ") for counter in COUNTERS]
     print_rows(headings, [[getattr(info, counter) for counter in COUNTERS]], indent="  ")
+    if info.active_consumer is not None:
+        click.echo(f"  active consumer: {escape_controls(info.active_consumer)}")
     if info.consumers:
         rows = [(row.consumer, row.leased, row.deadline) for row in info.consumers]
         print_rows(("consumer", "events", "deadline"), rows, indent="  ")

@@ -77,6 +77,7 @@ RANGES: Mapping[str, SettingRange] = {
     **{name: SettingRange(type(getattr(_DEFAULTS, name)), *limits) for name, limits in NUMBER_RANGES.items()},
     "in_key_order": SettingRange(bool),
     "accepts_late_acks": SettingRange(bool),
+    "single_active": SettingRange(bool),
     "from_latest": SettingRange(bool),
     "dead_letter_topic": SettingRange(type(None)),
     "push": SettingRange(PushSettings),

@@ -107,6 +107,7 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
             )
             for consumer in info.consumers
         ],
+        active_consumer=info.active_consumer,
         problems=list(info.problems),
         push=None if info.push is None else report_to_json(info.push),
     )

@@ -67,6 +67,19 @@ class Answers:
         self._live = [self._live_runs(settlement) for settlement in self.settlements]
         """Of each settlement, what its lease still has: an acknowledgement of the rest is late."""
 
+    @property
+    def is_of_live_lease(self) -> bool:
+        """Whether one of them is about an event that its consumer has."""
+        if any(self._live):
+            return True
+        views, epoch = self._machine.views, self._machine.epoch
+        return any(
+            token.epoch == epoch
+            and (view := views.get(token.view)) is not None
+            and view.sequence.lease(token.lease) is not None
+            for _, token, _ in self._extending
+        )
+
     @staticmethod
     def _settlement(key: _SettlementKey, positions: dict[int, int]) -> Settlement:
         runs = tuple(runs_of(positions))

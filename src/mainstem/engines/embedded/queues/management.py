@@ -215,6 +215,7 @@ class QueueManagement:
             nacked=counters.nacked,
             rejected=counters.rejected,
             expired=counters.expired,
+            active_consumer=self._service.queue(name).active_consumer,
             problems=tuple(problems),
             push=report,
         )

@@ -207,6 +207,8 @@ class QueueService:
         """See the contract. Errors of the log and the coordinator, StreamError."""
         queue = self.queue(name)
         answers = Answers(self.machine, queue.stored.id, outcomes)
+        if answers.is_of_live_lease:
+            queue.active.note(queue.stored.settings.active_timeout_ms)
         if answers.extend(self._clock.wall_ms()):
             self._set_timer(self.machine.views.of_subscription(queue.stored.id))
         if answers.withdraw():

@@ -17,6 +17,7 @@ from mainstem.contract import NotReachable
 from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.active_consumer import ActiveConsumer
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import event_bytes, positions_of
@@ -81,6 +82,8 @@ class SubscriptionQueue:
         self._partitions = partitions
         self.matcher = matcher
         """The filter."""
+        self.active = ActiveConsumer(node.clock, self._has_events, self.wake)
+        """Who receives events, where a single consumer does."""
         self._waiting: dict[PullWaiter, None] = {}
         """In the order in which they came."""
         self._wakes = 0
@@ -97,11 +100,13 @@ class SubscriptionQueue:
         something, and `pass_on` after it received nothing: a single one is woken each time."""
         waiter = PullWaiter(consumer)
         self._waiting[waiter] = None
+        self.active.begin_pull(consumer)
         return waiter
 
     def remove_waiter(self, waiter: PullWaiter) -> None:
         """Wake it no more."""
         self._waiting.pop(waiter, None)
+        self.active.end_pull(waiter.consumer, self.stored.settings.active_timeout_ms)
 
     def wake(self) -> None:
         """Something may be ready: wake the consumer that waits longest, which wakes the next one if it gets
@@ -112,16 +117,28 @@ class SubscriptionQueue:
     def pass_on(self) -> None:
         """Wake the next consumer after the last `wake`. In key order one that gets nothing passes on too,
         since what is ready may be for another."""
-        is_ordered = self.stored.settings.in_key_order
+        settings = self.stored.settings
+        is_ordered, is_single = settings.in_key_order, settings.single_active
         for waiter in self._waiting:
             if not waiter.is_set() and waiter.wakes_seen < self._wakes:
                 if is_ordered and not self._may_offer(waiter.consumer):
+                    continue
+                if is_single and not self.active.may_take(waiter.consumer, settings.active_timeout_ms):
                     continue
                 waiter.set()
                 return
 
     def _may_offer(self, consumer: str) -> bool:
         return any(feed.view.sequence.may_offer(consumer) for feed in self.feeds.values())
+
+    def _has_events(self, consumer: str) -> bool:
+        return any(feed.view.sequence.leases.of_consumer(consumer) for feed in self.feeds.values())
+
+    @property
+    def active_consumer(self) -> str | None:
+        """The consumer that alone receives events; None: there is none, or any may."""
+        settings = self.stored.settings
+        return self.active.present(settings.active_timeout_ms) if settings.single_active else None
 
     def looks(self, waiter: PullWaiter) -> None:
         """The consumer looks at what is ready now."""
@@ -209,6 +226,9 @@ class SubscriptionQueue:
         self, consumer: str, max_events: int, max_bytes: int, lock_ms: int | None
     ) -> list[Delivery]:
         await self.refresh()
+        settings = self.stored.settings
+        if settings.single_active and not self.active.admit(consumer, settings.active_timeout_ms):
+            return []
         deliveries: list[Delivery] = []
         parts: list[tuple[_Taken, list[Delivery]]] = []
         taken: list[_Taken] = []
@@ -326,6 +346,7 @@ class SubscriptionQueue:
         self._closed = True
         for place in list(self.feeds):
             self._close_feed(place)
+        self.active.close()
         for waiter in self._waiting:
             waiter.set()
 
