@@ -52,8 +52,8 @@ class _EventState:
 
     consumer: str = ""
     """That of the latest delivery; empty: it was never delivered."""
-    death: int = 0
-    """Deaths of the server before the latest delivery."""
+    life: int | None = None
+    """The life of the server that made the latest delivery; None: not known."""
     time_s: float = 0.0
     attempt: int = 0
     disturbances: int = 0
@@ -77,6 +77,8 @@ class WorkHistory:
         self.counts: Counter[str] = Counter()
         """Calls by their kind."""
         self.deaths = 0
+        self._phase = 0
+        """Even: the server lives; odd: it is being killed."""
         self._lock_s = lock_s
         self._in_key_order = in_key_order
         self._lock = threading.Lock()
@@ -106,14 +108,26 @@ class WorkHistory:
         with self._lock:
             self._published.update(events)
 
-    def died(self) -> None:
+    def dying(self) -> None:
         """The server is about to be killed."""
         with self._lock:
             self.deaths += 1
+            self._phase += 1
 
-    def delivered(self, event: QueueEvent, consumer: str, attempt: int, time_s: float) -> None:
-        """A consumer received an event."""
+    def dead(self) -> None:
+        """It is dead, and may be started."""
         with self._lock:
+            self._phase += 1
+
+    def pulling(self) -> int:
+        """A consumer is about to pull. Returns the argument `phase` of what it receives."""
+        with self._lock:
+            return self._phase
+
+    def delivered(self, event: QueueEvent, consumer: str, attempt: int, time_s: float, phase: int) -> None:
+        """A consumer received an event, by a pull that began in this phase."""
+        with self._lock:
+            life = phase if phase == self._phase and phase % 2 == 0 else None
             self.counts["deliver"] += 1
             state = self._states[event]
             if event.number >= self._begun[event.key]:
@@ -121,11 +135,11 @@ class WorkHistory:
             if state.is_done:
                 self._violated("resurrected", event, f"attempt {attempt} of {consumer}")
             if state.consumer:
-                self._check_repeat(event, state, attempt, time_s)
+                self._check_repeat(event, state, attempt, time_s, life)
             if self._in_key_order:
-                self._check_order(event, state, consumer)
+                self._check_order(event, state, consumer, life)
             self._last_delivered[event.key] = max(self._last_delivered[event.key], event.number)
-            state.consumer, state.death, state.time_s = consumer, self.deaths, time_s
+            state.consumer, state.life, state.time_s = consumer, life, time_s
             state.attempt, state.was_given_back = attempt, False
             state.disturbances = self._disturbances[event.key]
 
@@ -161,9 +175,11 @@ class WorkHistory:
     def _violated(self, rule: QueueRule, event: QueueEvent, what: str) -> None:
         self.violations.append((rule, f"{self.name}: {event.text}: {what}"))
 
-    def _check_repeat(self, event: QueueEvent, state: _EventState, attempt: int, time_s: float) -> None:
+    def _check_repeat(
+        self, event: QueueEvent, state: _EventState, attempt: int, time_s: float, life: int | None
+    ) -> None:
         self.counts["repeat"] += 1
-        is_same_life = state.death == self.deaths
+        is_same_life = life is not None and state.life == life
         is_explained = (
             not is_same_life
             or state.was_given_back
@@ -176,7 +192,7 @@ class WorkHistory:
             self._violated("attempts", event, f"{state.attempt}, then {attempt}")
         self._disturbances[event.key] += 1
 
-    def _check_order(self, event: QueueEvent, state: _EventState, consumer: str) -> None:
+    def _check_order(self, event: QueueEvent, state: _EventState, consumer: str, life: int | None) -> None:
         key = event.key
         if not state.consumer and event.number < self._last_delivered[key]:
             self._violated("inversion", event, f"first delivered after {self._last_delivered[key]}")
@@ -185,7 +201,8 @@ class WorkHistory:
         for number in range(self._first_open[key], event.number):
             earlier = QueueEvent(key, number)
             before = self._states[earlier]
-            has_it = (before.consumer, before.death) == (consumer, self.deaths) and not before.was_given_back
+            may_be_same_life = before.life == life or None in (before.life, life)
+            has_it = before.consumer == consumer and may_be_same_life and not before.was_given_back
             is_absent = earlier not in self._published and not before.consumer
             if not (self._is_over(earlier) or has_it or is_absent):
                 self._violated("inversion", event, f"to {consumer} before {number} is done")

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ KEYS = 20
 """Of each publisher."""
 LOCK_MS = 4_000
 DRAIN_S = 180.0
+PROGRESS_KILLS = 20
 VERBS: tuple[AnswerVerb, ...] = ("ack", "nack", "reject")
 BACKLOG_MAX = 3_000
 """Events that are not done, beyond which publishers wait."""
@@ -140,12 +141,13 @@ class QueueWorker(LoadThread):
         self.drains = threading.Event()
 
     def step(self) -> None:
+        phase = self._history.pulling()
         body = {"consumer": self.name, "max_events": self.rng.choice((1, 5, 50)), "wait_ms": 300}
         pulled = self.api.call(f"/subscriptions/{self._history.name}:pull", body)["deliveries"]
         now_s = time.monotonic()
         deliveries = [(QueueEvent.of(row["event"]["value"]), row["token"]) for row in pulled]
         for (event, _), row in zip(deliveries, pulled, strict=True):
-            self._history.delivered(event, self.name, row["attempt"], now_s)
+            self._history.delivered(event, self.name, row["attempt"], now_s, phase)
         if self.drains.is_set():
             self._answer("ack", deliveries)
             return
@@ -221,8 +223,11 @@ def stop_all(threads: Sequence[LoadThread]) -> None:
             raise thread.error
 
 
-def run(folder: Path, *, kills: int, seed: int) -> list[WorkHistory]:
-    """Kill the server `kills` times under load, drain, and judge. AssertionError: what is violated."""
+def run(
+    folder: Path, *, kills: int, seed: int, on_kill: Callable[[int], None] = lambda number: None
+) -> list[WorkHistory]:
+    """Kill the server `kills` times under load, drain, and judge. AssertionError: what is violated. `on_kill`
+    gets the number of each kill."""
     rng = random.Random(seed)
     histories = [
         WorkHistory(name, lock_s=LOCK_MS / 1000, in_key_order=settings.get("in_key_order", False))
@@ -244,12 +249,15 @@ def run(folder: Path, *, kills: int, seed: int) -> list[WorkHistory]:
         for thread in (*publishers, *workers):
             thread.start()
         try:
-            for _ in range(kills):
+            for number in range(kills):
+                on_kill(number)
                 wait_until_served(api)
                 time.sleep(rng.uniform(0.1, 1.5))
                 for history in histories:
-                    history.died()
+                    history.dying()
                 server.kill()
+                for history in histories:
+                    history.dead()
                 server.start(same_port=True)
         finally:
             stop_all(publishers)
@@ -266,6 +274,12 @@ def run(folder: Path, *, kills: int, seed: int) -> list[WorkHistory]:
     return histories
 
 
+def show_progress(number: int) -> None:
+    """A line now and then."""
+    if number and not number % PROGRESS_KILLS:
+        print(f"{number} kills", flush=True)
+
+
 def main() -> None:
     """The long run."""
     parser = argparse.ArgumentParser()
@@ -274,7 +288,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for history in run(Path(folder), kills=options.kills, seed=options.seed):
+        histories = run(Path(folder), kills=options.kills, seed=options.seed, on_kill=show_progress)
+        for history in histories:
             print(f"{history.name}: {history.deaths} kills, {dict(history.counts)}, no violation")
 
 

@@ -18,13 +18,22 @@ def history(*, in_key_order: bool = True) -> WorkHistory:
     return made
 
 
+def deliver(made: WorkHistory, event: QueueEvent, consumer: str, attempt: int, time_s: float) -> None:
+    made.delivered(event, consumer, attempt, time_s, made.pulling())
+
+
+def die(made: WorkHistory) -> None:
+    made.dying()
+    made.dead()
+
+
 def settle(made: WorkHistory, event: QueueEvent, verb: str = "ack", verdict: str = "done") -> None:
     made.answered(made.answering(event, verb), verdict)  # type: ignore[arg-type]
 
 
 def work(made: WorkHistory, *events: QueueEvent) -> None:
     for number, event in enumerate(events):
-        made.delivered(event, "c", 1, number)
+        deliver(made, event, "c", 1, number)
         settle(made, event)
 
 
@@ -34,19 +43,19 @@ def rules(made: WorkHistory, letters: dict[QueueEvent, int] | None = None) -> li
 
 def test_a_good_history_has_no_violation() -> None:
     made = history()
-    made.delivered(A, "c", 1, 0)
-    made.delivered(B, "c", 1, 0)  # to the same consumer
+    deliver(made, A, "c", 1, 0)
+    deliver(made, B, "c", 1, 0)  # to the same consumer
     settle(made, A, "nack")
     settle(made, B, verdict="stale")  # taken back with the earlier one
-    made.delivered(A, "d", 2, 1)
+    deliver(made, A, "d", 2, 1)
     made.answering(A, "ack")  # without an answer
-    made.died()
-    made.delivered(A, "d", 2, 2)
+    die(made)
+    deliver(made, A, "d", 2, 2)
     settle(made, A)
-    made.delivered(B, "d", 2, 3)
-    made.delivered(B, "e", 3, 3 + LOCK_S)  # its lock had expired
+    deliver(made, B, "d", 2, 3)
+    deliver(made, B, "e", 3, 3 + LOCK_S)  # its lock had expired
     settle(made, B, "reject")
-    made.delivered(C, "d", 1, 9)
+    deliver(made, C, "d", 1, 9)
     settle(made, C, verdict="late")
     assert rules(made, {B: 2}) == []
 
@@ -58,9 +67,9 @@ def test_an_event_that_was_not_published_and_one_that_may_not_exist() -> None:
     made.published([next_one])
     work(made, A, B, C, next_one)
     assert rules(made) == []
-    made.delivered(QueueEvent("k", 5), "c", 1, 9)
+    deliver(made, QueueEvent("k", 5), "c", 1, 9)
     assert rules(made) == ["unexpected"]
-    made.delivered(unknown, "c", 1, 9)
+    deliver(made, unknown, "c", 1, 9)
     assert "inversion" in rules(made)
 
 
@@ -74,39 +83,39 @@ def test_an_event_that_is_not_done_in_the_end_is_lost() -> None:
 def test_an_event_that_is_delivered_after_its_answer_is_resurrected() -> None:
     made = history()
     work(made, A, B, C)
-    made.died()
-    made.delivered(A, "d", 2, 9)
+    die(made)
+    deliver(made, A, "d", 2, 9)
     assert rules(made) == ["resurrected"]
 
 
 @pytest.mark.parametrize("in_key_order", [True, False])
 def test_an_event_that_overtakes_an_earlier_one_of_its_key(in_key_order: bool) -> None:
     made = history(in_key_order=in_key_order)
-    made.delivered(A, "c", 1, 0)
-    made.delivered(B, "d", 1, 0)
+    deliver(made, A, "c", 1, 0)
+    deliver(made, B, "d", 1, 0)
     for event in (A, B):
         settle(made, event)
     work(made, C)
     assert rules(made) == (["inversion"] if in_key_order else [])
     made = history(in_key_order=in_key_order)
-    made.delivered(A, "c", 1, 0)
+    deliver(made, A, "c", 1, 0)
     settle(made, A, "nack")
     work(made, B, C)
-    made.delivered(A, "c", 2, 1)
+    deliver(made, A, "c", 2, 1)
     settle(made, A)
     assert rules(made) == (["inversion", "inversion"] if in_key_order else [])
 
 
 def test_a_repeat_without_a_reason_and_an_attempt_that_does_not_rise() -> None:
     made = history(in_key_order=False)
-    made.delivered(A, "c", 1, 0)
-    made.delivered(A, "d", 2, 1)
+    deliver(made, A, "c", 1, 0)
+    deliver(made, A, "d", 2, 1)
     work(made, A, B, C)
     assert rules(made) == ["duplicate", "duplicate", "attempts"]
     made = history(in_key_order=False)
-    made.delivered(A, "c", 3, 0)
-    made.died()
-    made.delivered(A, "c", 1, 1)
+    deliver(made, A, "c", 3, 0)
+    die(made)
+    deliver(made, A, "c", 1, 1)
     settle(made, A)
     work(made, B, C)
     assert rules(made) == ["attempts"]
@@ -114,8 +123,22 @@ def test_a_repeat_without_a_reason_and_an_attempt_that_does_not_rise() -> None:
 
 def test_a_rejected_event_has_a_dead_letter_and_not_too_many() -> None:
     made = history()
-    made.delivered(A, "c", 1, 0)
+    deliver(made, A, "c", 1, 0)
     settle(made, A, "reject")
     work(made, B, C)
     assert rules(made, {A: 1}) == []
     assert rules(made, {A: 2}) == ["letters"]
+
+
+def test_what_a_dying_server_has_delivered_is_of_no_certain_life() -> None:
+    made = history(in_key_order=False)
+    phase = made.pulling()
+    made.dying()
+    made.delivered(A, "c", 2, 0, phase)
+    made.delivered(B, "c", 2, 0, made.pulling())
+    made.dead()
+    for event in (A, B):
+        deliver(made, event, "d", 2, 1)
+        settle(made, event)
+    work(made, C)
+    assert rules(made) == []

@@ -8,6 +8,7 @@ import pytest
 
 from mainstem.contract import Event
 from mainstem.push.addresses import AllowedAddresses, AllowError
+from mainstem.push.limits import PushLimits
 from mainstem.push.push_stats import MinuteRate
 from mainstem.push.signature import signature_headers, webhook_id
 from mainstem.push.window import PAUSE_S_MAX, PushWindow
@@ -221,3 +222,18 @@ def test_a_rate_is_that_of_the_last_minute() -> None:
     assert rate.per_s(1_010.0) == 3.0
     assert rate.per_s(1_055.0) == pytest.approx(30 / 55)
     assert rate.per_s(1_065.0) == 0.0
+
+
+def test_a_subscription_takes_half_of_what_is_left_and_one_request_always() -> None:
+    limits = PushLimits(requests_max=8, bytes_max=100)
+    assert (limits.events_for(0), limits.bytes_for(5)) == (4, 50)
+    for _ in range(4):
+        limits.take(10)
+    assert (limits.events_for(4), limits.bytes_for(4)) == (2, 30)
+    for _ in range(4):
+        limits.take(20)
+    assert (limits.events_for(1), limits.events_for(0)) == (0, 1)
+    assert (limits.bytes_for(1), limits.bytes_for(0)) == (0, 1)
+    limits.release(20)
+    limits.release(60)
+    assert (limits.events_for(3), limits.bytes_for(3)) == (1, 30)

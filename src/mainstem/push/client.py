@@ -18,7 +18,7 @@ import h11
 
 from mainstem.clock import Clock
 from mainstem.push.addresses import AllowedAddresses
-from mainstem.push.resolver import Resolve
+from mainstem.push.resolver import Resolve, is_address
 from mainstem.queues.push_settings import EndpointUrl
 
 ANSWER_BYTES_MAX = 4 << 10
@@ -29,7 +29,7 @@ IDLE_S_MAX = 15.0
 AGE_S_MAX = 60.0
 """A connection that was idle for this time, or has this age, is not used again: the name of the endpoint may
 have another address by then."""
-IDLE_CONNECTIONS_MAX = 500
+IDLE_CONNECTIONS_MAX = 200
 """Of all endpoints together; then one is closed after its request."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of this machine, and not of the endpoint."""
@@ -213,7 +213,8 @@ class PushClient:
                 except PushFailed as error:
                     problem = error
         if refusals and all(refusals):
-            raise PushFailed(f"{endpoint.host}: {refusals[0]}", was_sent=False)
+            named = "" if is_address(endpoint.host) else f"{endpoint.host}: "
+            raise PushFailed(f"{named}{refusals[0]}", was_sent=False)
         raise problem
 
     async def _open(self, endpoint: EndpointUrl, address: str) -> _Connection:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from mainstem.clock import Clock
 from mainstem.contract import Event, NotReachable, StreamError
 from mainstem.push.client import PushClient, PushFailed
+from mainstem.push.limits import PushLimits
 from mainstem.push.payload import make_request
 from mainstem.push.push_stats import PushStats
 from mainstem.push.waiting import wait_until
@@ -39,12 +40,12 @@ CONSUMER = "push"
 PULL_WAIT_MS = 60_000
 BYTES_MAX = 8 << 20
 """Bytes of events that are under way to one endpoint; then no further one is pulled."""
+SHARE_WAIT_S = 0.2
+"""How long to wait before asking again for a share of what all subscriptions have together."""
 LOCK_MARGIN_MS = 5_000
 """A lock is longer than the deadline of the request, so that the answer can be recorded."""
 RETRY_S = 0.5
 RETRY_S_MAX = 10.0
-UNSENT_DELAY_MS = 1_000
-"""Wait of an event of which nothing could be sent: that is no failure of it."""
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,19 @@ class SubscriptionPusher:
     """Pushes while it runs. `settings.push` is not None."""
 
     def __init__(
-        self, queues: Queues, name: str, settings: SubscriptionSettings, client: PushClient, clock: Clock
+        self,
+        queues: Queues,
+        name: str,
+        settings: SubscriptionSettings,
+        client: PushClient,
+        limits: PushLimits,
+        clock: Clock,
     ) -> None:
         assert settings.push is not None
         self._queues = queues
         self._name = name
         self._client = client
+        self._limits = limits
         self._clock = clock
         self._settings = settings
         self._push = settings.push
@@ -136,14 +144,20 @@ class SubscriptionPusher:
         while not self._stopping.is_set():
             self._progress.clear()
             room = self._window.size - self._in_flight
+            room_bytes = BYTES_MAX - self._bytes
             pause_s = self._paused_until_s - self._clock.monotonic()
-            if room <= 0 or self._bytes >= BYTES_MAX:
+            if room <= 0 or room_bytes <= 0:
                 await self._progress.wait()
+                continue
+            room = min(room, self._limits.events_for(self._in_flight))
+            room_bytes = min(room_bytes, self._limits.bytes_for(self._in_flight))
+            if not room or not room_bytes:
+                await wait_until(self._progress, self._clock, SHARE_WAIT_S)
             elif pause_s > 0:
                 await wait_until(self._progress, self._clock, pause_s)
             else:
                 try:
-                    deliveries = await self._pull(room)
+                    deliveries = await self._pull(room, room_bytes)
                     retry_s = RETRY_S
                 except NoSuchSubscription:
                     return  # `close` follows
@@ -155,13 +169,13 @@ class SubscriptionPusher:
                 for delivery in deliveries:
                     self._start(delivery)
 
-    async def _pull(self, room: int) -> Sequence[Delivery]:
+    async def _pull(self, room: int, room_bytes: int) -> Sequence[Delivery]:
         return await self._queues.pull(
             self._name,
             CONSUMER,
             max_events=room,
             wait_ms=PULL_WAIT_MS,
-            max_bytes=BYTES_MAX - self._bytes,
+            max_bytes=room_bytes,
             lock_ms=self._push.deadline_ms + LOCK_MARGIN_MS,
         )
 
@@ -170,6 +184,7 @@ class SubscriptionPusher:
     def _start(self, delivery: Delivery) -> None:
         self._in_flight += 1
         self._bytes += _size(delivery.event)
+        self._limits.take(_size(delivery.event))
         event = delivery.event
         if self._settings.in_key_order and event.key is not None:
             place = event.topic, event.partition, event.key
@@ -207,7 +222,7 @@ class SubscriptionPusher:
                 self._end(delivery)
             if len(following) > 1:  # it was cancelled, and only the first one is given back by itself
                 with suppress(StreamError):
-                    untried = [Nack(delivery.token, counts=False) for delivery in list(following)[1:]]
+                    untried = [Nack(delivery.token, delivered=False) for delivery in list(following)[1:]]
                     await self._queues.settle(self._name, untried)
 
     async def _is_leased(self, delivery: Delivery, *, is_certain: bool) -> bool:
@@ -227,6 +242,7 @@ class SubscriptionPusher:
     def _end(self, delivery: Delivery) -> None:
         self._in_flight -= 1
         self._bytes -= _size(delivery.event)
+        self._limits.release(_size(delivery.event))
         self._progress.set()
 
     async def _send_and_settle(self, delivery: Delivery) -> bool:
@@ -271,7 +287,7 @@ class SubscriptionPusher:
         self._on_failure(f"{push.shown_endpoint}: {problem}", sent_in)
         if was_sent:
             return Nack(delivery.token, reason=problem)
-        return Nack(delivery.token, UNSENT_DELAY_MS, counts=False)
+        return Nack(delivery.token, delivered=False)
 
     def _on_failure(self, problem: str, sent_in: int) -> None:
         now_s = self._clock.monotonic()

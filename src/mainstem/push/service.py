@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mainstem.clock import Clock, Timer
 from mainstem.push.addresses import AllowedAddresses
+from mainstem.push.limits import PushLimits
 from mainstem.queue_contract import PushReport, Queues
 from mainstem.queues.settings import SubscriptionSettings
 
@@ -39,6 +40,7 @@ class PushService:
         self._allowed = allowed
         self._make_client = make_client or self._network_client
         self._client: PushClient | None = None
+        self._limits = PushLimits()
         self._timer: Timer | None = None
         self._pushers: dict[str, SubscriptionPusher] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -67,7 +69,9 @@ class PushService:
             if self._client is None:
                 self._client = self._make_client()
                 self._forget_idle()
-            self._pushers[name] = SubscriptionPusher(self._queues, name, settings, self._client, self._clock)
+            self._pushers[name] = SubscriptionPusher(
+                self._queues, name, settings, self._client, self._limits, self._clock
+            )
 
     def _end(self, pusher: SubscriptionPusher) -> None:
         pusher.stop()  # at once: another subscription may get its name
