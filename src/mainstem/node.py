@@ -19,6 +19,7 @@ from mainstem.coordinator.errors import (
     InvalidTopicName,
     UnknownTopicOrPartition,
 )
+from mainstem.coordinator.queues.delay_store import DelayStore
 from mainstem.coordinator.queues.retention import QueueRetention
 from mainstem.coordinator.queues.routed_sequences import RoutedSequences
 from mainstem.coordinator.queues.space_relief import SpaceRelief
@@ -87,6 +88,7 @@ class Node:
             disk, clock, self.subscriptions, self._partition_at, lambda: self.producer_ids.server_id
         )
         """The sequences of routed queues."""
+        self.subscriptions.views.delays = DelayStore(disk, clock, self.queue_runtime.reload)
         self.topics.on_deleted.append(self._on_topic_deleted)
         self.topics.on_configured.append(self._on_topic_configured)
         self.runtime.on_reloaded.append(self._on_state_reloaded)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mainstem.coordinator.errors import UnknownSnapshot, UnknownSubscription
-from mainstem.coordinator.queues import views as views_module
 from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
 from mainstem.coordinator.queues.types import DeadLetter, Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.runtime import snapshots as module
+from mainstem.queues import waits as waits_module
 from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.pages import PositionState
 from mainstem.queues.rules import DeliveryRules
@@ -359,7 +359,7 @@ TestQueueReplay.settings = bounds(max_examples=100, stateful_step_count=40, dead
 
 def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SLICE_BYTES", 1)
-    monkeypatch.setattr(views_module, "WAITING_OF_RECORD", 2)
+    monkeypatch.setattr(waits_module, "PACKED_ENTRIES", 2)
     rig = QueueRig()
     views = [rig.view(9_000, f"s{number}") for number in range(5)]
     leases = [rig.lease(view, 5_000) for view in views]

@@ -30,6 +30,7 @@ ALSO = (
     "consumer that never answers",
     "Filters of very many subscriptions",
     "Events of one key that come back",
+    "times of waiting events is lost",
     "cannot be written",
     "10,000 topics",
     "Empty and 1-byte records, tombstones",

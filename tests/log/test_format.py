@@ -49,6 +49,14 @@ from mainstem.log.storage.arrival_index import PAIR, ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.leader_epochs import LeaderEpochs
 from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
+from mainstem.queues.delay_run import (
+    HEADER_BYTES,
+    RunHeader,
+    decode_block,
+    decode_header,
+    encode_run,
+    unpack_entries,
+)
 from mainstem.queues.routed_index import RoutedIndex
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.blocks import token_filter
@@ -306,3 +314,14 @@ def test_the_example_of_leader_epochs() -> None:
         b"\xff",
     ):
         assert LeaderEpochs.parse(broken) is None
+
+
+def test_the_example_of_a_delay_run() -> None:
+    data = example("delay-run")
+    run_id = 5 << 32 | 2 << 20
+    assert decode_header(run_id, data) == RunHeader(run_id, 0, 2)
+    entries = decode_block(run_id, 2, 0, data[HEADER_BYTES:])
+    assert encode_run(run_id, 0, entries) == data
+    assert unpack_entries(entries) == [(1_356_998_401_500, 0, 4092), (1_356_998_401_600, 0, 7)]
+    assert f"`{paths.DELAYS}/<16 hex digits>.run`" in PAGE
+    assert paths.delay_run_path(run_id) == "delays/0000000500200000.run"

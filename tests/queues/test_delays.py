@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mainstem.queues import delay_run as format_module
 from mainstem.queues import delays as index_module
+from mainstem.queues import stored_run
 from mainstem.queues.delay_run import DamagedDelayRun, WaitingEntry, pack_entry, unpack_entries
 from mainstem.queues.delays import DelayIndex
 from tests.queues.run_stores import MemoryRuns
@@ -27,13 +28,19 @@ def make_small(patch: pytest.MonkeyPatch, run_entries: int = 8, block_entries: i
     """Runs and blocks of a few entries, so that small tests have several of each."""
     for module in (format_module, index_module):
         patch.setattr(module, "RUN_ENTRIES", run_entries)
+    for module in (format_module, index_module, stored_run):
         patch.setattr(module, "BLOCK_ENTRIES", block_entries)
+    patch.setattr(index_module, "SORTED_OF_STEP", 3)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `make_small`, for a test."""
     make_small(monkeypatch)
+
+
+def entries_of(packed: bytes) -> list[WaitingEntry]:
+    return unpack_entries(packed)
 
 
 class DelayIndexModel(RuleBasedStateMachine):
@@ -44,10 +51,33 @@ class DelayIndexModel(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         make_small(self.patch, run_entries, block_entries)
         self.store = MemoryRuns()
-        self.index = DelayIndex(self.store, sequence=7)
+        self.index = self.made()
         self.due: dict[int, int] = {}
         self.positions = 0
         self.now_ms = START_MS
+
+    def made(self) -> DelayIndex:
+        """An index whose runs are sorted in steps, some of them later, or never until they are needed."""
+        self.steps = iter(())
+        index = DelayIndex(self.store, sequence=7, on_full=lambda: setattr(self, "steps", index.steps()))
+        return index
+
+    @rule(count=st.integers(1, 5))
+    def sort(self, count: int) -> None:
+        for _ in range(count):
+            assert 0 < next(self.steps, 1) <= format_module.RUN_ENTRIES
+
+    @rule()
+    def load(self) -> None:
+        """Another index, of what this one has packed."""
+        parts = list(self.index.packed())
+        assert all(entries_of(part) == sorted(entries_of(part)) for part in parts)
+        self.index.clear()
+        assert self.store.runs == {}
+        self.index = self.made()
+        for part in parts:
+            self.index.load(part)
+        assert sorted(self.index.entries()) == sorted((due_ms, p) for p, due_ms in self.due.items())
 
     def teardown(self) -> None:
         if hasattr(self, "patch"):

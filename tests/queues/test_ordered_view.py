@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from mainstem.queues import delay_run, delays
-from mainstem.queues.delay_run import DamagedDelayRun
+from mainstem.queues import delay_run, delays, stored_run
+from mainstem.queues.delay_run import DamagedDelayRun, unpack_entries
 from mainstem.queues.delays import DelayIndex
 from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.pages import PositionState
@@ -295,7 +295,8 @@ class OrderedLife:
     def restart(self) -> None:
         snapshot = self.view.snapshot()
         waiting = list(snapshot.waiting)
-        assert sorted(waiting) == sorted((due_ms, position) for position, due_ms in self.waiting.items())
+        entries = [(due_ms, position) for part in waiting for due_ms, _, position in unpack_entries(part)]
+        assert sorted(entries) == sorted((due_ms, position) for position, due_ms in self.waiting.items())
         self.store = MemoryRuns()
         waits = DelayIndex(self.store)
         self.view = OrderedView.restore(self.rules, snapshot.head, snapshot.pages, waiting, waits)
@@ -366,6 +367,7 @@ def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delay runs and blocks of a few entries."""
     for module in (delay_run, delays):
         monkeypatch.setattr(module, "RUN_ENTRIES", 8)
+    for module in (delay_run, delays, stored_run):
         monkeypatch.setattr(module, "BLOCK_ENTRIES", 3)
 
 

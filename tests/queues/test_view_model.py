@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mainstem.queues import page_table, tries
+from mainstem.queues.delay_run import pack_entry
 from mainstem.queues.pages import PositionState
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import Run, encode_runs, merge_runs, runs_of
@@ -425,7 +426,7 @@ def test_a_snapshot_that_contradicts_itself_is_refused() -> None:
     assert restored.counts().ready == 8900
 
     def damaged(
-        changed: ViewHead = head, also: Sequence[PageState] = (), waiting: Sequence[tuple[int, int]] = ()
+        changed: ViewHead = head, also: Sequence[PageState] = (), waiting: Sequence[bytes] = ()
     ) -> None:
         with pytest.raises(ValueError):
             SequenceView.restore(DeliveryRules(), changed, [*pages, *also], waiting)
@@ -437,4 +438,5 @@ def test_a_snapshot_that_contradicts_itself_is_refused() -> None:
     damaged(also=[PageState(1, bytes.fromhex("00010001"))])  # ready without a page already
     damaged(also=[PageState(9, bytes.fromhex("020100 0102"))])  # leased
     damaged(also=[PageState(9, b"")])
-    damaged(waiting=[(5, 200)])
+    damaged(waiting=[pack_entry(5, 0, 200)])
+    damaged(waiting=[pack_entry(5, 0, 200)[1:]])

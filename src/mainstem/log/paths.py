@@ -15,6 +15,8 @@ PARTITIONS = "partitions"
 QUARANTINE = "quarantine"
 ROUTED = "routed"
 """The indexes of routed queues, a folder for each namespace: derived from the log."""
+DELAYS = "delays"
+"""The folder of delay runs, which are of one life of the server."""
 BALLAST = "ballast"
 BALLAST_BYTES = 1 << 20
 """Size of the file that a start on a full disk removes, to have room for what it writes: the checkpoint, and
@@ -73,3 +75,8 @@ def parse_journal_file(name: str) -> int | None:
     """Number of a journal file's name in `journal/`; None for any other name."""
     match = _JOURNAL_FILE.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def delay_run_path(run_id: int) -> str:
+    """Path of a run of waiting events."""
+    return f"{DELAYS}/{run_id:016x}.run"

@@ -34,6 +34,7 @@ from mainstem.queues.pages import (
     is_all_ready,
     thaw,
     undone_of,
+    undone_states,
 )
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import Run, complement, decode_runs, encode_runs
@@ -440,7 +441,7 @@ class AppliedView:
         head = ViewHead(table.start, table.scanned, self.marked, encode_runs(table.start, list(table.ready)))
         open_pages = [(index, page.copied()) for index, page in table.open_pages.items()]
         frozen = list(table.frozen.items())
-        return ViewSnapshot(head, _durable_pages(open_pages, frozen), self.waits.entries())
+        return ViewSnapshot(head, _durable_pages(open_pages, frozen), self.waits.packed())
 
     @classmethod
     def restore(
@@ -448,7 +449,7 @@ class AppliedView:
         rules: DeliveryRules,
         head: ViewHead,
         pages: Iterable[PageState],
-        waiting: Iterable[tuple[int, int]] = (),
+        waiting: Iterable[bytes] = (),
         waits: WaitingPositions | None = None,
     ) -> Self:
         """The view of a snapshot. Waits: an index that has some of the waiting positions already; `waiting`
@@ -466,10 +467,10 @@ class AppliedView:
             table.counts[READY] += end - first
         for page in sorted(pages, key=lambda page: page.index):
             view._restore_page(page.index, page.data)
-        for due_ms, position in waiting:
-            if table.state(position) != WAITING:
-                raise ValueError(f"a damaged view: {position} has a due time and does not wait")
-            view.waits.add(due_ms, position)
+        for part in waiting:
+            view.waits.load(part)
+        if len(view.waits) != table.counts[WAITING]:
+            raise ValueError(f"a damaged view: {len(view.waits)} due times of {table.counts[WAITING]}")
         return view
 
     def _restore_page(self, index: int, data: bytes) -> None:
@@ -480,7 +481,7 @@ class AppliedView:
             table.counts[READY] += undone_of(data)
             table.add_frozen(index, data, may_be_ready=True)
             return
-        states = thaw(data).states
+        states = undone_states(data)
         if LEASED in states or PARKED in states:
             raise ValueError(f"a damaged view: page {index} has states that no snapshot has")
         for state in (READY, WAITING, DYING):

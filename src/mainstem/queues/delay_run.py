@@ -15,7 +15,6 @@ that does not fit is damaged, and the index is built anew.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -87,13 +86,15 @@ def unpack_entries(data: bytes) -> list[WaitingEntry]:
     ]
 
 
-def encode_run(run_id: int, place: int, entries: Sequence[bytes]) -> bytes:
-    """The run's bytes. `entries`: packed, ascending, at most RUN_ENTRIES."""
-    assert 0 < len(entries) <= RUN_ENTRIES, "a run has between one and RUN_ENTRIES entries"
-    header = _HEADER.pack(MAGIC, VERSION, run_id, place, len(entries))
+def encode_run(run_id: int, place: int, data: bytes) -> bytes:
+    """The run's bytes. `data`: its entries, packed, ascending, at most RUN_ENTRIES."""
+    entries = len(data) // ENTRY_BYTES
+    assert 0 < entries <= RUN_ENTRIES, "a run has between one and RUN_ENTRIES entries"
+    header = _HEADER.pack(MAGIC, VERSION, run_id, place, entries)
     parts = [header, _CRC.pack(crc32(header))]
-    for number, start in enumerate(range(0, len(entries), BLOCK_ENTRIES)):
-        block = b"".join(entries[start : start + BLOCK_ENTRIES])
+    block_bytes = BLOCK_ENTRIES * ENTRY_BYTES
+    for number, start in enumerate(range(0, len(data), block_bytes)):
+        block = data[start : start + block_bytes]
         parts += (block, _CRC.pack(_block_crc(run_id, number, block)))
     return b"".join(parts)
 

@@ -14,144 +14,53 @@ and built anew), and to read a clock or a disk: time is an argument, runs are re
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush, merge, nsmallest
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush, merge, nsmallest
 from itertools import islice
-from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from mainstem.queues.delay_run import (
     BLOCK_ENTRIES,
     ENTRY_BYTES,
-    HEADER_BYTES,
     RUN_ENTRIES,
-    DamagedDelayRun,
     WaitingEntry,
-    block_range,
-    decode_block,
-    decode_header,
     due_bound,
     encode_run,
     pack_entry,
     unpack_entries,
 )
+from mainstem.queues.stored_run import CANCEL_PAGE, BlockRead, RunStore, StoredRun, WaitingMoment
 
 NEAR_MS = 60_000
 """What is due within this time is in the heap or in blocks that are read."""
-_PAGE = 4096
-"""Positions whose cancellations share one number."""
-
-
-class RunStore(Protocol):
-    """Where runs are. Nothing has to be durable: a run that is lost is damage, and the index is built
-    anew."""
-
-    def write(self, run_id: int, data: bytes) -> None:
-        """Store a run under a number that is not in use."""
-
-    def read(self, run_id: int, start: int, size: int) -> bytes:
-        """These bytes of a run; fewer or none where it ends or is not there."""
-
-    def delete(self, run_id: int) -> None:
-        """The run is not needed any more; nothing happens if it is not there."""
-
-
-class BlockRead(NamedTuple):
-    """A part of a run that is needed soon."""
-
-    run_id: int
-    block: int
-    start: int
-    size: int
-    """In bytes, as `RunStore.read` takes them."""
-
-
-class _StoredRun:
-    """A run, and how far it is popped."""
-
-    __slots__ = ("blocks", "entries", "firsts", "floor", "id", "next")
-
-    def __init__(self, run_id: int, entries: list[bytes]) -> None:
-        self.id = run_id
-        self.entries = len(entries)
-        self.next = 0
-        """Index of the first entry that is not popped."""
-        self.floor = entries[0]
-        """That entry."""
-        self.firsts = entries[::BLOCK_ENTRIES]
-        """The first entry of each block."""
-        self.blocks: dict[int, bytes] = {}
-        """The blocks that are in memory: that with the next entry, and perhaps the one after it."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return sum(block_range(self.entries, len(self.firsts) - 1))
-
-    def read(self, number: int) -> BlockRead:
-        """Where a block is; the first one with the header before it."""
-        start, size = block_range(self.entries, number)
-        return BlockRead(self.id, number, start, size) if number else BlockRead(self.id, 0, 0, start + size)
-
-    def decode(self, number: int, data: bytes) -> bytes:
-        """The entries of a block that was read so.
-
-        Raises:
-            DamagedDelayRun: it is not what was written.
-        """
-        if number == 0:
-            header = decode_header(self.id, data)
-            if header.entries != self.entries:
-                raise DamagedDelayRun(self.id, f"has {header.entries} entries, not {self.entries}")
-            data = data[HEADER_BYTES:]
-        return decode_block(self.id, self.entries, number, data)
-
-
-class _Moment:
-    """What waited at a moment, for a reader of `entries`."""
-
-    def __init__(
-        self,
-        heap: list[bytes],
-        runs: list[_StoredRun],
-        cancelled: dict[int, int],
-        revised: dict[int, tuple[int | None, int]],
-    ) -> None:
-        self.heap = heap
-        self.runs = [(run, run.next) for run in runs]
-        self.deleted: dict[int, bytes] = {}
-        """The bytes of those runs that the store has no more."""
-        self._cancelled = dict(cancelled)
-        self._revised = dict(revised)
-
-    def alive(self, entries: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-        """(due time, position) of those that are not cancelled."""
-        for packed in entries:
-            due_ms, _, position = unpack_entries(packed)[0]
-            page, bit = divmod(position, _PAGE)
-            if self._cancelled.get(page, 0) >> bit & 1:
-                continue
-            if position in self._revised:
-                if self._revised[position][0] != due_ms:
-                    continue
-                # An older entry may have the same time.
-                self._revised[position] = (None, 0)
-            yield due_ms, position
+SORTED_OF_STEP = 4_096
+"""Entries that are sorted in a step."""
 
 
 class DelayIndex:
     """What waits in one sequence."""
 
-    def __init__(self, store: RunStore, sequence: int = 0) -> None:
-        """`sequence`: the number of the view's sequence, 20 bits, which each entry names."""
+    def __init__(
+        self,
+        store: RunStore,
+        sequence: int = 0,
+        on_full: Callable[[], None] | None = None,
+        first_run: int = 0,
+    ) -> None:
+        """`sequence`: the number of the view's sequence, 20 bits, which each entry names. `on_full`: called
+        when entries are to be sorted and stored, which `steps` does; without it `add` does it at once.
+        `first_run`: from which number on the store has room for runs."""
         self._store = store
+        self._on_full = on_full
         self._sequence = sequence
         self.place = 0
         """The place in the log that entries come from now: a run says it, so that a reader can find out what
         it was derived from. The caller sets it; nothing here depends on it."""
         self._heap: list[bytes] = []
-        self._runs: dict[int, _StoredRun] = {}
-        self._next_run_id = 0
+        self._runs: dict[int, StoredRun] = {}
+        self._next_run_id = first_run
+        self._spill: _Spill | None = None
+        """Entries that are being sorted, to be a run."""
         self._near_end_ms = 0
         self._run_due = RUN_ENTRIES
         """A run is stored when the heap has this number of entries."""
@@ -160,7 +69,7 @@ class DelayIndex:
         """How many of the entries will be dropped when they are popped."""
         self._cancelled: dict[int, int] = {}
         """Position // 4096 -> a bit for each position whose only entry is cancelled."""
-        self._moments: WeakSet[_Moment] = WeakSet()
+        self._moments: WeakSet[WaitingMoment] = WeakSet()
         """What `entries` has returned and somebody still reads."""
         self._revised: dict[int, tuple[int | None, int]] = {}
         """Position that was cancelled and waits again -> the due time that counts, and its entries."""
@@ -203,14 +112,14 @@ class DelayIndex:
         if position in self._revised:
             self._revised[position] = (None, self._revised[position][1])
         else:
-            page, bit = divmod(position, _PAGE)
+            page, bit = divmod(position, CANCEL_PAGE)
             self._cancelled[page] = self._cancelled.get(page, 0) | 1 << bit
         if self._dead == self._entries:
             self.clear()
 
     def _clear_cancelled(self, position: int) -> bool:
         """Forget that the position's only entry is cancelled. False: it is not."""
-        page, bit = divmod(position, _PAGE)
+        page, bit = divmod(position, CANCEL_PAGE)
         bits = self._cancelled.get(page, 0)
         if not bits >> bit & 1:
             return False
@@ -224,25 +133,89 @@ class DelayIndex:
         """Nothing waits. Also the first step after `DamagedDelayRun`; the second is to add what waits."""
         for run in list(self._runs.values()):
             self._delete_run(run)
-        self._heap.clear()
+        self._heap = []
+        self._spill = None
         self._cancelled.clear()
         self._revised.clear()
         self._entries = self._dead = 0
         self._run_due = RUN_ENTRIES
 
     def _store_run(self) -> None:
-        """Sort the heap and store it as a run; what is near stays, unless that is most of it."""
-        self._heap.sort()
-        near = bisect_left(self._heap, due_bound(self._near_end_ms))
-        if near > RUN_ENTRIES // 2:
-            near = 0
-        entries = self._heap[near : near + RUN_ENTRIES]
-        self._run_due = RUN_ENTRIES + near
-        run = _StoredRun(self._next_run_id, entries)
+        """Let what is far in the heap become a run; what is near stays, unless that is most of it."""
+        self._finish_spill()
+        bound = due_bound(self._near_end_ms)
+        near = [entry for entry in self._heap if entry < bound]
+        if len(near) > RUN_ENTRIES // 2:
+            near, far = self._heap[RUN_ENTRIES:], self._heap[:RUN_ENTRIES]
+        else:
+            far = [entry for entry in self._heap if entry >= bound]
+            near += far[RUN_ENTRIES:]
+            del far[RUN_ENTRIES:]
+        heapify(near)
+        self._heap = near
+        self._run_due = RUN_ENTRIES + len(near)
+        self._spill = _Spill(far)
+        if self._on_full is None:
+            self._finish_spill()
+        else:
+            self._on_full()
+
+    def steps(self) -> Iterator[int]:
+        """Sort and store what is to become a run, as `on_full` asks for: yields how many entries each step
+        sorted."""
+        spill = self._spill
+        if spill is None:
+            return
+        for sorted_entries in spill.steps():
+            yield sorted_entries
+            if self._spill is not spill:
+                return
+        self._end_spill(spill)
+        yield len(spill.entries)
+
+    def _finish_spill(self) -> None:
+        """Sort and store what is to become a run at once: it is needed, or the next one follows."""
+        if (spill := self._spill) is not None:
+            self._end_spill(spill)
+
+    def _end_spill(self, spill: _Spill) -> None:
+        self._spill = None
+        if not self._add_run(b"".join(spill.sorted())):
+            self._heap += spill.entries
+            heapify(self._heap)
+            self._run_due = len(self._heap) + RUN_ENTRIES
+
+    def _add_run(self, data: bytes) -> bool:
+        """Store entries, which are sorted. False: the store has refused them."""
+        run = StoredRun(self._next_run_id, data)
         self._next_run_id += 1
-        self._store.write(run.id, encode_run(run.id, self.place, entries))
-        del self._heap[near : near + RUN_ENTRIES]
+        try:
+            self._store.write(run.id, encode_run(run.id, self.place, data))
+        except OSError:
+            self._store.delete(run.id)
+            return False
         self._runs[run.id] = run
+        return True
+
+    def load(self, data: bytes) -> None:
+        """Add what `packed` has returned a part of, to an index that knows nothing of these positions.
+
+        Raises:
+            ValueError: these are no entries of this sequence.
+        """
+        if len(data) % ENTRY_BYTES:
+            raise ValueError(f"{len(data)} bytes are no waiting events")
+        count = len(data) // ENTRY_BYTES
+        ends = unpack_entries(data[:ENTRY_BYTES] + data[-ENTRY_BYTES:])
+        if any(entry.sequence != self._sequence for entry in ends) or ends[0].due_ms > ends[-1].due_ms:
+            raise ValueError("waiting events are of another sequence, or not sorted")
+        self._entries += count
+        if RUN_ENTRIES // 2 <= count <= RUN_ENTRIES and self._add_run(data):
+            return
+        self._heap += _slices(data, 0, count)
+        heapify(self._heap)
+        if len(self._heap) >= self._run_due:
+            self._store_run()
 
     # ------------------------------------------------------------------------------------------------------
     # what is due
@@ -253,6 +226,8 @@ class DelayIndex:
         floors = [run.floor for run in self._runs.values()]
         if self._heap:
             floors.append(self._heap[0])
+        if self._spill is not None:
+            floors.append(self._spill.floor)
         return unpack_entries(min(floors))[0].due_ms if floors else None
 
     def blocks_due_soon(self, now_ms: int) -> list[BlockRead]:
@@ -291,6 +266,8 @@ class DelayIndex:
         bound = due_bound(now_ms + 1)
         room = self._entries if max_entries is None else max_entries
         positions: list[int] = []
+        if self._spill is not None and self._spill.floor < bound:
+            self._finish_spill()
         while room > 0 and (popped := self._pop_round(bound, room)):
             room -= len(popped)
             self._entries -= len(popped)
@@ -341,7 +318,7 @@ class DelayIndex:
             self._advance(run, block, _entries_below(block, bound))
         return popped
 
-    def _next_block(self, run: _StoredRun) -> bytes:
+    def _next_block(self, run: StoredRun) -> bytes:
         """The block with a run's next entry."""
         number = run.next // BLOCK_ENTRIES
         block = run.blocks.get(number)
@@ -349,11 +326,11 @@ class DelayIndex:
             block = run.blocks[number] = self._read_block(run, number)
         return block
 
-    def _read_block(self, run: _StoredRun, number: int) -> bytes:
+    def _read_block(self, run: StoredRun, number: int) -> bytes:
         _, _, start, size = run.read(number)
         return run.decode(number, self._store.read(run.id, start, size))
 
-    def _advance(self, run: _StoredRun, block: bytes, end: int) -> None:
+    def _advance(self, run: StoredRun, block: bytes, end: int) -> None:
         """The entries before this index of a run's present block are popped."""
         number = run.next // BLOCK_ENTRIES
         run.next = max(run.next, number * BLOCK_ENTRIES + end)
@@ -377,32 +354,71 @@ class DelayIndex:
         Raises:
             DamagedDelayRun: a run is damaged or lost.
         """
-        moment = _Moment(list(self._heap), list(self._runs.values()), self._cancelled, self._revised)
+        moment = self._moment()
+        return (entry for part in self._parts(moment) for entry in moment.alive(part))
+
+    def packed(self) -> Iterator[bytes]:
+        """As `entries`, packed as `delay_run.py` draws, in parts of which each is sorted. Of what is stored a
+        part is a run.
+
+        Raises:
+            DamagedDelayRun: a run is damaged or lost.
+        """
+        return self._packed(self._moment())
+
+    def _packed(self, moment: WaitingMoment) -> Iterator[bytes]:
+        for part in self._parts(moment, RUN_ENTRIES):
+            if not moment.is_clean:
+                sequence = self._sequence
+                part = [pack_entry(due_ms, sequence, position) for due_ms, position in moment.alive(part)]
+            if part:
+                yield b"".join(sorted(part))
+
+    def _moment(self) -> WaitingMoment:
+        heap = list(self._heap) if self._spill is None else self._heap + self._spill.entries
+        moment = WaitingMoment(heap, list(self._runs.values()), self._cancelled, self._revised)
         self._moments.add(moment)
-        return self._iterate(moment)
+        return moment
 
-    def _iterate(self, moment: _Moment) -> Iterator[tuple[int, int]]:
-        for start in range(0, len(moment.heap), BLOCK_ENTRIES):
-            yield from moment.alive(moment.heap[start : start + BLOCK_ENTRIES])
-        for run, first in moment.runs:
-            for number in range(first // BLOCK_ENTRIES, len(run.firsts)):
-                whole = moment.deleted.get(run.id)
-                _, _, start, size = run.read(number)
-                if whole is not None:
-                    block = run.decode(number, whole[start : start + size])
-                else:
-                    block = run.blocks.get(number) or self._read_block(run, number)
-                skipped = max(first - number * BLOCK_ENTRIES, 0)
-                yield from moment.alive(_slices(block, skipped, len(block) // ENTRY_BYTES))
+    def _parts(self, moment: WaitingMoment, run_entries: int = 0) -> Iterator[list[bytes]]:
+        """The entries of a moment, in parts; with `run_entries`, a run is one part."""
+        try:
+            for start in range(0, len(moment.heap), SORTED_OF_STEP):
+                yield moment.heap[start : start + SORTED_OF_STEP]
+            for run, first in moment.runs:
+                part: list[bytes] = []
+                for number in range(first // BLOCK_ENTRIES, len(run.firsts)):
+                    block = self._block_of_moment(moment, run, number)
+                    skipped = max(first - number * BLOCK_ENTRIES, 0)
+                    part += _slices(block, skipped, len(block) // ENTRY_BYTES)
+                    if not run_entries:
+                        yield part
+                        part = []
+                if part:
+                    yield part
+        finally:
+            for run_id in moment.orphans:
+                self._store.delete(run_id)
 
-    def _delete_run(self, run: _StoredRun) -> None:
-        """The run is not needed any more, but perhaps by who reads `entries`."""
-        for moment in self._moments:
+    def _block_of_moment(self, moment: WaitingMoment, run: StoredRun, number: int) -> bytes:
+        whole = moment.deleted.get(run.id)
+        if whole is not None:
+            _, _, start, size = run.read(number)
+            return run.decode(number, whole[start : start + size])
+        return run.blocks.get(number) or self._read_block(run, number)
+
+    def _delete_run(self, run: StoredRun) -> None:
+        """The run is not needed any more, but perhaps by what still reads `entries`."""
+        moments = list(self._moments)
+        del self._runs[run.id]
+        if len(moments) == 1:
+            moments[0].orphans.append(run.id)
+            return
+        for moment in moments:
             moment.deleted[run.id] = self._store.read(run.id, 0, run.size)
         self._store.delete(run.id)
-        del self._runs[run.id]
 
-    def _entries_of(self, run: _StoredRun, after: bytes) -> Iterator[bytes]:
+    def _entries_of(self, run: StoredRun, after: bytes) -> Iterator[bytes]:
         """The entries of a run that are not popped and greater than these bytes, ascending."""
         for number in range(
             max(run.next // BLOCK_ENTRIES, bisect_right(run.firsts, after) - 1), len(run.firsts)
@@ -419,13 +435,44 @@ class DelayIndex:
             DamagedDelayRun: a run is damaged or lost.
         """
         start = b"" if after is None else pack_entry(*after)
+        self._finish_spill()
         in_heap = (entry for entry in self._heap if entry > start)
         # Cancelled entries are in the way of those that wait, so their number is added.
         parts = [iter(nsmallest(max_entries + min(self._dead, len(self._heap)), in_heap))]
         parts += [self._entries_of(run, start) for run in self._runs.values()]
-        moment = _Moment([], [], self._cancelled, self._revised)
+        moment = WaitingMoment([], [], self._cancelled, self._revised)
         page = islice(moment.alive(merge(*parts)), max_entries)
         return [WaitingEntry(due_ms, self._sequence, position) for due_ms, position in page]
+
+
+class _Spill:
+    """Entries that become a run: sorted in steps, while the index goes on."""
+
+    def __init__(self, entries: list[bytes]) -> None:
+        self.entries = entries
+        """In any order."""
+        self.floor = min(entries)
+        self._parts: list[list[bytes]] = []
+        self._taken = 0
+
+    def steps(self) -> Iterator[int]:
+        """Sort; yields how many entries were sorted or merged in each step."""
+        while self._taken < len(self.entries):
+            part = sorted(self.entries[self._taken : self._taken + SORTED_OF_STEP])
+            self._taken += len(part)
+            self._parts.append(part)
+            yield len(part)
+        while len(self._parts) > 1:
+            merged = self._parts.pop(0) + self._parts.pop(0)
+            merged.sort()  # two ascending parts: a comparison for each entry
+            self._parts.append(merged)
+            yield len(merged)
+
+    def sorted(self) -> list[bytes]:
+        """All of them, ascending: what the steps have not done is done now."""
+        for _ in self.steps():
+            pass
+        return self._parts[0]
 
 
 def _entries_below(block: bytes, bound: bytes) -> int:

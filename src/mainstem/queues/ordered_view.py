@@ -39,7 +39,7 @@ class OrderedView(SequenceView):
         rules: DeliveryRules,
         head: ViewHead,
         pages: Iterable[PageState],
-        waiting: Iterable[tuple[int, int]] = (),
+        waiting: Iterable[bytes] = (),
         waits: WaitingPositions | None = None,
     ) -> Self:
         """See `AppliedView.restore`. No key is known."""

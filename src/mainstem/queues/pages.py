@@ -190,6 +190,27 @@ def _positions(flags: int, places: bytes) -> tuple[bytearray, list[int]]:
     return states, chosen
 
 
+def undone_states(data: bytes) -> bytes:
+    """The states of the positions of a frozen page that are not done, ascending. For a start, which counts
+    them: of words and tries it checks the sizes only. ValueError as `thaw`."""
+    flags, places, rest = _split(data)
+    count = int.from_bytes(places, "big").bit_count() if flags & _BITMAP else len(places) // 2
+    column = FILL[READY][:count]
+    if flags & _STATES:
+        column, rest = _take(rest, count)
+        if max(column, default=0) >= DONE:
+            raise ValueError("a damaged page: an unknown state")
+    if flags & _WORDS:
+        _, rest = _take(rest, 4 * count)
+    if flags & _TRIES:
+        rest = TryCounts.behind(rest)
+    if flags & _AHEAD:
+        _, rest = _take(rest, 2)
+    if rest:
+        raise ValueError("a damaged page: bytes after its end")
+    return column
+
+
 def undone_of(data: bytes) -> int:
     """How many positions of a frozen page are not done, before those ahead. ValueError as `thaw`."""
     flags, places, _ = _split(data)

@@ -103,19 +103,24 @@ class TryCounts:
         entries = list(self)
         return _COUNT.pack(len(entries)) + b"".join(_ENTRY.pack(*entry) for entry in entries)
 
+    @staticmethod
+    def behind(data: bytes) -> bytes:
+        """What follows the entries of bytes. ValueError if they are cut off."""
+        end = _COUNT.size
+        if len(data) >= end:
+            end += _ENTRY.size * _COUNT.unpack_from(data)[0]
+        if len(data) < end:
+            raise ValueError("damaged tries: they are cut off")
+        return data[end:]
+
     @classmethod
     def decode(cls, data: bytes) -> tuple[TryCounts, bytes]:
         """The entries of bytes, and what follows them. ValueError if they are damaged."""
-        tries = cls()
-        if len(data) < _COUNT.size:
-            raise ValueError("damaged tries: they are cut off")
-        end = _COUNT.size + _ENTRY.size * _COUNT.unpack_from(data)[0]
-        if len(data) < end:
-            raise ValueError("damaged tries: they are cut off")
+        tries, rest = cls(), cls.behind(data)
         previous = -1
-        for offset, acquisitions, failures in _ENTRY.iter_unpack(data[_COUNT.size : end]):
+        for offset, acquisitions, failures in _ENTRY.iter_unpack(data[_COUNT.size : len(data) - len(rest)]):
             if not previous < offset < _POSITIONS or not acquisitions | failures:
                 raise ValueError("damaged tries: their positions do not ascend, or an entry is empty")
             tries.put(offset, acquisitions, failures)
             previous = offset
-        return tries, data[end:]
+        return tries, rest

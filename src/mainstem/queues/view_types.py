@@ -51,5 +51,5 @@ class ViewSnapshot:
 
     head: ViewHead
     pages: Iterable[PageState]
-    waiting: Iterable[tuple[int, int]]
-    """(due time, position) of what waits."""
+    waiting: Iterable[bytes]
+    """What waits, as `WaitingPositions.packed` returns it."""

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import Protocol
+
+from mainstem.queues.delay_run import ENTRY_BYTES, pack_entry, unpack_entries
+
+PACKED_ENTRIES = 4_096
+"""Entries that are packed together."""
 
 
 class WaitingPositions(Protocol):
@@ -20,8 +26,9 @@ class WaitingPositions(Protocol):
     def cancel(self, position: int) -> None:
         """The position, which waits, does so no more, although it is not due."""
 
-    def pop_due(self, now_ms: int) -> list[int]:
-        """Removes and returns the positions that are due by now, the earliest first."""
+    def pop_due(self, now_ms: int, max_entries: int | None = None) -> list[int]:
+        """Removes and returns the positions that are due by now, the earliest first; of at most `max_entries`
+        entries, those of cancelled ones too. None: all."""
 
     def next_due_ms(self) -> int | None:
         """No position is due before this time; None if none waits."""
@@ -29,6 +36,15 @@ class WaitingPositions(Protocol):
     def entries(self) -> Iterable[tuple[int, int]]:
         """(due time, position) of all that wait at the moment of the call, in any order. It can be read once,
         later too."""
+
+    def packed(self) -> Iterator[bytes]:
+        """As `entries`, as bytes (`delay_run.pack_entry`), in parts of which each is sorted."""
+
+    def load(self, data: bytes) -> None:
+        """Add a part that `packed` has returned. ValueError: it is damaged."""
+
+    def __len__(self) -> int:
+        """How many wait."""
 
     def clear(self) -> None:
         """Forgets all."""
@@ -68,10 +84,12 @@ class WaitHeap:
             self._overrides.clear()
             self._stale = 0
 
-    def pop_due(self, now_ms: int) -> list[int]:
+    def pop_due(self, now_ms: int, max_entries: int | None = None) -> list[int]:
         """See `WaitingPositions`."""
         heap, due = self._heap, []
-        while heap and heap[0][0] <= now_ms:
+        room = len(heap) if max_entries is None else max_entries
+        while heap and heap[0][0] <= now_ms and room > 0:
+            room -= 1
             due_ms, position = heappop(heap)
             if self._overrides and not self._counts(due_ms, position):
                 self._stale -= 1
@@ -100,11 +118,27 @@ class WaitHeap:
         """See `WaitingPositions`."""
         return _valid_entries(self._heap[:], dict(self._overrides))
 
+    def packed(self) -> Iterator[bytes]:
+        """See `WaitingPositions`."""
+        return _packed(self.entries())
+
+    def load(self, data: bytes) -> None:
+        """See `WaitingPositions`."""
+        if len(data) % ENTRY_BYTES:
+            raise ValueError(f"{len(data)} bytes are no waiting events")
+        for due_ms, _, position in unpack_entries(data):
+            self.add(due_ms, position)
+
     def clear(self) -> None:
         """See `WaitingPositions`."""
         self._heap.clear()
         self._overrides.clear()
         self._stale = 0
+
+
+def _packed(entries: Iterator[tuple[int, int]]) -> Iterator[bytes]:
+    while part := list(islice(entries, PACKED_ENTRIES)):
+        yield b"".join(sorted(pack_entry(due_ms, 0, position) for due_ms, position in part))
 
 
 def _valid_entries(

@@ -290,9 +290,9 @@ class ViewPage(ViewRecord, frozen=True, array_like=True, tag="view-page"):
 
 
 class ViewWaiting(ViewRecord, frozen=True, array_like=True, tag="view-waiting"):
-    """State record, only in snapshots: (due time, position) of positions that wait."""
+    """State record, only in snapshots: positions that wait, as `mainstem.queues.delay_run` packs them."""
 
-    waiting: tuple[tuple[int, int], ...]
+    waiting: bytes
 
 
 class ViewState(ViewRecord, frozen=True, array_like=True, tag="view-state"):

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
+from mainstem.coordinator.queues.delay_store import DelayStore
 from mainstem.coordinator.queues.reasons import EventReasons
 from mainstem.coordinator.queues.records import (
     CursorMarked,
@@ -37,17 +38,17 @@ from mainstem.coordinator.queues.records import (
     ViewTrimmed,
     ViewWaiting,
 )
+from mainstem.coordinator.runtime.records import StateDamaged
+from mainstem.queues.delay_run import DamagedDelayRun
 from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.pages import PositionState
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import POSITION_END, Run, complement, count_positions
 from mainstem.queues.view import SequenceView
 from mainstem.queues.view_types import PageState, ViewHead, ViewSnapshot
+from mainstem.queues.waits import WaitHeap, WaitingPositions
 
 K = TypeVar("K")
-
-WAITING_OF_RECORD = 1_000
-"""Waiting positions in a record of a snapshot, at most."""
 
 CARRIED_OF_RECORD = 1_000
 """Carried events in a record, at most."""
@@ -155,9 +156,11 @@ class ViewWalk:
 def _records_of(view: SubscriptionView, copied: ViewCopy) -> Iterator[ViewRecord]:
     for page in copied.sequence.pages:
         yield ViewPage(view.id, page.index, page.data)
-    waiting = iter(copied.sequence.waiting)
-    while part := tuple(islice(waiting, WAITING_OF_RECORD)):
-        yield ViewWaiting(view.id, part)
+    try:
+        for waiting in copied.sequence.waiting:
+            yield ViewWaiting(view.id, waiting)
+    except DamagedDelayRun as error:
+        raise StateDamaged(str(error)) from None
     head = copied.sequence.head
     yield ViewState(view.id, *view.place, head.start, head.scanned, head.marked, head.ready)
     carried = iter(copied.carried.items())
@@ -170,16 +173,24 @@ class SubscriptionViews:
 
     def __init__(self) -> None:
         self._walks: WeakSet[ViewWalk] = WeakSet()
+        self.delays: DelayStore | None = None
+        """Where the times are of events that wait for longer; None: in memory."""
         self.clear()
 
+    def new_waits(self, view_id: int) -> WaitingPositions:
+        """The index of what waits in a view; it is empty."""
+        return WaitHeap() if self.delays is None else self.delays.new_index(view_id)
+
     def clear(self) -> None:
-        """Forget all views. A walk still has them."""
+        """Forget all views. A walk is over."""
+        if self.delays is not None:
+            self.delays.clear()
         self._by_id: dict[int, SubscriptionView] = {}
         self._by_place: dict[Place, SubscriptionView] = {}
         self._by_topic: dict[UUID, dict[int, SubscriptionView]] = {}
         self._by_partition: dict[tuple[UUID, int], dict[int, SubscriptionView]] = {}
         self._by_subscription: dict[int, dict[int, SubscriptionView]] = {}
-        self._parts: dict[int, tuple[list[PageState], list[tuple[int, int]]]] = {}
+        self._parts: dict[int, tuple[list[PageState], WaitingPositions]] = {}
         """Pages and waiting positions of views whose state comes next in the snapshot that is loaded."""
         self.given_up: Counter[tuple[int, int]] = Counter()
         """(subscription, reason) -> events that were given up since the state was loaded."""
@@ -226,13 +237,15 @@ class SubscriptionViews:
     def start(self, record: ViewStarted, rules: DeliveryRules) -> None:
         """Apply the record that begins a view."""
         place = record.subscription, record.topic_id, record.partition
-        self._put(SubscriptionView(record.view, place, _sequence_type(rules)(rules, record.position)))
+        sequence = _sequence_type(rules)(rules, record.position, self.new_waits(record.view))
+        self._put(SubscriptionView(record.view, place, sequence))
 
     def restore(self, record: ViewState, rules: DeliveryRules) -> None:
         """Apply the record that ends a view in a snapshot. ValueError if the view is damaged."""
-        pages, waiting = self._parts.pop(record.view, ([], []))
+        pages, waits = self._part(record.view)
+        del self._parts[record.view]
         head = ViewHead(record.start, record.scanned, record.marked, record.ready)
-        sequence = _sequence_type(rules).restore(rules, head, pages, waiting)
+        sequence = _sequence_type(rules).restore(rules, head, pages, waits=waits)
         place = record.subscription, record.topic_id, record.partition
         self._put(SubscriptionView(record.view, place, sequence))
 
@@ -248,6 +261,9 @@ class SubscriptionViews:
         """Let another sequence be that of a view, which begins anew."""
         for walk in self._walks:
             walk.about_to_change(view)
+        waits = view.sequence.waits
+        waits.clear()
+        sequence.waits = waits  # nothing waits in a view that begins anew
         view.sequence = sequence
         done = [place for place in view.carried if sequence.state(place) is PositionState.DONE]
         for position in done:
@@ -257,6 +273,9 @@ class SubscriptionViews:
     def remove(self, view_id: int) -> None:
         """Remove a view."""
         view = self._by_id.pop(view_id)
+        for walk in self._walks:
+            walk.about_to_change(view)
+        view.sequence.waits.clear()  # its runs on the disk
         del self._by_place[view.place]
         _discard(self._by_topic, view.topic_id, view_id)
         _discard(self._by_partition, (view.topic_id, view.partition), view_id)
@@ -270,7 +289,7 @@ class SubscriptionViews:
             case ViewPage(view=view_id, index=index, data=data):
                 self._part(view_id)[0].append(PageState(index, data))
             case ViewWaiting(view=view_id, waiting=waiting):
-                self._part(view_id)[1].extend(waiting)
+                self._part(view_id)[1].load(waiting)
             case ViewEnded(view=view_id):
                 self.remove(view_id)
             case _:
@@ -286,8 +305,10 @@ class SubscriptionViews:
                 if len(self.reasons):
                     self._change_reasons(view, record)
 
-    def _part(self, view_id: int) -> tuple[list[PageState], list[tuple[int, int]]]:
-        return self._parts.setdefault(view_id, ([], []))
+    def _part(self, view_id: int) -> tuple[list[PageState], WaitingPositions]:
+        if view_id not in self._parts:
+            self._parts[view_id] = [], self.new_waits(view_id)
+        return self._parts[view_id]
 
     def _change(self, view: SubscriptionView, record: ViewRecord) -> None:
         sequence = view.sequence

@@ -190,10 +190,30 @@ class Runtime:
 
     # --- a failed commit ----------------------------------------------------------------------------------
 
+    def reload(self, reason: str) -> None:
+        """Load the state again, for something that was derived from it is damaged: requests are refused until
+        that is done. Records whose commit is under way are kept."""
+        if self.fenced is not None or self._closed:
+            return
+        self.fenced = reason
+        load_count = self._load_count
+
+        def on_durable(done: Promise[None]) -> None:
+            if done.error is None and load_count == self._load_count:
+                self._reload_from_log(reason)
+
+        if self._durable >= self._end:
+            self._reload_from_log(reason)
+        else:
+            self._partition.when_committed(self._end).then(on_durable)
+
     def _fence(self, error: BaseException) -> None:
+        self._reload_from_log(f"a commit of the {self.kind.title} failed ({error})", error)
+
+    def _reload_from_log(self, reason: str, error: BaseException | str = "the state is loaded again") -> None:
         self._load_count += 1
         self._snapshots.abandon()
-        self.fenced = f"a commit of the {self.kind.title} failed ({error})"
+        self.fenced = reason
         log.error("%s: its requests fail, and the state is loaded again from the log", self.fenced)
         parked, self._parked = self._parked, deque()
         self._clock.call_soon(self._reload)

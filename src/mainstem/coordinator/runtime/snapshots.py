@@ -149,7 +149,7 @@ class Snapshots:
             yield 1
 
     def _on_written(self, writer: SnapshotWriter, error: BaseException | None) -> None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | LogError):
             self._give_up(writer, error)
         elif error is not None:
             raise error
