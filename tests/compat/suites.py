@@ -69,6 +69,7 @@ SUITES: Mapping[str, Suite] = {
         _python("quixstreams", "quix"),
         Suite("kcat", (sys.executable, "-m", "tests.compat.kcat.suite"), "kcat"),
         _java("java_clients", "Clients", "classes", "newest/*", "lib/*"),
+        _java("java_shares", "Shares", "classes", "newest/*", "lib/*"),
         _java("java_tools", "Tools", "classes", "lib/*"),
         _java("java_dump_log", "Tools", "classes", "lib/*"),
         _go("franz"),

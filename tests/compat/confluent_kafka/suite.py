@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from tests.compat.cases import CODECS, case, eventually, fresh, main, same
-from tests.compat.confluent_kafka import admin_cases, group_cases
+from tests.compat.confluent_kafka import admin_cases, group_cases, share_cases
 from tests.compat.confluent_kafka.client import (
     HOUR_MS,
     WAIT,
@@ -24,7 +24,7 @@ from tests.compat.confluent_kafka.client import (
     topic,
 )
 
-__all__ = ["admin_cases", "group_cases"]
+__all__ = ["admin_cases", "group_cases", "share_cases"]
 
 
 def _codec(codec: str) -> None:

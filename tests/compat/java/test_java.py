@@ -22,6 +22,12 @@ def test_java_clients_pass_the_cases_of_the_report_card(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_java_share_consumers_pass_the_cases_of_the_report_card(tmp_path: Path) -> None:
+    suites.against_mainstem("java_shares", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_kafkas_tools_pass_and_its_dump_tool_reads_our_segments(tmp_path: Path) -> None:
     suites.need("java_tools")
     with Server(tmp_path / "data", log_segment_bytes=SEGMENT_BYTES).start() as server:

@@ -444,6 +444,7 @@ func main() {
 	connection := client()
 	adm = kadm.NewClient(connection)
 	produceCases()
+	shareCases()
 	consumeCases()
 	groupCases()
 	adminCases()
