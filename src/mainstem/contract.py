@@ -302,11 +302,13 @@ class GroupPosition:
 
 @dataclass(frozen=True, slots=True)
 class GroupSummary:
-    """A consumer group in the list of groups: its name and state."""
+    """A group in the list of groups."""
 
     name: str
     state: str
     """One of Kafka's states: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead."""
+    protocol_type: str = ""
+    """See `GroupInfo`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +321,8 @@ class GroupInfo:
     members: tuple[MemberInfo, ...]
     positions: tuple[GroupPosition, ...]
     protocol_type: str = "consumer"
-    """What the members agree on: consumer; connect, sr (a schema registry) and others. Empty for a group that
-    has positions only."""
+    """What the members agree on: consumer; share (a share group); connect, sr (a schema registry) and others.
+    Empty for a group that has positions only."""
 
 
 @dataclass(frozen=True, slots=True)

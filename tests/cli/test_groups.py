@@ -11,7 +11,7 @@ def test_lag_is_reported_in_events_and_in_time(mainstem: Mainstem) -> None:
     mainstem("topics", "create", "lagging", "--partitions", "2")
     mainstem("produce", "lagging", "--partition", "0", stdin="a\nb\nc\nd\n")
     mainstem("tail", "lagging", "--group", "g-lag", "--from", "earliest", "-n", "1")
-    assert ["g-lag", "Empty"] in mainstem("groups", "list").rows
+    assert ["g-lag", "Empty", "consumer"] in mainstem("groups", "list").rows
     rows = mainstem("groups", "describe", "g-lag").rows
     assert rows[0][:3] == ["group", "g-lag", "Empty"]
     first, second = rows[1:3]

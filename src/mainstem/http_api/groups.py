@@ -56,6 +56,13 @@ class GroupJson(msgspec.Struct):
     stuck: Annotated[
         StalledPositionJson | None, Meta(description="The position that has stalled longest; null: none has.")
     ]
+    protocol_type: Annotated[
+        str,
+        Meta(
+            description="consumer; share: a share group, whose lag is the number of records that are not"
+            " done; others for groups of Kafka Connect and the like; empty: not known."
+        ),
+    ] = ""
     problem: Annotated[
         str | None,
         Meta(description="Why the group cannot be described: only its name and state are known."),
@@ -114,7 +121,10 @@ class GroupDetailJson(msgspec.Struct):
     positions: list[GroupPositionJson]
     protocol_type: Annotated[
         str,
-        Meta(description="consumer; connect and others exchange assignments that are not Kafka's."),
+        Meta(
+            description="consumer; share: a share group; connect and others exchange assignments that are not"
+            " Kafka's."
+        ),
     ] = "consumer"
 
 

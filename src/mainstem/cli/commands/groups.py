@@ -41,16 +41,18 @@ def command() -> None:
 @at_option
 @json_option
 def list_groups(address: str, as_json: bool) -> None:
-    """List the consumer groups.
+    """List the consumer groups and share groups.
 
-    Columns: group, state.
+    Columns: group, state, type (consumer; share; others, as of Kafka Connect; empty if it has positions
+    only).
     """
     groups = with_engine(address, lambda engine: engine.groups())
     if as_json:
         for group in groups:
-            print_json({"group": group.name, "state": group.state})
+            print_json({"group": group.name, "state": group.state, "type": group.protocol_type})
     elif groups or not is_terminal():
-        print_rows(("group", "state"), [(group.name, group.state) for group in groups])
+        rows = [(group.name, group.state, group.protocol_type) for group in groups]
+        print_rows(("group", "state", "type"), rows)
     else:
         click.echo(f"no consumer groups at {address}", err=True)
 

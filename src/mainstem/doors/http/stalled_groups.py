@@ -101,7 +101,10 @@ class StallDetector:
 
 
 def _unread(info: GroupInfo) -> Iterator[tuple[GroupPosition, int]]:
-    """The positions with unread events, and their offsets."""
+    """The positions with unread events, and their offsets. A share group has none: its first record that is
+    not done may be with a consumer for long, while later ones are done."""
+    if info.protocol_type == "share":
+        return
     for position in info.positions:
         if position.offset is not None and position.lag:
             yield position, position.offset

@@ -51,6 +51,7 @@ from mainstem.engines.embedded.publish import PublishResult, append, partition_o
 from mainstem.engines.embedded.publish_once import OncePublisher
 from mainstem.engines.embedded.queues.engine import EmbeddedQueues
 from mainstem.engines.embedded.read import EmbeddedReader
+from mainstem.engines.embedded.share_group_info import share_group_info
 from mainstem.engines.embedded.topics import TopicSummaries, format_id
 from mainstem.engines.group_members import member_info
 from mainstem.log.partition.commit_wait import when_end_committed
@@ -323,13 +324,17 @@ class EmbeddedEngine(EmbeddedQueues):
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""
         with _translated("consumer groups"):
-            groups = await self._node.groups.list()
-        return [GroupSummary(group.group_id, group.state.value) for group in groups]
+            groups = [*await self._node.groups.list(), *await self._node.share_groups.list()]
+        summaries = [GroupSummary(group.group_id, group.state.value, group.protocol_type) for group in groups]
+        return sorted(summaries, key=attrgetter("name"))
 
     async def group(self, name: str) -> GroupInfo:
         """See the contract."""
         with _translated(f"group {name}"):
             (view,) = await self._node.groups.describe([name])
+            shared = await share_group_info(self._node, name) if view is None else None
+        if shared is not None:
+            return shared
         if view is None:
             raise UnknownGroup(f"group {name}: there is no such group")
         members = tuple(
@@ -391,7 +396,8 @@ class EmbeddedEngine(EmbeddedQueues):
     async def delete_group(self, name: str) -> None:
         """See the contract."""
         with _translated(f"group {name}"):
-            await self._node.groups.delete(name)
+            is_share = self._node.share_groups.find(name) is not None
+            await (self._node.share_groups if is_share else self._node.groups).delete(name)
 
     async def cluster(self) -> ClusterInfo:
         """See the contract."""

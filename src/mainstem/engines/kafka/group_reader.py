@@ -4,8 +4,9 @@ librdkafka decodes the assignment of every member and aborts the process at byte
 although a coordinator takes any bytes and Kafka Connect and schema registries use others. It also lists no
 groups of other protocol types.
 
-Owns: the requests FindCoordinator, ListGroups, DescribeGroups and ConsumerGroupDescribe (KIP-848), and their
-retries. Refuses: TLS and authentication, like the engine.
+Owns: the requests FindCoordinator, ListGroups, DescribeGroups, ConsumerGroupDescribe (KIP-848),
+ShareGroupDescribe and DescribeShareGroupOffsets (KIP-932), and their retries. Refuses: TLS and
+authentication, like the engine.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from mainstem.search.cluster.broker_client import BrokerClient, BrokerConnection
 from mainstem.search.cluster.client_protocol import BrokerAddress, BrokerRequest
 
 FIND_COORDINATOR, DESCRIBE_GROUPS, LIST_GROUPS, CONSUMER_GROUP_DESCRIBE = 10, 15, 16, 69
-NEWEST = {FIND_COORDINATOR: 3, DESCRIBE_GROUPS: 5, LIST_GROUPS: 5, CONSUMER_GROUP_DESCRIBE: 0}
+SHARE_GROUP_DESCRIBE, DESCRIBE_SHARE_GROUP_OFFSETS = 77, 90
+NEWEST = {
+    FIND_COORDINATOR: 3,
+    DESCRIBE_GROUPS: 5,
+    LIST_GROUPS: 5,
+    CONSUMER_GROUP_DESCRIBE: 0,
+    SHARE_GROUP_DESCRIBE: 1,
+    DESCRIBE_SHARE_GROUP_OFFSETS: 1,
+}
 """The newest version of each request that is sent."""
 PAUSE_S = 0.1
 """Seconds between two attempts while a group has no coordinator."""
@@ -34,8 +43,19 @@ RETRIABLE = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 )
-LISTED_TYPES = ("classic", "consumer")
-"""The types of groups whose members share partitions (KIP-848); not share groups."""
+LISTED_TYPES = ("classic", "consumer", "share")
+"""Not those of Kafka Streams (KIP-1071)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPartition:
+    """A partition that a share group reads. `start`: its first record that is not done; `lag`: how many are
+    not. None: not known."""
+
+    topic: str
+    partition: int
+    start: int | None
+    lag: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +66,8 @@ class DescribedGroup:
     protocol_type: str
     assignor: str
     members: tuple[MemberInfo, ...]
+    shared: tuple[SharedPartition, ...] = ()
+    """Of a share group: how far it is."""
 
 
 class GroupReader:
@@ -73,7 +95,8 @@ class GroupReader:
                     problems.append(error)
                     continue
                 groups += [
-                    GroupSummary(group.group_id, group.group_state or "Unknown") for group in reply.groups
+                    GroupSummary(group.group_id, group.group_state or "Unknown", group.protocol_type)
+                    for group in reply.groups
                 ]
         if problems and len(problems) == len(brokers):
             raise problems[0]
@@ -110,13 +133,36 @@ class GroupReader:
         _check(group.error_code, subject)
         if group.group_state != "Dead":
             return _classic_group(group)
-        connection = self._connection(host, port)
-        if CONSUMER_GROUP_DESCRIBE not in connection.versions:
+        offered = self._connection(host, port).versions
+        if CONSUMER_GROUP_DESCRIBE in offered:
+            reply = self._call(host, port, CONSUMER_GROUP_DESCRIBE, Message(group_ids=[name]))
+            group = _only_group(reply, subject)
+            if group.error_code != KafkaError.GROUP_ID_NOT_FOUND or SHARE_GROUP_DESCRIBE not in offered:
+                _check(group.error_code, subject)
+                return _assigned_group(group, "consumer")
+        if SHARE_GROUP_DESCRIBE not in offered:
             raise UnknownGroup(f"{subject}: there is no such group")
-        reply = self._call(host, port, CONSUMER_GROUP_DESCRIBE, Message(group_ids=[name]))
+        return self._share_group(host, port, name, subject)
+
+    def _share_group(self, host: str, port: int, name: str, subject: str) -> DescribedGroup:
+        reply = self._call(host, port, SHARE_GROUP_DESCRIBE, Message(group_ids=[name]))
         group = _only_group(reply, subject)
         _check(group.error_code, subject)
-        return _consumer_group(group)
+        request = Message(groups=[Message(group_id=name, topics=None)])
+        offsets = _only_group(self._call(host, port, DESCRIBE_SHARE_GROUP_OFFSETS, request), subject)
+        _check(offsets.error_code, subject)
+        shared = tuple(
+            SharedPartition(
+                topic.topic_name,
+                partition.partition_index,
+                partition.start_offset if partition.start_offset >= 0 else None,
+                partition.lag if partition.lag >= 0 else None,
+            )
+            for topic in offsets.topics
+            for partition in topic.partitions
+            if not partition.error_code
+        )
+        return _assigned_group(group, "share", shared)
 
     def _brokers(self) -> Sequence[BrokerAddress]:
         try:
@@ -180,14 +226,16 @@ def _classic_group(group: Message) -> DescribedGroup:
     return DescribedGroup(group.group_state, group.protocol_type, group.protocol_data, members)
 
 
-def _consumer_group(group: Message) -> DescribedGroup:
-    """A group of the protocol of KIP-848, in which the coordinator itself assigns partitions."""
+def _assigned_group(
+    group: Message, protocol_type: str, shared: tuple[SharedPartition, ...] = ()
+) -> DescribedGroup:
+    """A group whose coordinator itself assigns partitions (KIP-848, KIP-932)."""
     members = tuple(
         MemberInfo(
             member.member_id,
             member.client_id,
             member.client_host,
-            member.instance_id,
+            getattr(member, "instance_id", None),
             tuple(
                 sorted(
                     (topic.topic_name, partition)
@@ -198,4 +246,4 @@ def _consumer_group(group: Message) -> DescribedGroup:
         )
         for member in group.members
     )
-    return DescribedGroup(group.group_state, "consumer", group.assignor_name, members)
+    return DescribedGroup(group.group_state, protocol_type, group.assignor_name, members, shared)

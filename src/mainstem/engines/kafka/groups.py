@@ -14,7 +14,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from mainstem.contract import GroupInfo, GroupPosition, GroupSummary, InvalidArgument, Position, UnknownTopic
 from mainstem.engines.kafka.admin_calls import AdminCalls
 from mainstem.engines.kafka.errors import translate
-from mainstem.engines.kafka.group_reader import GroupReader
+from mainstem.engines.kafka.group_reader import GroupReader, SharedPartition
 from mainstem.engines.kafka.reachability import parse_addresses
 from mainstem.engines.kafka.read import event_times_at
 
@@ -33,9 +33,30 @@ class KafkaGroups:
     async def describe(self, name: str) -> GroupInfo:
         """See `Admin.group`."""
         group = await self._admin.in_thread(self._reader.describe, name)
+        if group.protocol_type == "share":
+            shared = await self._shared_positions(group.shared)
+            return GroupInfo(name, group.state, group.assignor, group.members, shared, group.protocol_type)
         topics = {topic for member in group.members for topic, _ in member.assigned}
         positions = await self._positions(name, topics)
         return GroupInfo(name, group.state, group.assignor, group.members, positions, group.protocol_type)
+
+    async def _shared_positions(self, partitions: Sequence[SharedPartition]) -> tuple[GroupPosition, ...]:
+        """The positions of a share group; how long records have waited is not known."""
+        bounds = await self._admin.bounds(
+            {(part.topic, part.partition) for part in partitions}, missing_ok=True
+        )
+        return tuple(
+            GroupPosition(
+                part.topic,
+                part.partition,
+                part.start,
+                bounds[part.topic, part.partition].end,
+                part.lag,
+                0 if part.lag == 0 else None,
+            )
+            for part in sorted(partitions, key=lambda part: (part.topic, part.partition))
+            if (part.topic, part.partition) in bounds
+        )
 
     async def _positions(self, name: str, topics: set[str]) -> tuple[GroupPosition, ...]:
         """The positions in all partitions of the topics that the group has read or that are assigned to

@@ -8,7 +8,7 @@ import { link } from "../lib/router.js";
 import { singleLine } from "../lib/text.js";
 import { errorNotice, loadingState, table } from "../widgets/components.js";
 import { openDeleteGroup, openResetGroup } from "../widgets/group_actions.js";
-import { hostName, lagOutlook, memberName, stateTag, stuckTag } from "../widgets/group_status.js";
+import { hostName, lagOutlook, memberName, shareTag, stateTag, stuckTag } from "../widgets/group_status.js";
 import { historyPoints, sparkline } from "../widgets/sparkline.js";
 
 const INTERVAL_MS = 5000;
@@ -56,7 +56,12 @@ export class GroupPage {
   }
 
   #draw(group) {
-    replaceContent(this.#summary, stateTag(group.state), h("span.muted", {}, summaryText(group)));
+    replaceContent(
+      this.#summary,
+      stateTag(group.state),
+      shareTag(group.protocol_type),
+      h("span.muted", {}, summaryText(group)),
+    );
     replaceContent(this.#actions, this.#actionButtons(group));
     replaceContent(this.#alarm, group.stuck.length ? stuckNotice(group) : null);
     replaceContent(this.#positions, positionTable(group));

@@ -8,7 +8,7 @@ import { Poller } from "../lib/poller.js";
 import { link, navigate, updateParams } from "../lib/router.js";
 import { plainText, singleLine } from "../lib/text.js";
 import { emptyState, errorNotice, loadingState } from "../widgets/components.js";
-import { lagOutlook, memberName, stateTag, stuckTag } from "../widgets/group_status.js";
+import { lagOutlook, memberName, shareTag, stateTag, stuckTag } from "../widgets/group_status.js";
 import { historyPoints, sparkline } from "../widgets/sparkline.js";
 import { VirtualList } from "../widgets/virtual_list.js";
 
@@ -118,12 +118,17 @@ export class GroupsPage {
   // ---------------------------------------------------------------------------------------- rows
 
   #row(group) {
-    const { group: name, topics, lag } = group;
+    const { group: name, topics, lag, protocol_type: type } = group;
     const topicText = topics.length === 1 ? singleLine(topics[0], 80) : plural(topics.length, "topic");
     return h(
       "div.group-cols",
       {},
-      h("span.group-name", {}, h("strong", {}, singleLine(name, 200)), h("span.muted", {}, topicText)),
+      h(
+        "span.group-name",
+        {},
+        h("span", {}, h("strong", {}, singleLine(name, 200)), shareTag(type)),
+        h("span.muted", {}, topicText),
+      ),
       stateCell(group),
       h(
         "span.num",

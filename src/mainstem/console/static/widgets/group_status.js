@@ -17,6 +17,12 @@ const STATE_KINDS = {
 export const stateTag = (state) =>
   h(`span.tag${STATE_KINDS[state] ?? ""}`, {}, state === "Empty" ? "no members" : singleLine(state, 40));
 
+/** A tag for a share group; null for other groups. */
+export const shareTag = (protocolType) =>
+  protocolType === "share"
+    ? h("span.tag.after", { title: "Its records are acknowledged one by one" }, "share group")
+    : null;
+
 /**
  * A tag that says how long positions have not moved; null if none is stuck. Without members it says "unread".
  */

@@ -74,6 +74,7 @@ def _row(call: Call, info: GroupInfo) -> GroupJson:
         lag_ms=lag_ms,
         lag_per_s=growth,
         stuck=stalled[0] if stalled else None,
+        protocol_type=info.protocol_type,
     )
 
 
@@ -125,6 +126,7 @@ def _undescribed(summary: GroupSummary, problem: str) -> GroupJson:
         lag_ms=None,
         lag_per_s=None,
         stuck=None,
+        protocol_type=summary.protocol_type,
         problem=problem,
     )
 
