@@ -10,7 +10,7 @@ import pytest
 from mainstem.contract import InvalidArgument, NewEvent, Position, StreamError
 from mainstem.coordinator.queues.types import CARRIED_TOPIC as CARRIED
 from mainstem.log.offline.backup import Backup
-from mainstem.queue_contract import Delivery, Nack, Reject, SubscriptionSettings
+from mainstem.queue_contract import Delivery, Nack, Reject, SnapshotName, SubscriptionSettings
 from mainstem.settings import Settings
 from tests.engines.queue_server import SimulatedServer, simulated, values
 from tests.engines.test_queue_retention import PERIOD_S, RetainedHistory, alter, describe, enforce, retained
@@ -231,6 +231,32 @@ def test_a_seek_leaves_no_carried_events_behind_and_a_redrive_does_not_find_them
         await server.drive(server.engine.seek("s", "earliest"))
         assert (await describe(server)).depth.outstanding == 0
         assert await server.pull() == []
+
+    carrying(test)
+
+
+def test_a_seek_to_a_snapshot_delivers_what_is_carried_over() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.drive(server.engine.take_snapshot("s", "before"))
+        await publish_segments(server, 2)
+        await left_behind(server, 5, 50, 51)
+        await server.drive(server.engine.take_snapshot("s", "after"))
+        await enforce(server)
+        server.clock.advance(60)
+        await server.turns()
+        (first, *_) = await server.pull()
+        await server.ack(first)
+        for name in ("before", "after"):
+            await server.drive(server.engine.seek("s", SnapshotName(name)))
+            assert (await describe(server)).depth.outstanding == 2
+            assert values(await server.pull()) == [b"50", b"51"]
+            await server.crash(power=True)
+            assert values(await server.pull()) == [b"50", b"51"]
+        server.clock.advance(60)
+        await publish_segments(server, 1, 2)
+        await left_behind(server)
+        assert await enforce(server) == 3 * BATCH
+        assert (await describe(server)).depth.outstanding == 0
 
     carrying(test)
 

@@ -268,6 +268,7 @@ class SubscriptionViews:
         done = [place for place in view.carried if sequence.state(place) is PositionState.DONE]
         for position in done:
             del view.carried[position]
+        sequence.apply_carried(view.carried)  # they were found by a scan that the sequence may not have had
         self.reasons.forget_view(view.id)
 
     def remove(self, view_id: int) -> None:

@@ -62,7 +62,11 @@ class SubscriptionRetention:
         if report is not None and report.is_copy:
             if self._finding is None:
                 self._finding = asyncio.ensure_future(self._carried.find_references())
-            await asyncio.shield(self._finding)
+            try:
+                await asyncio.shield(self._finding)
+            except Exception:
+                self._finding = None  # the next call tries again
+                raise
         key, log_start = (partition.topic_id, partition.index), partition.log_start_offset
         if log_start > self._trimmed.get(key, 0):
             await self._machine.changes.trim(*key, log_start)
@@ -71,8 +75,12 @@ class SubscriptionRetention:
     async def count_expiring(self, view: SubscriptionView, partition: Partition) -> int:
         """How many events of a view are not done and would be deleted if retention kept a fifth less. Errors
         of the log."""
+        return count_dependent(view, await self._soon(partition))
+
+    async def _soon(self, partition: Partition) -> int:
+        """Where a partition would begin if retention kept a fifth less."""
         limit = self._node.preview_limit(partition, WARNED_SHARE)
-        return count_dependent(view, await partition.preview_log_start(_shortened(partition.config), limit))
+        return await partition.preview_log_start(_shortened(partition.config), limit)
 
     async def look(self) -> None:
         """Look at all views after a run of retention: trim, count and warn, and let carried events be done
@@ -96,6 +104,7 @@ class SubscriptionRetention:
 
     async def _look(self) -> None:
         expiring: Counter[int] = Counter()
+        soon: dict[Partition, int] = {}
         for number, view in enumerate(self._machine.views.all(), 1):
             if number % VIEWS_OF_TURN == 0:
                 await next_turn(self._node.clock)
@@ -106,17 +115,19 @@ class SubscriptionRetention:
                 partition = self._node.partition(topic, view.partition)
                 await self.trim(partition)
                 await self._trim_carried(view)
-                expiring[view.subscription] += await self.count_expiring(view, partition)
+                if partition not in soon:
+                    soon[partition] = await self._soon(partition)
+                expiring[view.subscription] += count_dependent(view, soon[partition])
             except (LogError, CoordinatorError, OSError) as error:
                 log.warning(
                     "retention of subscriptions of topic %s is looked at later: %s", topic.name, error
                 )
-        await self._carried.shrink()
         before, self.expiring = self.expiring, {key: count for key, count in expiring.items() if count}
         for subscription in self.expiring.keys() - before.keys():
             stored = self._machine.by_id(subscription)
             if stored is not None:
                 log.warning("subscription %s: %s", stored.name, _expiring(self.expiring[subscription]))
+        await self._carried.shrink()
 
 
 def _shortened(config: PartitionConfig) -> PartitionConfig:
