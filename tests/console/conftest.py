@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.console.workers import Workers
 from tests.scenarios import flights
 from tests.support.interfaces import interfaces
 from tests.support.server import Server
@@ -117,6 +118,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("console")
     with Server(folder / "data", http="127.0.0.1:0", log_level="warning") as running:
         fill(running.address)
+        workers = Workers(str(running.http))
+        workers.create()
+        workers.work("fees-3", 300)
+        workers.leave()
         yield running
 
 

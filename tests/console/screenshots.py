@@ -31,6 +31,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.console.conftest import CHROMIUM, FLAGS
+from tests.console.workers import Workers
 from tests.scenarios import flights
 from tests.support.server import Server
 
@@ -136,6 +137,7 @@ def serve(data: str, folder: str = "") -> None:
             (consume, (server.address, "billing", ["flights"], stop), {"per_s": 60}),
             (consume, (server.address, "notifier", ["webhooks"], stop), {"per_s": 40, "commits": 30}),
             (consume, (server.address, "refunds", ["refunds"], stop), {"per_s": 5_000}),
+            (Workers(str(server.http)).run, (stop,), {}),
         ]
         threads = [threading.Thread(target=run, args=args, kwargs=more) for run, args, more in work]
         for thread in threads:
@@ -247,6 +249,8 @@ SCREENSHOTS: dict[str, tuple[str, str, dict[str, int], Take]] = {
     "trace": (f"#/trace?value={TAIL}&since=2013-02-01T00:00:00Z", "light", SIZE, waiting(3_000)),
     "groups": ("#/groups", "light", SIZE, waiting(1_500)),
     "group": ("#/groups/notifier", "dark", SIZE, waiting(1_500)),
+    "subscription": ("#/subscriptions/fees", "light", SIZE, waiting(4_500)),
+    "dead-letters": ("#/subscriptions/fees?tab=dead", "dark", SIZE, waiting(4_500)),
     "narrow": (f"#/search?q={LATE}&topics=flights", "dark", NARROW, search_ended),
 }
 

@@ -21,6 +21,11 @@ PAGES = {
     "trace": "#/trace?value=JFK",
     "groups": "#/groups",
     "group": "#/groups/billing",
+    "subscriptions": "#/subscriptions",
+    "subscription": "#/subscriptions/fees",
+    "dead letters": "#/subscriptions/fees?tab=dead",
+    "consumers": "#/subscriptions/fees?tab=consumers",
+    "subscription settings": "#/subscriptions/fees?tab=settings",
     "event": "#/event/flights/0/1",
     "not here": "#/nowhere",
 }

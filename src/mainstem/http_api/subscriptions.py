@@ -390,6 +390,16 @@ class RedriveJson(msgspec.Struct, forbid_unknown_fields=True):
         Milliseconds | None,
         Meta(description="Without `positions`: only dead letters of this time or later, ms since 1970."),
     ] = None
+    reason: Annotated[
+        str, Meta(max_length=100, description="Without `positions`: only dead letters with this reason.")
+    ] = ""
+    q: Annotated[
+        str,
+        Meta(
+            max_length=10_000,
+            description="Without `positions`: only dead letters that match this query, see docs/SEARCH.md.",
+        ),
+    ] = ""
     per_s: Annotated[
         Annotated[float, Meta(ge=0.01, le=100_000)] | None,
         Meta(description="Events a second: the later ones wait in the subscription; null: all at once."),

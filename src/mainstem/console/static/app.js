@@ -17,6 +17,8 @@ import { GroupPage } from "./pages/group.js";
 import { GroupsPage } from "./pages/groups.js";
 import { OverviewPage } from "./pages/overview.js";
 import { SearchPage } from "./pages/search.js";
+import { SubscriptionPage } from "./pages/subscription.js";
+import { SubscriptionsPage } from "./pages/subscriptions.js";
 import { TopicPage } from "./pages/topic.js";
 import { TopicsPage } from "./pages/topics.js";
 import { TracePage } from "./pages/trace.js";
@@ -43,6 +45,14 @@ const SECTIONS = [
     page: GroupsPage,
     detail: GroupPage,
     needs: ["get", "groups"],
+  },
+  {
+    id: "subscriptions",
+    text: "Subscriptions",
+    key: "g q",
+    page: SubscriptionsPage,
+    detail: SubscriptionPage,
+    needs: ["get", "subscriptions"],
   },
 ];
 const EVENT = { id: "event", page: EventPage, needs: ["get", "topics/{}/partitions/{}/events"] };

@@ -7,6 +7,7 @@ from mainstem.doors.http.openapi import openapi_endpoint
 from mainstem.doors.http.routes import (
     chosen_events,
     cluster,
+    dead_letters,
     deletion,
     deliveries,
     export,
@@ -40,6 +41,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *deliveries.ENDPOINTS,
     *chosen_events.ENDPOINTS,
     *snapshots.ENDPOINTS,
+    *dead_letters.ENDPOINTS,
     *subscriptions.ENDPOINTS,
     *stats.ENDPOINTS,
     *health.ENDPOINTS,

@@ -82,7 +82,9 @@ function summaryText({ partitions, bytes }) {
 function actionButtons(topic) {
   const search = h("a.button", { href: link(["search"], { topics: topic.topic }) }, "Search");
   const canDelete = canUse("delete", "topics/{}") && !topic.internal;
+  const readers = h("a.button", { href: link(["subscriptions"], { topic: topic.topic }) }, "Subscriptions");
   return [
+    canUse("get", "subscriptions") ? readers : null,
     canUse("post", "search") ? search : null,
     canDelete ? h("button", { type: "button", onclick: () => openDeleteTopic(topic) }, "Delete…") : null,
   ];

@@ -13,10 +13,12 @@ import { formatAge, timeElement } from "../lib/time.js";
 import { copyButton, emptyState, errorNotice, iconButton, loadingState } from "./components.js";
 import { editEvent } from "./edit_event.js";
 import { keyTimeline, previousDifference } from "./event_history.js";
+import { eventSubscriptions } from "./event_subscriptions.js";
 import { hexDump, jsonTree } from "./payload_view.js";
 import { replayEvents } from "./replay_export.js";
 import { Tabs } from "./tabs.js";
 
+const EVENT_STATES = "topics/{}/partitions/{}/events/{}/subscriptions";
 const TAB_KEY = "mainstem.view";
 const TEXT_CHARACTERS_MAX = 20_000;
 const KEY_CHARACTERS_MAX = 300;
@@ -139,6 +141,11 @@ export class EventView {
       { id: "raw", text: rawName, create: () => this.#rawView() },
       { id: "hex", text: "Hex", create: () => this.#withRawValue(({ bytes }) => hexDump(bytes)) },
       { id: "headers", text: `Headers ${headerCount}`, create: () => this.#headers() },
+      canUse("get", EVENT_STATES) && {
+        id: "subscriptions",
+        text: "Subscriptions",
+        create: () => eventSubscriptions(this.#event, signal),
+      },
       hasHistory && { id: "timeline", text: "Key timeline", create: () => keyTimeline(this.#event, signal) },
       hasHistory && { id: "diff", text: "Diff", create: () => previousDifference(this.#event, signal) },
     ].filter(Boolean);

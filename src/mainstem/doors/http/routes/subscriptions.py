@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from mainstem.contract import Position
 from mainstem.doors.http import audit
-from mainstem.doors.http.dead_letters import dead_letter_origins
+from mainstem.doors.http.dead_letters import LetterFilter, dead_letter_origins
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.push_json import push_from_json, push_to_json, report_to_json
@@ -302,9 +302,11 @@ async def redrive_subscription(call: Call) -> Response:
     body = await call.json_body(RedriveJson)
     with audit.action(call, "redrive", dry_run=body.dry_run, subscription=name) as line:
         if body.positions is None:
-            positions = await dead_letter_origins(call.engine, queues, name, body.since_ms or 0)
-        elif body.since_ms is not None:
-            raise Problem("unfit", "give positions or since_ms, not both: each says which events")
+            wanted = LetterFilter.of(body.since_ms, body.reason, body.q, call.context.clock.wall_ms())
+            positions = await dead_letter_origins(call.engine, queues, name, wanted)
+        elif body.since_ms is not None or body.reason or body.q:
+            detail = "give positions, or what selects dead letters, not both: each says which events"
+            raise Problem("unfit", detail)
         else:
             positions = [Position(place.topic, place.partition, place.offset) for place in body.positions]
         events = 0
@@ -363,7 +365,7 @@ ENDPOINTS = (
         tag="subscriptions",
         bodies={JSON: RedriveJson},
         reply=SettledEventsJson,
-        problems=(*_PROBLEMS, "unknown-topic"),
+        problems=(*_PROBLEMS, "unknown-topic", "query"),
     ),
     Endpoint(
         method="GET",
