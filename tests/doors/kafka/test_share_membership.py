@@ -133,9 +133,9 @@ def test_this_server_keeps_the_state_of_share_groups(client: ShareClient) -> Non
 def test_share_groups_are_among_the_features(client: ShareClient) -> None:
     versions = client.call(18, 4, client_software_name="x", client_software_version="1")
     (feature,) = versions.finalized_features
-    assert (feature.name, feature.min_version_level, feature.max_version_level) == ("share.version", 1, 1)
+    assert (feature.name, feature.min_version_level, feature.max_version_level) == ("share.version", 2, 2)
     (supported,) = versions.supported_features
-    assert (supported.name, supported.min_version, supported.max_version) == ("share.version", 1, 1)
+    assert (supported.name, supported.min_version, supported.max_version) == ("share.version", 1, 2)
 
 
 # --- settings ---------------------------------------------------------------------------------------------

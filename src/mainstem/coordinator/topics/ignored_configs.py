@@ -69,6 +69,14 @@ IGNORED_CONFIGS = (
         has_effect=False,
     ),
     TopicConfig(
+        "errors.deadletterqueue.group.enable",
+        "boolean",
+        "false",
+        any_value,
+        "Whether share groups may write dead letters to the topic (KIP-1191); here they may write to any.",
+        has_effect=False,
+    ),
+    TopicConfig(
         "file.delete.delay.ms",
         "long",
         "60000",

@@ -8,7 +8,8 @@ Notes: v3 is flexible and adds the client's software name and the features (KIP-
 features whose lowest version is 0. A software name or version that Kafka would refuse is answered with
 INVALID_REQUEST.
 Left out: of the features, `group.version` and `transaction.version`: clients switch protocols on them, so
-they are left out until those protocols are served. `share.version` is 1: share groups.
+they are left out until those protocols are served. `share.version` is 2: share groups with dead
+letters.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult,
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.kafka_protocol.writer import write_reply
 
-SHARE_VERSION = 1
+SHARE_VERSION = 2
 FEATURES_EPOCH = 0
 """The features never change while the server runs."""
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")

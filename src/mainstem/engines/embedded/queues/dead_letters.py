@@ -22,7 +22,7 @@ from mainstem.engines.embedded.publish import PublishResult, append, partition_o
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
-from mainstem.engines.embedded.queues.letters import letter_headers, users_headers
+from mainstem.engines.embedded.queues.letters import letter_headers, share_group_headers, users_headers
 from mainstem.engines.embedded.topics import format_id
 from mainstem.log.errors import LogError
 from mainstem.node import Node
@@ -144,8 +144,12 @@ class DeadLetterWriter:
         letters = []
         for position, reason in dying.items():
             event = events.get(position) or Event(origin.name, view.partition, position, -1, None, None)
-            facts = letter_headers(self._facts(view, position, event, reason), stored.name)
-            letters.append(NewEvent(event.value, event.key, (*users_headers(event.headers), *facts)))
+            facts = self._facts(view, position, event, reason)
+            if stored.kind == "share group":
+                letters.append(self._share_group_letter(stored.name, view, facts, target))
+                continue
+            headers = (*users_headers(event.headers), *letter_headers(facts, stored.name))
+            letters.append(NewEvent(event.value, event.key, headers))
         results = await self._publish(target, letters, server_id)
         durable = [
             DeadLetter(position, target.id, result.partition, result.offset)
@@ -170,6 +174,20 @@ class DeadLetterWriter:
             time_ms=self._node.clock.wall_ms(),
         )
 
+    def _share_group_letter(
+        self, group: str, view: SubscriptionView, facts: DeadLetterInfo, target: TopicMetadata
+    ) -> NewEvent:
+        """A dead letter as Kafka writes it (KIP-1191), in the partition of the same number."""
+        event = facts.letter
+        deliveries = view.sequence.failures(event.offset) + 1
+        headers = [*share_group_headers(facts, group, deliveries), *letter_headers(facts, group)]
+        partition = view.partition % target.partitions
+        if not self._node.group_settings.of(group).dead_letter_copies:
+            return NewEvent(None, None, tuple(headers), partition=partition)
+        return NewEvent(
+            event.value, event.key, (*users_headers(event.headers), *headers), partition=partition
+        )
+
     async def _publish(
         self, topic: TopicMetadata, letters: Sequence[NewEvent], server_id: int
     ) -> list[PublishResult]:
@@ -180,7 +198,11 @@ class DeadLetterWriter:
         keyless = next(self._written) % topic.partitions
         by_partition: dict[int, list[int]] = {}
         for number, letter in enumerate(letters):
-            index = keyless if letter.key is None else partition_of(letter.key, topic.partitions)
+            index = keyless
+            if letter.partition is not None:
+                index = letter.partition
+            elif letter.key is not None:
+                index = partition_of(letter.key, topic.partitions)
             by_partition.setdefault(index, []).append(number)
         results: list[PublishResult] = [UnknownTopic(f"topic {topic.name}: it was deleted")] * len(letters)
         for index, numbers in by_partition.items():

@@ -31,6 +31,11 @@ TIME_HEADER = "mainstem-dead-letter-time"
 SERVER_PREFIX = "mainstem-"
 """Of headers that only the server may set; an event's own header of that kind has the prefix `user.` in a
 batch that the server builds."""
+KAFKA_MESSAGES = {
+    "rejected": "Offset rejected by client.",
+    "failed": "Offset delivery count exceeded the threshold.",
+}
+"""Kafka's words for the reasons for which an event is given up."""
 READ_BYTES = 128 << 10
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -57,6 +62,20 @@ def letter_headers(facts: DeadLetterInfo, subscription: str) -> list[tuple[str, 
         TIME_HEADER: str(facts.time_ms),
     }
     return [(name, value.encode()) for name, value in values.items() if value]
+
+
+def share_group_headers(facts: DeadLetterInfo, group: str, deliveries: int) -> list[tuple[str, bytes | None]]:
+    """The headers with which Kafka says where a dead letter of a share group comes from (KIP-1191)."""
+    origin = facts.origin
+    values = {
+        "__dlq.errors.topic": origin.topic,
+        "__dlq.errors.partition": str(origin.partition),
+        "__dlq.errors.offset": str(origin.offset),
+        "__dlq.errors.group": group,
+        "__dlq.errors.delivery.count": str(deliveries),
+        "__dlq.errors.message": KAFKA_MESSAGES.get(facts.reason, facts.reason),
+    }
+    return [(name, value.encode()) for name, value in values.items()]
 
 
 def letter_of(topic: str, partition: int, record: Record, subscription: str) -> DeadLetterInfo | None:
