@@ -72,7 +72,8 @@ def durable_facts(view: SubscriptionView) -> Any:
         for position in range(sequence.start, END)
         if sequence.state(position) is not PositionState.DONE
     ]
-    return (view.id, view.place, sequence.start, sequence.marked, positions, sequence.dying(END))
+    exempt = [place for run in view.sequence.exempt for place in range(*run) if place >= view.sequence.oldest]
+    return (view.id, view.place, sequence.start, sequence.marked, positions, sequence.dying(END), exempt)
 
 
 def state_of(rig: QueueRig) -> bytes:
@@ -271,6 +272,25 @@ class QueueReplay(RuleBasedStateMachine):
                 counts = view.sequence.counts()
                 assert counts.ready == counts.outstanding
                 assert all(view.sequence.failures(position) == 0 for position in expected)
+
+    @rule(name=NAMES, end=POSITIONS, limit=st.integers(1, 40), has_dead_letters=st.booleans())
+    def expire_below(self, name: str, end: int, limit: int, has_dead_letters: bool) -> None:
+        view = self.view(name)
+        if view is None:
+            return
+        sequence = view.sequence
+        states = {position: sequence.state(position) for position in range(sequence.start, end)}
+        redriven = {position for run in sequence.exempt for position in range(*run)}
+        self.rig.subscriptions.changes.expire(view, end, limit, has_dead_letters=has_dead_letters)
+        if self.rig.runtime.fenced is not None or self.view(name) is not view:
+            return
+        may = (PositionState.READY, PositionState.WAITING)
+        expected = [place for place, state in states.items() if state in may and place not in redriven][
+            :limit
+        ]
+        after = PositionState.DYING if has_dead_letters else PositionState.DONE
+        for position, state in states.items():
+            assert sequence.state(position) == (after if position in expected else state)
 
     @rule(name=NAMES)
     def write_dead_letters(self, name: str) -> None:

@@ -118,6 +118,13 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
             " of its topic would delete it, ms; -1: until it is done; 0, the default: retention deletes it."
         ),
     ] = UNSET
+    ttl_ms: Annotated[
+        Annotated[int, _range_of("ttl_ms")] | UnsetType,
+        Meta(
+            description="How long after its arrival an event is given up as expired, if no consumer has it"
+            " then, ms; 0, the default: never."
+        ),
+    ] = UNSET
     single_active: Annotated[
         bool | UnsetType,
         Meta(description="Deliver to a single consumer at a time; to another one when it is gone."),

@@ -22,6 +22,8 @@ class DeliveryRules:
     """No backoff is longer than this, but for the spread."""
     backoff_factor: float = 2.0
     """Each further failure multiplies the wait by this, from 1.0 on."""
+    ttl_ms: int = 0
+    """How long after its arrival an event is delivered at the latest; 0 is without a limit."""
     in_flight_max: int = 100_000
     """How many positions may be leased at the same time."""
     parked_max: int = 100_000
@@ -32,7 +34,7 @@ class DeliveryRules:
     """Whether an acknowledgement counts after its lease is over, where no newer lease was given."""
 
     def __post_init__(self) -> None:
-        whole = (self.lock_ms, self.failures_max, self.backoff_min_ms, self.backoff_max_ms)
+        whole = (self.lock_ms, self.failures_max, self.backoff_min_ms, self.backoff_max_ms, self.ttl_ms)
         if min(whole) < 0 or self.backoff_factor < 1 or min(self.in_flight_max, self.parked_max) < 1:
             raise ValueError(f"delivery rules out of range: {self}")
 

@@ -21,7 +21,7 @@ LOCK_MS_MAX = DAY_MS // 2
 DELAY_MS_MAX = 7 * DAY_MS
 """The longest wait before an event is delivered again."""
 PIN_MS_MAX = 366 * DAY_MS
-"""The longest time for which events are pinned that are not pinned for ever."""
+"""The longest time for which events are pinned that are not pinned for ever, and the longest time to live."""
 
 NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "lock_ms": (0, LOCK_MS_MAX),
@@ -32,6 +32,7 @@ NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "in_flight_max": (1, 1_000_000),
     "parked_max": (1, 1_000_000),
     "pin_ms": (-1, PIN_MS_MAX),
+    "ttl_ms": (0, PIN_MS_MAX),
     "active_timeout_ms": (1, LOCK_MS_MAX),
 }
 """The least and the greatest value of each setting that is a number."""
@@ -70,6 +71,8 @@ class SubscriptionSettings:
     pin_ms: int = 0
     """For how long, from its arrival, an event that is not done is kept although the retention of its topic
     would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""
+    ttl_ms: int = 0
+    """How long after its arrival an event is given up as expired, if no consumer has it then; 0: never."""
     single_active: bool = False
     """Whether a single consumer at a time receives events; another one does when it is gone."""
     active_timeout_ms: int = 10_000
@@ -92,6 +95,7 @@ class SubscriptionSettings:
             backoff_min_ms=self.backoff_min_ms,
             backoff_max_ms=self.backoff_max_ms,
             backoff_factor=self.backoff_factor,
+            ttl_ms=self.ttl_ms,
             in_flight_max=self.in_flight_max,
             parked_max=self.parked_max,
             in_key_order=self.in_key_order,

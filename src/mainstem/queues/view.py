@@ -16,6 +16,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
+from mainstem.queues.expiry import ExpiringView
 from mainstem.queues.leases import WORD_MASK, DeliveryLease, LeaseTable
 from mainstem.queues.pages import (
     AHEAD,
@@ -31,13 +32,12 @@ from mainstem.queues.pages import (
 )
 from mainstem.queues.release_plan import ReleasePlan
 from mainstem.queues.runs import Run, add_run, complement, merge_runs
-from mainstem.queues.schedules import ScheduledView
 
 _RUNS_WITHOUT_PAGE_MAX = 32
 """A page whose scan left more runs of ready positions is made a page: its bitmap is smaller."""
 
 
-class SequenceView(ScheduledView):
+class SequenceView(ExpiringView):
     """A subscription's view of a sequence, from the position `start` on."""
 
     # ------------------------------------------------------------------------------------------------------

@@ -232,9 +232,11 @@ class EventsReleased(EventsRecord, frozen=True, array_like=True, tag="events-rel
 
 
 class EventsRejecting(EventsRecord, frozen=True, array_like=True, tag="events-rejecting"):
-    """State record: these events were given up, and their dead letters are to be written."""
+    """State record: these events were given up, and their dead letters are to be written. `delivered`: a
+    consumer had them."""
 
     reason: int
+    delivered: bool = True
 
 
 class EventsDropped(EventsRecord, frozen=True, array_like=True, tag="events-dropped"):
@@ -309,6 +311,10 @@ class ViewState(ViewRecord, frozen=True, array_like=True, tag="view-state"):
     """Ready positions that no page has: runs, encoded from `start`."""
 
 
+class ViewExempt(EventsRecord, frozen=True, array_like=True, tag="view-exempt"):
+    """State record, only in snapshots: positions of the view before it to which no time to live applies."""
+
+
 VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     ViewStarted,
     ViewEnded,
@@ -329,6 +335,7 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     ViewPage,
     ViewWaiting,
     ViewState,
+    ViewExempt,
 )
 """All records about views."""
 

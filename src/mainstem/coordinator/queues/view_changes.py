@@ -18,7 +18,9 @@ from mainstem.coordinator.queues.records import (
     EventDeadLettered,
     EventsAcked,
     EventsCarried,
+    EventsDropped,
     EventsRedriven,
+    EventsRejecting,
     EventsScheduled,
     ViewCut,
     ViewEnded,
@@ -29,10 +31,10 @@ from mainstem.coordinator.queues.records import (
     encoded,
 )
 from mainstem.coordinator.queues.retention import count_dependent
-from mainstem.coordinator.queues.types import DeadLetter
+from mainstem.coordinator.queues.types import DeadLetter, GiveUpReason
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.promise import Promise, gather
-from mainstem.queues.pages import PositionState
+from mainstem.queues.pages import READY, PositionState
 from mainstem.queues.runs import Run, count_positions, runs_of
 
 T = TypeVar("T")
@@ -144,6 +146,30 @@ class ViewChanges:
 
         return self._change(view, decide)
 
+    def expire(
+        self, view: SubscriptionView, end: int, limit: int, *, has_dead_letters: bool
+    ) -> Promise[list[Run]]:
+        """Give up events below `end` that no consumer has, at most `limit`, because their time is over: they
+        die, or are dropped without dead letters. The value has their positions."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
+            runs = current.sequence.expirable(end, limit)
+            return _expired(current, runs, has_dead_letters), runs
+
+        return self._change(view, decide)
+
+    def expire_events(
+        self, view: SubscriptionView, positions: Iterable[int], *, has_dead_letters: bool
+    ) -> Promise[list[Run]]:
+        """As `expire`, for these events, if they are ready."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
+            state = current.sequence.table.state
+            runs = runs_of(position for position in positions if state(position) == READY)
+            return _expired(current, runs, has_dead_letters), runs
+
+        return self._change(view, decide)
+
     def note_scans(self, records: Sequence[ViewScanned]) -> Promise[None]:
         """Note what scans have found, so that they are not repeated after a restart."""
 
@@ -242,6 +268,14 @@ class ViewChanges:
         while part := list(islice(all_records, RECORDS_OF_WRITE)):
             written.append(self._write_records(part))
         return gather(written).map(_raise_first_error)
+
+
+def _expired(view: SubscriptionView, runs: Sequence[Run], has_dead_letters: bool) -> list[ViewRecord]:
+    if not runs:
+        return []
+    if has_dead_letters:
+        return [EventsRejecting(view.id, *encoded(runs), GiveUpReason.EXPIRED, delivered=False)]
+    return [EventsDropped(view.id, *encoded(runs), GiveUpReason.EXPIRED)]
 
 
 def _raise_first_error(done: list[Promise[None]]) -> None:

@@ -29,6 +29,7 @@ from mainstem.coordinator.queues.records import (
     EventsScheduled,
     ViewCut,
     ViewEnded,
+    ViewExempt,
     ViewPage,
     ViewRecord,
     ViewScanned,
@@ -37,6 +38,7 @@ from mainstem.coordinator.queues.records import (
     ViewState,
     ViewTrimmed,
     ViewWaiting,
+    encoded,
 )
 from mainstem.coordinator.runtime.records import StateDamaged
 from mainstem.queues.delay_run import DamagedDelayRun
@@ -126,11 +128,12 @@ class ViewCopy(NamedTuple):
 
     sequence: ViewSnapshot
     carried: dict[int, CarriedEvent]
+    exempt: list[Run]
 
     @classmethod
     def of(cls, view: SubscriptionView) -> ViewCopy:
         """The view as it is now."""
-        return cls(view.sequence.snapshot(), dict(view.carried))
+        return cls(view.sequence.snapshot(), dict(view.carried), view.sequence.exempt)
 
 
 class ViewWalk:
@@ -163,6 +166,8 @@ def _records_of(view: SubscriptionView, copied: ViewCopy) -> Iterator[ViewRecord
         raise StateDamaged(str(error)) from None
     head = copied.sequence.head
     yield ViewState(view.id, *view.place, head.start, head.scanned, head.marked, head.ready)
+    if copied.exempt:
+        yield ViewExempt(view.id, *encoded(copied.exempt))
     carried = iter(copied.carried.items())
     while some := tuple((position, *event) for position, event in islice(carried, CARRIED_OF_RECORD)):
         yield EventsCarried(view.id, some)
@@ -293,6 +298,8 @@ class SubscriptionViews:
                 self._part(view_id)[1].load(waiting)
             case ViewEnded(view=view_id):
                 self.remove(view_id)
+            case ViewExempt(view=view_id):
+                self._by_id[view_id].sequence.apply_exempt(record.runs)
             case _:
                 view = self._by_id[record.view]
                 for walk in self._walks:
@@ -348,7 +355,7 @@ class SubscriptionViews:
         runs = record.runs
         self.given_up[view.subscription, record.reason] += count_positions(runs)
         if isinstance(record, EventsRejecting):
-            view.sequence.apply_rejecting(runs, record.reason)
+            view.sequence.apply_rejecting(runs, record.reason, record.delivered)
         else:
             view.sequence.apply_acked(runs)
 

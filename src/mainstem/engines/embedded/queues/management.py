@@ -64,6 +64,7 @@ class QueueManagement:
         await self._machine.create(name, settings.by_name())
         await self._when_committed(self._service.queue(name))
         await self._service.queue(name).refresh(settings.topics)
+        self._service.expiry.look_soon(self._service.queue(name))
         self._service.pushed.look_at(name)
 
     async def alter(self, name: str, settings: SubscriptionSettings) -> None:

@@ -21,6 +21,7 @@ from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
+from mainstem.engines.embedded.queues.expiry import QueueExpiry
 from mainstem.engines.embedded.queues.filters import Matchers
 from mainstem.engines.embedded.queues.idle import IdleViews
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
@@ -65,6 +66,7 @@ class QueueService:
         self.retention = SubscriptionRetention(node, self.counters, self.carried)
         self.pushed = PushedSubscriptions(node.subscriptions)
         self.batches = ShareDelivery(self)
+        self.expiry = QueueExpiry(self, self.dead_letters.run)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._partitions = PartitionScans(node.clock, node.subscriptions)
@@ -90,6 +92,8 @@ class QueueService:
         for stored in self.machine.all():
             if stored.settings.filter or stored.settings.in_key_order:
                 self._scan_soon(self.queue(stored.name))
+            if stored.settings.ttl_ms:
+                self.expiry.look_soon(self.queue(stored.name))
             self.dead_letters.write_soon(stored.id)
         for queue in self._queues.values():
             queue.wake()
@@ -137,6 +141,10 @@ class QueueService:
                 self.retention.trim,
                 self._partitions,
                 self._matchers.of(stored),
+            )
+            queue.expire = lambda feed, queue=queue: self.expiry.expire(queue.stored, feed)  # type: ignore[misc]
+            queue.give_up = lambda view, positions, queue=queue: self.expiry.give_up(  # type: ignore[misc]
+                queue.stored, view, positions
             )
             if self._closed:
                 queue.close()
@@ -266,8 +274,23 @@ class QueueService:
             queue.wake()
         views = self.machine.views.of_subscription(subscription)
         self.batches.look(views)
+        if queue is not None:
+            self.expiry.look_soon(queue)
         self.dead_letters.write_soon(subscription)
         self._set_timer(views)
+
+    # --- expiry: see `ExpiryHost` -------------------------------------------------------------------------
+
+    def dropping_expired(self, expire: Callable[[], object]) -> None:
+        """See `dropping`."""
+        self.dropping(expire)
+
+    def after_expiry(self, subscription: int) -> None:
+        """Events of a subscription were given up: keys may be free, and dead letters are to be written."""
+        queue = self._queues.get(subscription)
+        if queue is not None and queue.stored.settings.in_key_order:
+            queue.wake()
+        self.dead_letters.write_soon(subscription)
 
     # --- deliveries of batches: see `DeliveryHost` --------------------------------------------------------
 
@@ -361,6 +384,7 @@ class QueueService:
         if self._timer is not None:
             self._timer.cancel()
         self._idle.close()
+        self.expiry.close()
         self.dead_letters.close()
         self.batches.close()
         for queue in list(self._queues.values()):

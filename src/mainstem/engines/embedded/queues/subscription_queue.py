@@ -20,7 +20,8 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.active_consumer import ActiveConsumer
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
-from mainstem.engines.embedded.queues.events import event_bytes, positions_of
+from mainstem.engines.embedded.queues.event_times import is_over
+from mainstem.engines.embedded.queues.events import EventsAtPositions, event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
@@ -82,6 +83,10 @@ class SubscriptionQueue:
         self._partitions = partitions
         self.matcher = matcher
         """The filter."""
+        self.expire: Callable[[PartitionFeed], object] = lambda _: None
+        """Gives up what of a partition is over."""
+        self.give_up: Callable[[SubscriptionView, list[int]], None] = lambda _, __: None
+        """Gives up events that are over by their own header."""
         self.active = ActiveConsumer(node.clock, self._has_events, self.wake)
         """Who receives events, where a single consumer does."""
         self._waiting: dict[PullWaiter, None] = {}
@@ -274,6 +279,7 @@ class SubscriptionQueue:
             return None
         await feed.trim()
         feed.advance()
+        self.expire(feed)
         view = feed.view
         if not view.sequence.may_offer(consumer):
             feed.listen()
@@ -306,6 +312,7 @@ class SubscriptionQueue:
         if missing:
             self.counters.unreadable += count_positions(events.unreadable)
             self._settle_unseen(view, lease.id, epoch, runs_of(missing))
+        self._drop_expired(taken[-1], events)
         deadline_ms = lease.deadline_ms or 0
         acquisitions, view_id, lease_id = view.sequence.acquisitions, view.id, lease.id
         return [
@@ -317,6 +324,17 @@ class SubscriptionQueue:
             )
             for position, event in sorted(events.items())
         ]
+
+    def _drop_expired(self, taken: _Taken, events: EventsAtPositions) -> None:
+        """Take out of `events` those that say that they are over, and give these up."""
+        now_ms, sequence = self._node.clock.wall_ms(), taken.view.sequence
+        over = [position for position, event in events.items() if event.headers and is_over(event, now_ms)]
+        over = [position for position in over if not sequence.is_exempt(position)]
+        if over:
+            for position in over:
+                del events[position]
+            self._machine.withdraw(taken.view, taken.lease.id, runs_of(sorted(over)))
+            self.give_up(taken.view, sorted(over))
 
     @staticmethod
     def _still_leased(taken: _Taken, deliveries: Sequence[Delivery]) -> list[Delivery]:

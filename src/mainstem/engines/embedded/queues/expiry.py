@@ -1,0 +1,151 @@
+"""Time to live: gives up the events whose time is over before a consumer has them.
+
+With `ttl_ms` the time counts from the arrival in the log, which is known to a second: an event expires not
+before its time, and at most a second after it; but where a restart has forgotten the arrival, the time counts
+from the restart. An event with the header `expires-at` is not delivered from
+that time on; the log is not searched for such headers, so it is given up when it would be delivered.
+
+Owns: when to look, once more for each subscription that has a time to live. Refuses: to take events from
+consumers: what one has expires when it comes back.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Protocol
+
+from mainstem.clock import Timer
+from mainstem.coordinator.queues.types import SubscriptionMetadata
+from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
+from mainstem.log.partition.partition import Partition
+from mainstem.log.storage.arrival_index import SPACING_MS
+from mainstem.node import Node
+from mainstem.turns import next_turn
+
+DYING_OF_TURN = 5_000
+"""Events whose dead letters are to be written that are given up in a turn of the loop; without dead letters a
+range costs the same however long it is."""
+DROPPED_OF_TURN = 10_000_000
+WAIT_S_MIN, WAIT_S_MAX = 0.05, 3600.0
+
+
+class ExpiryHost(Protocol):
+    """The service of queues, as far as this needs it."""
+
+    node: Node
+
+    def after_expiry(self, subscription: int) -> None:
+        """Events of a subscription were given up."""
+
+    def dropping_expired(self, expire: Callable[[], object]) -> None:
+        """Run a call that may give events up, and count them."""
+
+
+class QueueExpiry:
+    """Looks at the subscriptions that have a time to live."""
+
+    def __init__(self, host: ExpiryHost, run: Callable[..., object]) -> None:
+        """`run` runs something in the background."""
+        self._host = host
+        self._clock = host.node.clock
+        self._start_ms = host.node.clock.wall_ms()
+        self._changes = host.node.subscriptions.changes
+        self._run = run
+        self._timers: dict[int, Timer] = {}
+        self._closed = False
+
+    def look_soon(self, queue: SubscriptionQueue) -> None:
+        """Look at a subscription, if it has a time to live, and then whenever one of its events expires."""
+        subscription = queue.stored.id
+        if self._closed or not queue.stored.settings.ttl_ms:
+            return
+        self._set(queue, subscription, 0.0)
+
+    def _set(self, queue: SubscriptionQueue, subscription: int, wait_s: float) -> None:
+        timer = self._timers.pop(subscription, None)
+        if timer is not None:
+            timer.cancel()
+
+        def start() -> None:
+            self._timers.pop(subscription, None)
+            if not self._closed:
+                self._run(lambda: self._look(queue), f"expiring events of {queue.stored.name}")
+
+        self._timers[subscription] = self._clock.call_later(wait_s, start)
+
+    async def _look(self, queue: SubscriptionQueue) -> None:
+        stored = queue.stored
+        if self._host.node.subscriptions.by_id(stored.id) is None or not stored.settings.ttl_ms:
+            return
+        wait_s = WAIT_S_MAX
+        try:
+            await queue.refresh()
+            for feed in list(queue.feeds.values()):
+                while feed.bind() and self.expire(stored, feed):
+                    await next_turn(self._clock)
+                wait_s = min(wait_s, self._wait_s(stored, feed))
+        finally:
+            if stored.id not in self._timers and not self._closed:
+                self._set(queue, stored.id, max(wait_s, WAIT_S_MIN))
+
+    def _wait_s(self, stored: SubscriptionMetadata, feed: PartitionFeed) -> float:
+        """When the next event of a partition expires, or one that arrives from now on."""
+        ttl_ms, now_ms, partition = stored.settings.ttl_ms, self._clock.wall_ms(), feed.partition
+        end = self._end_of_arrivals(partition, now_ms - ttl_ms)
+        if end >= partition.high_watermark:
+            return max(ttl_ms, SPACING_MS) / 1000
+        next_ms = partition.arrival_of(end) + SPACING_MS + ttl_ms
+        if next_ms <= now_ms:  # it may have arrived as late as the server's end
+            next_ms = min(self._start_ms + ttl_ms, now_ms + SPACING_MS)
+        return (next_ms - now_ms) / 1000
+
+    def _end_of_arrivals(self, partition: Partition, wall_ms: int) -> int:
+        """All events below this offset had arrived by a time, for certain. An index of arrivals may have lost
+        its end with the last life of the server: until that is longer ago, only events before a pair that is
+        there count."""
+        if wall_ms >= self._start_ms:
+            return partition.offset_for_arrival(wall_ms)
+        for segment in reversed(list(partition.segments)):
+            arrivals = segment.arrivals
+            index = bisect_right(arrivals.times, wall_ms) - 1
+            if index >= 0:
+                return max(partition.log_start_offset, segment.base_offset + arrivals.offsets[index])
+        return partition.log_start_offset
+
+    def expire(self, stored: SubscriptionMetadata, feed: PartitionFeed) -> bool:
+        """Give up what of a partition is over, or a part of it. Whether there may be more."""
+        ttl_ms = stored.settings.ttl_ms
+        if not ttl_ms:
+            return False
+        partition, sequence = feed.partition, feed.view.sequence
+        end = min(self._end_of_arrivals(partition, self._clock.wall_ms() - ttl_ms), partition.high_watermark)
+        if end > sequence.scanned and not feed.is_scanned:
+            sequence.scan(end)  # it needs no look
+        has_dead_letters = stored.settings.dead_letter_topic is not None
+        limit = DYING_OF_TURN if has_dead_letters else DROPPED_OF_TURN
+        if sequence.oldest >= end or not (runs := sequence.expirable(end, 1)):
+            return False
+        view = feed.view
+        self._host.dropping_expired(
+            lambda: self._changes.expire(view, end, limit, has_dead_letters=has_dead_letters)
+        )
+        self._host.after_expiry(stored.id)
+        return sequence.expirable(end, 1) != runs and bool(sequence.expirable(end, 1))
+
+    def give_up(self, stored: SubscriptionMetadata, view: SubscriptionView, positions: list[int]) -> None:
+        """Give up events that are ready, because their own time is over."""
+        has_dead_letters = stored.settings.dead_letter_topic is not None
+        self._host.dropping_expired(
+            lambda: self._changes.expire_events(view, positions, has_dead_letters=has_dead_letters)
+        )
+        self._host.after_expiry(stored.id)
+
+    def close(self) -> None:
+        """Look no more. Idempotent."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
