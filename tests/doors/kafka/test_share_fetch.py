@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.engines.embedded.queues import batch_take
+from mainstem.engines.embedded.queues import batch_take, share_delivery
+from mainstem.engines.embedded.queues.batch_take import advance
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.storage.record_batch import CONTROL, BatchHeader, iter_batches
 from tests.doors.kafka.share_kit import ACCEPT, GAP, REJECT, RELEASE, RENEW, ShareMember, ShareRig
@@ -231,6 +233,25 @@ def test_of_many_that_wait_as_many_are_woken_as_get_something() -> None:
     rig.produce(b"b")
     rig.clock.advance(1)
     assert [member.has_reply() for member in members] == [True, True] + [False] * 6
+
+
+def test_a_wait_for_many_partitions_looks_at_those_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, member = rig_with()
+    rig.wait(rig.node.topics.add_partitions("t", 300))
+    rig.clock.advance(0.1)
+    member.send_fetch(range(300), max_wait=60_000)
+    rig.clock.advance(1)
+    looks = 0
+
+    def counted(*arguments: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return advance(*arguments)
+
+    monkeypatch.setattr(share_delivery, "advance", counted)
+    rig.produce(b"a", index=7)
+    assert member.fetch_reply().acquired(7) == [(0, 0, 1)]
+    assert looks < 10
 
 
 def test_less_than_the_least_bytes_waits_for_more() -> None:

@@ -113,11 +113,13 @@ class _ShareFetch:
 
     def _pull(self, partitions: list[PartitionKey]) -> Promise[list[BatchDelivery]]:
         context, body = self._context, self._request.body
-        known = [key for key in partitions if context.topics.by_id(key[0]) is not None]
+        topic_ids = {key[0] for key in partitions}
+        unknown_ids = {topic_id for topic_id in topic_ids if context.topics.by_id(topic_id) is None}
+        known = [key for key in partitions if key[0] not in unknown_ids]
         unknown = [
             BatchDelivery(key, [], [], UnknownTopicId("there is no topic with this id"))
             for key in partitions
-            if key not in known
+            if key[0] in unknown_ids
         ]
         if not known:
             return Promise.resolved(unknown)

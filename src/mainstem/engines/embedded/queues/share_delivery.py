@@ -55,6 +55,23 @@ class _WaitingPull:
         """Set while it waits."""
         self.timer: Timer | None = None
         self.errors: dict[PartitionKey, BaseException] = {}
+        self.is_second_look = False
+        """Whether it was woken by itself, which it is once each time."""
+        self.moved: dict[ServedPartition, None] | None = None
+        """The partitions that have changed since all of them were looked at; None: all may have. A pull may
+        wait for thousands, of which one has moved."""
+
+    @property
+    def wants_any(self) -> bool:
+        """Whether whatever is ready is enough."""
+        return self.pull.min_bytes <= 1
+
+    @property
+    def candidates(self) -> list[ServedPartition]:
+        """The partitions that may have something."""
+        if self.moved is None or not self.wants_any:
+            return self.places
+        return [place for place in self.moved if place[1] not in self.errors]
 
     @property
     def places(self) -> list[ServedPartition]:
@@ -128,8 +145,11 @@ class ShareDelivery:
         if waiting.is_cancelled or not self._has_enough(waiting):
             return []
         pull, events_left, bytes_left = waiting.pull, waiting.pull.max_events, waiting.pull.max_bytes
+        candidates = waiting.candidates
+        if waiting.moved is not None:
+            waiting.moved = {}
         takes: list[tuple[SubscriptionView, PartitionKey, BatchTake]] = []
-        for place in waiting.places:
+        for place in candidates:
             if events_left <= 0 or bytes_left <= 0 or waiting.is_cancelled:
                 break
             key = place[1]
@@ -182,7 +202,7 @@ class ShareDelivery:
         """Whether the pull need not wait: `min_bytes` are ready, or something is and the time is over."""
         min_bytes = 1 if waiting.is_over else max(1, waiting.pull.min_bytes)
         available = 0
-        for subscription, key in waiting.places:
+        for subscription, key in waiting.candidates:
             view = self._machine.views.find((subscription, *key))
             topic = self._node.topics.by_id(key[0])
             if view is None or topic is None:
@@ -210,12 +230,19 @@ class ShareDelivery:
         waiting.woken = woken
         if waiting.timer is None:
             waiting.timer = self._clock.call_later(waiting.pull.wait_ms / 1000, waiting.end)
-        for place in waiting.places:
-            pulls = self._waiting.get(place)
-            if pulls is None:
-                pulls = self._waiting[place] = {}
-                self._watch(place)
-            pulls.setdefault(waiting)
+            for place in waiting.places:
+                pulls = self._waiting.get(place)
+                if pulls is None:
+                    pulls = self._waiting[place] = {}
+                    self._watch(place)
+                pulls.setdefault(waiting)
+        # What came while the partitions were read is looked at once more.
+        has_enough = self._has_enough(waiting)
+        if waiting.moved is None:
+            waiting.moved = dict.fromkeys(waiting.places) if has_enough else {}
+        waiting.is_second_look = has_enough and not waiting.is_second_look
+        if waiting.is_second_look:
+            waiting.wake()
         if self._closed:
             waiting.end()
         return woken
@@ -256,6 +283,8 @@ class ShareDelivery:
         moved, self._moved = self._moved, {}
         for place in moved:
             for waiting in list(self._waiting.get(place, ())):
+                if waiting.moved is not None:
+                    waiting.moved[place] = None
                 if waiting.woken is None:
                     continue
                 if not self._has_enough(waiting):
