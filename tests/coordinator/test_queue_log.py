@@ -310,6 +310,22 @@ def test_doctor_finds_a_whole_folder_whole_and_knows_the_log(folder: Path) -> No
     assert state.status((paths.QUEUE_STATE_TOPIC, 1)) == "unknown"
 
 
+def test_doctor_reads_the_records_of_all_machines_of_the_log(folder: Path) -> None:
+    """Those of publishers and of share groups are no views."""
+
+    async def work(node: Node) -> None:
+        topic = node.topics.all()[0]
+        await node.publishers.open((topic.id, 0), 0)
+        await node.publishers.advance([((topic.id, 0), "p", 1, 0)])
+        await node.publishers.close((topic.id, 0))
+        await node.group_settings.replace("group", {"share.record.lock.duration.ms": "20000"})
+
+    before = examined(folder)[0].records
+    on_folder(folder, work)
+    assert damage(folder) == []
+    assert examined(folder)[0].records >= before + 4
+
+
 def test_doctor_finds_a_damaged_snapshot_of_it(folder: Path) -> None:
     (folder / QUEUES / f"snapshot-{0:020}").write_bytes(b"no snapshot")
     assert [finding.path for finding in damage(folder)] == [f"{QUEUES}/snapshot-{0:020}"]

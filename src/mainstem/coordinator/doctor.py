@@ -140,9 +140,7 @@ class OfflineState:
         self._subscriptions = Subscriptions(cast(Clock, None), random.Random(0))  # its clock is for requests
         self._logs = {
             STATE_LOG.key: OfflineStateLog(disk, STATE_LOG, self._apply, self._topics.reset),
-            QUEUE_LOG.key: OfflineStateLog(
-                disk, QUEUE_LOG, self._subscriptions.apply, self._subscriptions.reset
-            ),
+            QUEUE_LOG.key: OfflineStateLog(disk, QUEUE_LOG, self._apply_of_queues, self._subscriptions.reset),
         }
         self.findings = [finding for state in self._logs.values() for finding in state.findings]
         self.records = sum(state.records for state in self._logs.values())
@@ -193,3 +191,7 @@ class OfflineState:
             self._names[record.id] = record.name
         if isinstance(record, Topics.RECORDS):
             self._topics.apply(record)
+
+    def _apply_of_queues(self, record: Any) -> None:
+        if isinstance(record, Subscriptions.RECORDS):
+            self._subscriptions.apply(record)
