@@ -4,7 +4,7 @@
 
 Both servers should be fresh. kafka-python's codec writes and reads the frames. Owns: the connection, the
 comparison, what is left out of it. The probes are in produce_probes.py,
-admin_probes.py and cluster_probes.py. A tool for people; no test asserts on it.
+admin_probes.py, cluster_probes.py and membership_probes.py. A tool for people; no test asserts on it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import struct
 import sys
 from typing import Any
 
-from tests.compat import admin_probes, cluster_probes, produce_probes
+from tests.compat import admin_probes, cluster_probes, membership_probes, produce_probes
 from tests.compat.probing import PROBES, ProbedServer, request_class, response_class
 
-__all__ = ["admin_probes", "cluster_probes", "produce_probes"]
+__all__ = ["admin_probes", "cluster_probes", "membership_probes", "produce_probes"]
 
 IGNORED = {
     "throttle_time_ms",
@@ -58,16 +58,24 @@ class ProbeConnection:
 
     def exchange(self, frame: bytes, name: str, version: int) -> Any:
         """Send these bytes and decode what comes back as that reply."""
+        try:
+            data = self.exchange_bytes(frame)
+        except (ConnectionError, EOFError):
+            return "closed"
+        reply = response_class(name).decode(data, version=version, header=True)
+        return json.loads(json.dumps(reply.to_dict(), default=str))
+
+    def exchange_bytes(self, frame: bytes) -> bytes:
+        """Send these bytes; the frame that comes back, without its length. ConnectionError, EOFError: the
+        server closes the connection."""
         if self.socket is None:
             self.socket = socket.create_connection(self.address, 8)
         try:
             self.socket.sendall(frame)
-            data = self._read(struct.unpack(">i", self._read(4))[0])
+            return self._read(struct.unpack(">i", self._read(4))[0])
         except (ConnectionError, EOFError):
             self.close()
-            return "closed"
-        reply = response_class(name).decode(data, version=version, header=True)
-        return json.loads(json.dumps(reply.to_dict(), default=str))
+            raise
 
     def close(self) -> None:
         """Drop the connection; the next request makes a new one."""
