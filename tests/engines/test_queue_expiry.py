@@ -10,7 +10,7 @@ import pytest
 
 from mainstem.contract import Event, NewEvent, Position
 from mainstem.engines.embedded.queues import expiry
-from mainstem.engines.embedded.queues.event_times import is_over
+from mainstem.engines.embedded.queues.event_headers import is_over
 from mainstem.queue_contract import Nack, SubscriptionInfo, SubscriptionSettings
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 

@@ -118,6 +118,13 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
             " of its topic would delete it, ms; -1: until it is done; 0, the default: retention deletes it."
         ),
     ] = UNSET
+    by_priority: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="Deliver those of the next 1,000 events first whose header `priority` (0 to 9;"
+            " without it 4) is the highest. Not together with in_key_order."
+        ),
+    ] = UNSET
     ttl_ms: Annotated[
         Annotated[int, _range_of("ttl_ms")] | UnsetType,
         Meta(

@@ -71,6 +71,8 @@ class SubscriptionSettings:
     pin_ms: int = 0
     """For how long, from its arrival, an event that is not done is kept although the retention of its topic
     would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""
+    by_priority: bool = False
+    """Whether those of the next events come first that have the highest priority in their headers."""
     ttl_ms: int = 0
     """How long after its arrival an event is given up as expired, if no consumer has it then; 0: never."""
     single_active: bool = False

@@ -78,6 +78,7 @@ RANGES: Mapping[str, SettingRange] = {
     "in_key_order": SettingRange(bool),
     "accepts_late_acks": SettingRange(bool),
     "single_active": SettingRange(bool),
+    "by_priority": SettingRange(bool),
     "from_latest": SettingRange(bool),
     "dead_letter_topic": SettingRange(type(None)),
     "push": SettingRange(PushSettings),

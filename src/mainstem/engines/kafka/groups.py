@@ -16,7 +16,7 @@ from mainstem.engines.kafka.admin_calls import AdminCalls
 from mainstem.engines.kafka.errors import translate
 from mainstem.engines.kafka.group_reader import GroupReader, SharedPartition
 from mainstem.engines.kafka.reachability import parse_addresses
-from mainstem.engines.kafka.read import event_times_at
+from mainstem.engines.kafka.read import event_headers_at
 
 
 class KafkaGroups:
@@ -83,7 +83,7 @@ class KafkaGroups:
         times: dict[tuple[str, int], int] = {}
         if behind:
             times = await self._admin.in_thread(
-                event_times_at, self._admin.common, self._admin.clock, behind, self._admin.timeout_s
+                event_headers_at, self._admin.common, self._admin.clock, behind, self._admin.timeout_s
             )
         now_ms = self._admin.clock.wall_ms()
         positions = []

@@ -251,7 +251,7 @@ class KafkaMember(_PollingConsumer):
                 raise translate(partition.error, self._subject)
 
 
-def event_times_at(
+def event_headers_at(
     common: Mapping[str, Any], clock: BlockingClock, positions: Sequence[Position], timeout_s: float
 ) -> dict[tuple[str, int], int]:
     """The time (ms) of the event at each position, for those that can be read within the timeout. Blocks."""

@@ -106,6 +106,8 @@ class QueueManagement:
             raise InvalidArgument("a subscription names each topic once")
         if settings.lock_ms < 1:
             raise InvalidArgument("lock_ms is 1 or more, for a consumer that pulls has no connection to lose")
+        if settings.by_priority and settings.in_key_order:
+            raise InvalidArgument("by_priority and in_key_order contradict each other")
         if settings.dead_letter_topic in settings.topics:
             raise InvalidArgument("the dead-letter topic cannot be a topic of the subscription")
         if settings.push is not None and (problem := push_problem(settings.push)):

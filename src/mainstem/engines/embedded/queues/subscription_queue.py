@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -20,7 +21,7 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.active_consumer import ActiveConsumer
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
-from mainstem.engines.embedded.queues.event_times import is_over
+from mainstem.engines.embedded.queues.event_headers import is_over, priority_of
 from mainstem.engines.embedded.queues.events import EventsAtPositions, event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
@@ -34,6 +35,9 @@ from mainstem.queues.pages import PositionState
 from mainstem.queues.runs import Run, count_positions, runs_of
 from mainstem.search.match.matcher import Matcher
 
+WINDOW_EVENTS = 1_000
+WINDOW_BYTES = 8 << 20
+"""A pull by priority looks at the next ready events up to these limits, or at as many as it asks for."""
 LEASE_EVENTS_MAX = 500
 """Events of one lease. More of them in a pull are several leases."""
 
@@ -47,6 +51,10 @@ class _Taken:
     view: SubscriptionView
     lease: DeliveryLease
     epoch: int
+
+
+TakenPart: TypeAlias = tuple[_Taken, list[Delivery]]
+"""A lease, and what of it was read."""
 
 
 class PullWaiter(asyncio.Event):
@@ -221,9 +229,11 @@ class SubscriptionQueue:
     ) -> list[Delivery]:
         """The next deliveries; none if nothing is ready. See `Queues.pull`. Errors of the log and the
         coordinator, StreamError."""
-        if not self.stored.settings.in_key_order:
+        settings = self.stored.settings
+        if not settings.in_key_order and not settings.by_priority:
             return await self._take(consumer, max_events, max_bytes, lock_ms)
-        lock = self._taking.setdefault(consumer, asyncio.Lock())
+        # By priority, what one pull looks at is leased until it has chosen.
+        lock = self._taking.setdefault("" if settings.by_priority else consumer, asyncio.Lock())
         async with lock:
             return await self._take(consumer, max_events, max_bytes, lock_ms)
 
@@ -234,36 +244,92 @@ class SubscriptionQueue:
         settings = self.stored.settings
         if settings.single_active and not self.active.admit(consumer, settings.active_timeout_ms):
             return []
-        deliveries: list[Delivery] = []
-        parts: list[tuple[_Taken, list[Delivery]]] = []
+        parts: list[TakenPart] = []
         taken: list[_Taken] = []
-        size = 0
-        feeds = list(self.feeds.values())
-        # Another partition is asked first each time, so that a busy one does not starve the others.
-        self._first_feed += 1
+        collect = self._collect_window if settings.by_priority else self._collect
         try:
-            for number in range(len(feeds)):
-                feed = feeds[(self._first_feed + number) % len(feeds)]
-                while len(deliveries) < max_events and size < max_bytes:
-                    room = min(max_events - len(deliveries), LEASE_EVENTS_MAX)
-                    part = await self._take_from(feed, consumer, room, max_bytes - size, lock_ms, taken)
-                    if part is None:
-                        break
-                    parts.append((taken[-1], part))
-                    deliveries += part
-                    size += sum(event_bytes(delivery.event) for delivery in part)
+            await collect(consumer, max_events, max_bytes, lock_ms, taken, parts)
         except BaseException as error:
-            if not deliveries or not isinstance(error, Exception):
+            if not any(part for _, part in parts) or not isinstance(error, Exception):
                 for lease in taken:
                     self._give_back(lease)
                 raise
             # What was read before is delivered; the next pull raises the error.
+        if settings.by_priority:
+            deliveries = self._highest(parts, max_events, max_bytes)
+        else:
+            deliveries = [item for _, part in parts for item in part]
         if self.stored.settings.in_key_order:
             # An earlier event of a key may have come back meanwhile, and has taken later ones back.
             deliveries = [item for lease, part in parts for item in self._still_leased(lease, part)]
         self.counters.delivered += len(deliveries)
         self.counters.redelivered += sum(delivery.attempt > 1 for delivery in deliveries)
         return deliveries
+
+    async def _collect(
+        self,
+        consumer: str,
+        max_events: int,
+        max_bytes: int,
+        lock_ms: int | None,
+        taken: list[_Taken],
+        parts: list[TakenPart],
+    ) -> None:
+        """Lease and read the next events, one partition after the other."""
+        feeds = list(self.feeds.values())
+        # Another partition is asked first each time, so that a busy one does not starve the others.
+        self._first_feed += 1
+        count = size = 0
+        for number in range(len(feeds)):
+            feed = feeds[(self._first_feed + number) % len(feeds)]
+            while count < max_events and size < max_bytes:
+                room = min(max_events - count, LEASE_EVENTS_MAX)
+                part = await self._take_from(feed, consumer, room, max_bytes - size, lock_ms, taken)
+                if part is None:
+                    break
+                parts.append((taken[-1], part))
+                count += len(part)
+                size += sum(event_bytes(delivery.event) for delivery in part)
+
+    async def _collect_window(
+        self,
+        consumer: str,
+        max_events: int,
+        max_bytes: int,
+        lock_ms: int | None,
+        taken: list[_Taken],
+        parts: list[TakenPart],
+    ) -> None:
+        """Lease and read the events among which a pull by priority chooses, some of each partition."""
+        feeds = list(self.feeds.values())
+        share = max(1, len(feeds))
+        room, size = max(max_events, WINDOW_EVENTS // share), max(max_bytes, WINDOW_BYTES) // share
+        for feed in feeds:
+            part = await self._take_from(feed, consumer, room, size, lock_ms, taken)
+            if part is not None:
+                parts.append((taken[-1], part))
+
+    def _highest(self, parts: Sequence[TakenPart], max_events: int, max_bytes: int) -> list[Delivery]:
+        """The events with the highest priority, in the order of their priorities, partitions and offsets. The
+        others were not delivered."""
+        ranked = sorted(
+            (-priority_of(item.event), item.event.partition, item.event.offset, number, item.token, item)
+            for number, (_, part) in enumerate(parts)
+            for item in part
+        )
+        chosen: list[Delivery] = []
+        left: dict[int, list[int]] = {}
+        for *_, number, token, item in ranked:
+            if len(chosen) < max_events and max_bytes > 0:
+                chosen.append(item)
+                max_bytes -= event_bytes(item.event)
+            else:
+                named = DeliveryToken.decode(token)
+                assert named is not None
+                left.setdefault(number, []).append(named.position)
+        for number, positions in left.items():
+            self._give_back(parts[number][0], runs_of(sorted(positions)))
+        return chosen
 
     async def _take_from(
         self,
