@@ -16,7 +16,7 @@ from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.serve.server import Running, loop_factory, start
 from mainstem.settings import load
 
-TOPIC, GROUP, SUBSCRIPTION = "first", "readers", "workers"
+TOPIC, GROUP, SUBSCRIPTION, SNAPSHOT = "first", "readers", "workers", "kept"
 TOKEN = "A" * 27
 """A token that no subscription has."""
 BODIES: dict[str, object] = {
@@ -39,6 +39,7 @@ BODIES: dict[str, object] = {
     "nack_events": {"tokens": [TOKEN]},
     "reject_events": {"tokens": [TOKEN]},
     "extend_leases": {"tokens": [TOKEN], "lock_ms": 1_000},
+    "take_snapshot": {"snapshot": SNAPSHOT},
     "seek_subscription": {"to": "earliest"},
     "purge_subscription": {},
     "wake_events": {},
@@ -53,8 +54,8 @@ QUERIES = {
     "check_query": "q=n:1",
     "query_fields": f"topic={TOPIC}",
 }
-FIRST = ("create_topic", "publish", "create_subscription")
-LAST = ("delete_subscription", "delete_group", "delete_topic")
+FIRST = ("create_topic", "publish", "create_subscription", "take_snapshot")
+LAST = ("delete_snapshot", "delete_subscription", "delete_group", "delete_topic")
 ORDER = (*FIRST, "", *LAST)
 """The routes that come first and last; the others are between them."""
 OTHERS = (("GET", "/"), ("GET", "/static/app.js"), ("GET", "/nothing"), ("BREW", "/livez"))
@@ -77,6 +78,7 @@ def _request_of(endpoint: Endpoint) -> tuple[str, str, bytes | None]:
     name = endpoint.handle.__name__
     path = endpoint.path.replace("{topic}", TOPIC).replace("{group:text}", GROUP).replace("{partition}", "0")
     path = path.replace("{subscription:word}", SUBSCRIPTION).replace("{offset}", "0")
+    path = path.replace("{snapshot:word}", SNAPSHOT)
     body = BODIES.get(name)
     return (
         endpoint.method,
