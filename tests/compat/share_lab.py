@@ -197,12 +197,14 @@ class LabMember:
         self.send_fetch(partitions, acks, **fields)
         return self.fetched()
 
-    def take(self, partitions: Iterable[int] = (0,), **fields: Any) -> Any:
-        """As `fetch`, again until something comes: Kafka may say nothing while it loads the partition."""
-        for _ in range(20):
-            fetched = self.fetch(partitions, **fields)
+    def take(self, partitions: Iterable[int] = (0,), acks: Acks | None = None, **fields: Any) -> Any:
+        """As `fetch`, where something is to come: again until it does. Kafka may say nothing while it loads
+        the partition, and other threads do what follows from a request."""
+        fetched = self.fetch(partitions, acks, **{"max_wait": 2_000, **fields})
+        for _ in range(5):
             if fetched:
                 break
+            fetched = self.fetch(partitions, **{"max_wait": 2_000, **fields})
         return fetched
 
     def fetched(self) -> Any:
