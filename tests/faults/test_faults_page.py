@@ -31,6 +31,7 @@ ALSO = (
     "Filters of very many subscriptions",
     "Events of one key that come back",
     "times of waiting events is lost",
+    "Very many events of a subscription at once",
     "cannot be written",
     "10,000 topics",
     "Empty and 1-byte records, tombstones",

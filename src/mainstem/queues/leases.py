@@ -138,15 +138,18 @@ class LeaseTable:
             self._schedule(lease, now_ms)
         return True
 
-    def expired(self, now_ms: int) -> list[DeliveryLease]:
-        """The live leases whose deadline has passed, the oldest first."""
+    def expired(self, now_ms: int, max_positions: int | None = None) -> list[DeliveryLease]:
+        """The live leases whose deadline has passed, the oldest first. With `max_positions`, those of each
+        lock until they have this number of positions."""
         expired: list[DeliveryLease] = []
         for fifo in self._by_lock.values():
+            left = 0
             for lease in fifo.values():
                 assert lease.deadline_ms is not None
-                if lease.deadline_ms > now_ms:
+                if lease.deadline_ms > now_ms or (max_positions is not None and left >= max_positions):
                     break
                 expired.append(lease)
+                left += lease.left
         return sorted(expired, key=lambda lease: lease.id)
 
     def next_deadline_ms(self) -> int | None:

@@ -229,8 +229,8 @@ class OrderedView(SequenceView):
         self._order = KeyOrder(self.rules.parked_max)
         self._unkeyed = merge_runs([(self.start, self.scanned)])
 
-    def wake_due(self, now_ms: int) -> int:
+    def wake_due(self, now_ms: int, max_entries: int | None = None) -> int:
         """See `SequenceView.wake_due`."""
-        woken = self._wake_due(now_ms)
+        woken = self._wake_due(now_ms, max_entries)
         self._order.wake(woken)
         return len(woken)

@@ -320,10 +320,10 @@ class SequenceView(ExpiringView):
         self._void((position for run in withdrawn for position in range(*run)), delivered=False)
         return withdrawn
 
-    def expired(self, now_ms: int) -> list[DeliveryLease]:
+    def expired(self, now_ms: int, max_positions: int | None = None) -> list[DeliveryLease]:
         """The leases whose deadline has passed. They keep their positions, and are returned again, until
         these are released."""
-        return self.leases.expired(now_ms)
+        return self.leases.expired(now_ms, max_positions)
 
     def next_deadline_ms(self) -> int | None:
         """When the next lease expires."""
@@ -334,15 +334,16 @@ class SequenceView(ExpiringView):
         released."""
         return self.leases.of_consumer(consumer)
 
-    def wake_due(self, now_ms: int) -> int:
-        """T8: what is due by now becomes ready; returns how many positions did."""
-        return len(self._wake_due(now_ms))
+    def wake_due(self, now_ms: int, max_entries: int | None = None) -> int:
+        """T8: what is due by now becomes ready; returns how many positions did. `max_entries`: at most of
+        this number, with those that were cancelled; `next_due_ms` says whether there are more."""
+        return len(self._wake_due(now_ms, max_entries))
 
-    def _wake_due(self, now_ms: int) -> list[int]:
+    def _wake_due(self, now_ms: int, max_entries: int | None) -> list[int]:
         """T8; returns what is ready now."""
         table = self.table
         woken: list[int] = []
-        for position in self.waits.pop_due(now_ms):
+        for position in self.waits.pop_due(now_ms, max_entries):
             index, offset = position >> PAGE_SHIFT, position & PAGE_MASK
             page = table.page(index)
             if page is not None and page.states[offset] == WAITING:

@@ -46,6 +46,7 @@ from mainstem.coordinator.queues.records import (
     ViewStarted,
     ViewState,
 )
+from mainstem.coordinator.queues.release_turns import release_in_turns
 from mainstem.coordinator.queues.routing import Routing
 from mainstem.coordinator.queues.settlements import DecisionContext, decide, release_records
 from mainstem.coordinator.queues.topology import Topology
@@ -105,7 +106,7 @@ class Subscriptions:
         self.snapshots = NamedSnapshots(self, clock)
         """The named snapshots, and the requests about them."""
         self.changes = ViewChanges(
-            self.views, self.snapshots.contents, lambda decide_change: self.runtime.write(decide_change)
+            clock, self.views, self.snapshots.contents, lambda decide: self.runtime.write(decide)
         )
         """What happens to views beside the answers of consumers."""
         self.on_deleted: list[Callable[[SubscriptionMetadata], None]] = []
@@ -431,8 +432,7 @@ class Subscriptions:
         their number. Fails with StorageError."""
         now_ms = self._clock.wall_ms()
         chosen = self.views.all() if views is None else views
-        expired = [(view, view.sequence.expired(now_ms)) for view in chosen]
-        return self._release(expired, counts=True)
+        return self.release([(view, view.sequence.expired(now_ms)) for view in chosen], counts=True)
 
     def detach(
         self, consumer: str, *, counts: bool, views: Iterable[SubscriptionView] | None = None
@@ -440,12 +440,15 @@ class Subscriptions:
         """Give back the events of these views, or of all, that a consumer has who is there no more; `counts`:
         as failures. The value is their number. Fails with StorageError."""
         chosen = self.views.all() if views is None else views
-        leases = [(view, view.sequence.detach(consumer)) for view in chosen]
-        return self._release(leases, counts=counts)
+        leases = ((view, view.sequence.detach(consumer)) for view in chosen)
+        return release_in_turns(self._clock, leases, lambda part: self.release(part, counts=counts))
 
-    def _release(
+    def release(
         self, leases: Iterable[tuple[SubscriptionView, Sequence[DeliveryLease]]], *, counts: bool
     ) -> Promise[int]:
+        """Give back the events of leases, in one turn of the event loop; `counts`: as failures. The value is
+        their number. Fails with StorageError."""
+
         def decide_release() -> tuple[Sequence[msgspec.Struct], int]:
             context = self._context()
             records: list[ViewRecord] = []

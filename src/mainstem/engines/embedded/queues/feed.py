@@ -115,7 +115,8 @@ class PartitionFeed:
     def advance(self) -> None:
         """Let what is due, and what was committed, be ready; a scan does so in the background."""
         sequence = self.view.sequence
-        self._counters.wake_due(sequence, self._clock.wall_ms())
+        if not sequence.counts().ready:  # else the timer does it
+            self._counters.wake_due(sequence, self._clock.wall_ms())
         if self.is_scanned:
             self._scan.scan_soon()
         elif sequence.counts().ready < READY_MAX:

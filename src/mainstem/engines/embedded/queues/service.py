@@ -14,12 +14,14 @@ from typing import TypeVar
 
 from mainstem.clock import Timer
 from mainstem.contract import InvalidArgument
+from mainstem.coordinator.queues.delay_store import ViewDelays
+from mainstem.coordinator.queues.release_turns import RELEASED_OF_TURN
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.door_contract import TopicChange
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.carried import CarriedEvents
-from mainstem.engines.embedded.queues.counters import QueueCounters
+from mainstem.engines.embedded.queues.counters import WAKES_OF_TURN, QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.expiry import QueueExpiry
 from mainstem.engines.embedded.queues.filters import Matchers
@@ -35,6 +37,7 @@ from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise
 from mainstem.queue_contract import Delivery, Outcome, Verdict
+from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.runs import Run
 from mainstem.queues.settings import LOCK_MS_MAX
 
@@ -76,6 +79,7 @@ class QueueService:
         """The answers of this turn of the loop."""
         self._timer: Timer | None = None
         self._timer_at_s = 0.0
+        self._turns = 0
         self._timed: set[int] = set()
         """The views that may have a lease with a deadline, or a position that waits for its time."""
         self._closed = False
@@ -346,22 +350,41 @@ class QueueService:
         if self._closed:
             return
         now_ms, views = self._clock.wall_ms(), self._timed_views()
-        for view in views:
-            queue = self._queues.get(view.subscription)
-            counters = self.counters[view.subscription]
-            if counters.wake_due(view.sequence, now_ms):
-                self.batches.look([view])
-                if queue is not None:
-                    queue.wake()
+        # Another view is the first each time, for a turn has room for a part of what is due.
+        self._turns += 1
+        first = self._turns % max(1, len(views))
+        views = views[first:] + views[:first]
+        self._wake_due(views, now_ms)
         expired: Counter[int] = Counter()
+        leases: list[tuple[SubscriptionView, Sequence[DeliveryLease]]] = []
+        room = RELEASED_OF_TURN
         for view in views:
-            if leases := view.sequence.expired(now_ms):
-                expired[view.subscription] += sum(lease.left for lease in leases)
-        if expired:
-            released = self.dropping(lambda: self.machine.release_expired(views))
+            if room > 0 and (part := view.sequence.expired(now_ms, room)):
+                left = sum(lease.left for lease in part)
+                leases.append((view, part))
+                expired[view.subscription] += left
+                room -= left
+        if leases:
+            released = self.dropping(lambda: self.machine.release(leases, counts=True))
             released.then(lambda done: self._on_expired(expired, done))
         else:
             self._reset_timer()
+
+    def _wake_due(self, views: Sequence[SubscriptionView], now_ms: int) -> None:
+        """Wake a part of what is due; the timer follows at once for the rest."""
+        room = WAKES_OF_TURN
+        for view in views:
+            if isinstance(view.sequence.waits, ViewDelays):
+                view.sequence.waits.fetch_soon(now_ms)
+            if room <= 0:
+                continue
+            woken = self.counters[view.subscription].wake_due(view.sequence, now_ms, room)
+            if woken:
+                room -= woken
+                self.batches.look([view])
+                queue = self._queues.get(view.subscription)
+                if queue is not None:
+                    queue.wake()
 
     def _on_expired(self, expired: Mapping[int, int], done: Promise[int]) -> None:
         if done.error is not None:
