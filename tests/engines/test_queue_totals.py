@@ -78,11 +78,11 @@ def test_reading_the_figures_changes_nothing_and_sees_what_retention_deleted() -
         (view,) = server.node.subscriptions.views.all()
         view.sequence.freeze()
         assert (await totals_of(server)).consumers == 1
+        assert await totals_of(server) is await totals_of(server), "nothing new for the garbage collector"
         assert not view.sequence.table.open_pages
         await server.drive(server.engine.delete_records("t", 0, 2))
         totals = await totals_of(server)
-        assert (totals.depth.leased, totals.depth.ready, totals.trimmed) == (1, 6, 0)
-        assert not view.sequence.table.open_pages
+        assert (totals.depth.leased, totals.depth.ready) == (1, 6)
         assert (await depth(server)).outstanding == totals.depth.outstanding == 7
         assert (await totals_of(server)).trimmed == 1
 

@@ -109,7 +109,7 @@ class QueueSampler:
             consumers += totals.consumers
             expiring += totals.expiring
             old = before.get(totals.name)
-            if old is None or totals != old:
+            if totals is not old and totals != old:
                 self._count(totals, old)
                 per_s = _rates(totals, old, seconds)
                 if any(per_s):

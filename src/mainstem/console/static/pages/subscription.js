@@ -155,6 +155,17 @@ export class SubscriptionPage {
   }
 }
 
+const activeText = ({ active_consumer: active }) => (active ? [", active: ", singleLine(active, 60)] : null);
+
+/** How pushing the events to an endpoint goes. */
+function pushLine({ delivered, failed, in_flight: inFlight, last_error: error }) {
+  const text = `pushed: ${formatCount(delivered)}, failed ${formatCount(failed)}, ${inFlight} under way`;
+  return [
+    h("p.card-detail", {}, text),
+    error ? h("p.card-detail.warn-text", { title: error }, singleLine(error, 200)) : null,
+  ];
+}
+
 function topicLinks(topics) {
   const anchor = (topic) => h("a", { href: link(["topics", topic]) }, singleLine(topic, 80));
   const shown = topics.slice(0, 3).map((topic, i) => [i ? ", " : "", anchor(topic)]);
@@ -214,6 +225,7 @@ function countersCard(info, rate) {
     ["dead letters", info.dead_lettered],
     ["dropped", info.dropped],
     ["trimmed", info.trimmed],
+    ["deleted soon", info.expiring],
     ["unreadable", info.unreadable],
   ].filter(([name, count], i) => count || i < 1 || name === "dead letters");
   const row = ([name, count, perSecond]) => [
@@ -225,6 +237,7 @@ function countersCard(info, rate) {
     {},
     h("h2.card-title", {}, "Since the start of the server"),
     h("dl.counters", {}, rows.map(row)),
-    h("p.card-detail", {}, plural(info.consumers.length, "consumer"), " with events"),
+    h("p.card-detail", {}, plural(info.consumers.length, "consumer"), " with events", activeText(info)),
+    info.push ? pushLine(info.push) : null,
   );
 }

@@ -22,6 +22,7 @@ export function openCreateSubscription(topic = "") {
     h("option", { value: "" }, "the oldest events"),
     h("option", { value: "1" }, "events published from now on"),
   );
+  const keyOrder = h("input", { type: "checkbox" });
   const failures = input({ type: "number", min: "0", value: "5" });
   const dead = input({ placeholder: "orders-dead" });
   const message = h("div");
@@ -34,6 +35,7 @@ export function openCreateSubscription(topic = "") {
         settings: {
           filter: filter.value.trim(),
           from_latest: start.value === "1",
+          in_key_order: keyOrder.checked,
           failures_max: Number(failures.value || 0),
           dead_letter_topic: dead.value.trim() || null,
         },
@@ -51,6 +53,7 @@ export function openCreateSubscription(topic = "") {
     field("Topics", topics, "They must exist"),
     field("Filter", filter, "A query; empty: every event. It cannot be changed later"),
     field("Begin with", start),
+    h("label.choice", {}, keyOrder, "Deliver events of the same key in their order"),
     field("Failures until an event is given up", failures, "0: it is tried for ever"),
     field("Dead-letter topic", dead, "Empty: what is given up is dropped, and counted"),
     message,

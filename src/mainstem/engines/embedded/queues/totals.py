@@ -32,6 +32,9 @@ class QueueTotals:
         self._service = service
         self._machine = service.machine
         self._node = service.node
+        self._last: dict[int, SubscriptionTotals] = {}
+        """What was returned last, by the id of the subscription: the same object is returned while
+        it is true. With 10,000 new ones in every sample, Python would collect garbage for 0.3 s again."""
 
     async def read(self, names: Sequence[str] | None) -> list[SubscriptionTotals]:
         """See `Queues.subscription_totals`."""
@@ -43,6 +46,17 @@ class QueueTotals:
         for number, _ in enumerate(self._steps(stored, totals), 1):
             if not number % STEPS_OF_TURN:
                 await next_turn(self._node.clock)
+        if names is None:
+            known = {subscription.id for subscription in stored}
+            for ended_id in [id_ for id_ in self._last if id_ not in known]:
+                del self._last[ended_id]
+        return totals
+
+    def _same_or(self, id_: int, totals: SubscriptionTotals) -> SubscriptionTotals:
+        last = self._last.get(id_)
+        if last == totals:
+            return last
+        self._last[id_] = totals
         return totals
 
     def _steps(
@@ -60,7 +74,7 @@ class QueueTotals:
                     for index in range(self._node.topics.durable_partitions(topic)):
                         figures.add(topic, index)
                         yield
-            totals.append(figures.totals())
+            totals.append(self._same_or(stored.id, figures.totals()))
 
 
 class _SummedPartitions:
