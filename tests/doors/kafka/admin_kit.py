@@ -16,6 +16,7 @@ from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import OffsetOutOfRange
+from mainstem.log.partition.commit_wait import delete_when_committed
 from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.coordinator.state_rig import StateRig
@@ -60,6 +61,9 @@ class AdminNode:
         if not 0 <= index < topic.partitions:
             raise UnknownTopicOrPartition(f"no partition {index}")
         return self.parts.setdefault((topic.id, index), AdminPartition())
+
+    def delete_records(self, partition: AdminPartition, before: int, limit_s: float) -> Promise[int]:
+        return delete_when_committed(partition, self.clock, before, limit_s)
 
 
 class AdminClient(DoorClient):
