@@ -17,6 +17,7 @@ from mainstem.contract import (
     PreviewsSettings,
     ReportsMetrics,
 )
+from mainstem.door_contract import PublishesOnce, WatchesTopics
 from mainstem.engines.read_only import READS, ReadOnlyEngine, read_only
 from mainstem.queue_contract import Queues
 
@@ -39,7 +40,8 @@ class RecordingReadEngine:
 
 
 def test_every_call_of_the_contract_is_passed_on_or_refused() -> None:
-    contract = calls_of(EventLog, Admin, Engine, HasFiles, PreviewsSettings, Queues, ReportsMetrics)
+    doors = PublishesOnce, WatchesTopics
+    contract = calls_of(EventLog, Admin, Engine, HasFiles, PreviewsSettings, Queues, ReportsMetrics, *doors)
     refused = calls_of(*ReadOnlyEngine.__mro__[1:-1])
     assert contract == READS | refused
     assert READS & refused == set()
