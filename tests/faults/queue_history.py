@@ -21,7 +21,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 QueueRule = Literal["lost", "resurrected", "unexpected", "inversion", "duplicate", "attempts", "letters"]
 AnswerVerb = Literal["ack", "nack", "reject"]
@@ -46,6 +46,14 @@ class QueueEvent:
         return cls(key, int(number))
 
 
+class PullStart(NamedTuple):
+    """When a pull began."""
+
+    phase: int
+    """Even: the server lived; odd: it was being killed."""
+    time_s: float
+
+
 @dataclass(slots=True)
 class _EventState:
     """What is known of an event in one subscription."""
@@ -55,6 +63,10 @@ class _EventState:
     life: int | None = None
     """The life of the server that made the latest delivery; None: not known."""
     time_s: float = 0.0
+    changed_s: float = float("-inf")
+    """When a client last reported that it was delivered or given back."""
+    done_s: float = float("inf")
+    """When the answer was reported by which it is done."""
     attempt: int = 0
     disturbances: int = 0
     """Of its key, at the latest delivery."""
@@ -88,7 +100,8 @@ class WorkHistory:
         self._published: set[QueueEvent] = set()
         self._first_open: defaultdict[str, int] = defaultdict(int)
         """Key -> all earlier ones are done."""
-        self._last_delivered: defaultdict[str, int] = defaultdict(lambda: -1)
+        self._last_delivered: defaultdict[str, tuple[int, float]] = defaultdict(lambda: (-1, 0.0))
+        """Key -> the latest of its events that was delivered, and when."""
         self._disturbances: Counter[str] = Counter()
         """Key -> how often an event of it came back."""
         self._answers: dict[int, tuple[QueueEvent, AnswerVerb]] = {}
@@ -119,31 +132,36 @@ class WorkHistory:
         with self._lock:
             self._phase += 1
 
-    def pulling(self) -> int:
-        """A consumer is about to pull. Returns the argument `phase` of what it receives."""
+    def pulling(self, time_s: float) -> PullStart:
+        """A consumer is about to pull. Returns the argument `start` of what it receives."""
         with self._lock:
-            return self._phase
+            return PullStart(self._phase, time_s)
 
-    def delivered(self, event: QueueEvent, consumer: str, attempt: int, time_s: float, phase: int) -> None:
-        """A consumer received an event, by a pull that began in this phase."""
+    def delivered(
+        self, event: QueueEvent, consumer: str, attempt: int, time_s: float, start: PullStart
+    ) -> None:
+        """A consumer received an event. It was leased at any time since its pull began: what others report
+        from then on is neither before nor after it."""
         with self._lock:
-            life = phase if phase == self._phase and phase % 2 == 0 else None
+            life = start.phase if start.phase == self._phase and start.phase % 2 == 0 else None
             self.counts["deliver"] += 1
             state = self._states[event]
             if event.number >= self._begun[event.key]:
                 self._violated("unexpected", event, "it was never published")
-            if state.is_done:
+            if state.is_done and state.done_s < start.time_s:
                 self._violated("resurrected", event, f"attempt {attempt} of {consumer}")
-            if state.consumer:
+            if state.consumer and state.changed_s < start.time_s:
                 self._check_repeat(event, state, attempt, time_s, life)
             if self._in_key_order:
-                self._check_order(event, state, consumer, life)
-            self._last_delivered[event.key] = max(self._last_delivered[event.key], event.number)
+                self._check_order(event, state, consumer, life, start)
+            if event.number > self._last_delivered[event.key][0]:
+                self._last_delivered[event.key] = event.number, time_s
+            state.changed_s = time_s
             state.consumer, state.life, state.time_s = consumer, life, time_s
             state.attempt, state.was_given_back = attempt, False
             state.disturbances = self._disturbances[event.key]
 
-    def answering(self, event: QueueEvent, verb: AnswerVerb) -> int:
+    def answering(self, event: QueueEvent, verb: AnswerVerb, time_s: float) -> int:
         """A consumer is about to answer. Returns a number for `answered`."""
         with self._lock:
             self.counts[verb] += 1
@@ -151,12 +169,13 @@ class WorkHistory:
             self._answers[self._answer_count] = event, verb
             if verb == "nack":
                 self._states[event].was_given_back = True
+                self._states[event].changed_s = time_s
                 self._disturbances[event.key] += 1
             else:
                 self._states[event].ending.add(self._answer_count)
             return self._answer_count
 
-    def answered(self, number: int, verdict: str) -> None:
+    def answered(self, number: int, verdict: str, time_s: float) -> None:
         """The verdict on an answer."""
         with self._lock:
             self.counts[verdict] += 1
@@ -166,6 +185,7 @@ class WorkHistory:
                 return
             if verdict in ("done", "late"):
                 state.is_done = True
+                state.done_s = min(state.done_s, time_s)
                 state.is_rejected |= verb == "reject"
             else:
                 state.ending.discard(number)
@@ -192,20 +212,33 @@ class WorkHistory:
             self._violated("attempts", event, f"{state.attempt}, then {attempt}")
         self._disturbances[event.key] += 1
 
-    def _check_order(self, event: QueueEvent, state: _EventState, consumer: str, life: int | None) -> None:
+    def _check_order(
+        self, event: QueueEvent, state: _EventState, consumer: str, life: int | None, start: PullStart
+    ) -> None:
         key = event.key
-        if not state.consumer and event.number < self._last_delivered[key]:
-            self._violated("inversion", event, f"first delivered after {self._last_delivered[key]}")
-        while self._is_over(QueueEvent(key, self._first_open[key])):
+        later, later_s = self._last_delivered[key]
+        if not state.consumer and event.number < later and later_s < start.time_s:
+            self._violated("inversion", event, f"first delivered after {later}")
+        while self._first_open[key] < event.number and self._is_passed(
+            QueueEvent(key, self._first_open[key])
+        ):
             self._first_open[key] += 1
+        self._first_open[key] = min(self._first_open[key], event.number)
         for number in range(self._first_open[key], event.number):
             earlier = QueueEvent(key, number)
             before = self._states[earlier]
             may_be_same_life = before.life == life or None in (before.life, life)
             has_it = before.consumer == consumer and may_be_same_life and not before.was_given_back
-            is_absent = earlier not in self._published and not before.consumer
-            if not (self._is_over(earlier) or has_it or is_absent):
+            is_before = before.changed_s < start.time_s
+            if is_before and not (self._is_passed(earlier) or has_it):
                 self._violated("inversion", event, f"to {consumer} before {number} is done")
+
+    def _is_passed(self, event: QueueEvent) -> bool:
+        """Whether later events of its key may be delivered: it is over, or was not published as far as is
+        known."""
+        state = self._states.get(event)
+        is_absent = event not in self._published and (state is None or not state.consumer)
+        return is_absent or self._is_over(event)
 
     def _is_over(self, event: QueueEvent) -> bool:
         state = self._states.get(event)

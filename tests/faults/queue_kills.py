@@ -26,7 +26,7 @@ TOPIC, PARTITIONS = "orders", 3
 PUBLISHERS, WORKERS = 2, 4
 KEYS = 20
 """Of each publisher."""
-LOCK_MS = 4_000
+LOCK_MS = 8_000
 DRAIN_S = 60.0
 """Without progress."""
 PROGRESS_KILLS = 20
@@ -104,7 +104,7 @@ class LoadThread(threading.Thread):
                 try:
                     self.step()
                 except Unanswered:
-                    time.sleep(0.05)
+                    time.sleep(0.2)
         except BaseException as error:
             self.error = error
 
@@ -147,13 +147,13 @@ class QueueWorker(LoadThread):
         self.drains = threading.Event()
 
     def step(self) -> None:
-        phase = self._history.pulling()
+        start = self._history.pulling(time.monotonic())
         body = {"consumer": self.name, "max_events": self.rng.choice((1, 5, 50)), "wait_ms": 300}
         pulled = self.api.call(f"/subscriptions/{self._history.name}:pull", body)["deliveries"]
         now_s = time.monotonic()
         deliveries = [(QueueEvent.of(row["event"]["value"]), row["token"]) for row in pulled]
         for (event, _), row in zip(deliveries, pulled, strict=True):
-            self._history.delivered(event, self.name, row["attempt"], now_s, phase)
+            self._history.delivered(event, self.name, row["attempt"], now_s, start)
         if self.drains.is_set():
             self._answer("ack", deliveries)
             return
@@ -175,12 +175,12 @@ class QueueWorker(LoadThread):
     def _answer(self, verb: AnswerVerb, part: Sequence[tuple[QueueEvent, str]]) -> None:
         if not part:
             return
-        numbers = [self._history.answering(event, verb) for event, _ in part]
+        numbers = [self._history.answering(event, verb, time.monotonic()) for event, _ in part]
         more: dict[str, object] = {}
         if verb == "nack":
             more = {"delay_ms": self.rng.choice((None, 0, 20, 300))}
         for number, verdict in zip(numbers, self._call(verb, part, **more), strict=True):
-            self._history.answered(number, verdict)
+            self._history.answered(number, verdict, time.monotonic())
 
     def _call(self, verb: str, part: Sequence[tuple[QueueEvent, str]], **more: object) -> list[str]:
         body = {"tokens": [token for _, token in part], **more}

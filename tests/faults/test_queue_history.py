@@ -18,8 +18,24 @@ def history(*, in_key_order: bool = True) -> WorkHistory:
     return made
 
 
-def deliver(made: WorkHistory, event: QueueEvent, consumer: str, attempt: int, time_s: float) -> None:
-    made.delivered(event, consumer, attempt, time_s, made.pulling())
+class Ticks:
+    """Time that passes with each call."""
+
+    now_s = 0.0
+
+    def __call__(self, seconds: float = 0.01) -> float:
+        self.now_s += seconds
+        return self.now_s
+
+
+tick = Ticks()
+
+
+def deliver(
+    made: WorkHistory, event: QueueEvent, consumer: str, attempt: int, *, after_s: float = 0.01
+) -> None:
+    start = made.pulling(tick(after_s))
+    made.delivered(event, consumer, attempt, tick(), start)
 
 
 def die(made: WorkHistory) -> None:
@@ -28,12 +44,13 @@ def die(made: WorkHistory) -> None:
 
 
 def settle(made: WorkHistory, event: QueueEvent, verb: str = "ack", verdict: str = "done") -> None:
-    made.answered(made.answering(event, verb), verdict)  # type: ignore[arg-type]
+    number = made.answering(event, verb, tick())  # type: ignore[arg-type]
+    made.answered(number, verdict, tick())
 
 
 def work(made: WorkHistory, *events: QueueEvent) -> None:
-    for number, event in enumerate(events):
-        deliver(made, event, "c", 1, number)
+    for event in events:
+        deliver(made, event, "c", 1)
         settle(made, event)
 
 
@@ -43,19 +60,19 @@ def rules(made: WorkHistory, letters: dict[QueueEvent, int] | None = None) -> li
 
 def test_a_good_history_has_no_violation() -> None:
     made = history()
-    deliver(made, A, "c", 1, 0)
-    deliver(made, B, "c", 1, 0)  # to the same consumer
+    deliver(made, A, "c", 1)
+    deliver(made, B, "c", 1)  # to the same consumer
     settle(made, A, "nack")
     settle(made, B, verdict="stale")  # taken back with the earlier one
-    deliver(made, A, "d", 2, 1)
-    made.answering(A, "ack")  # without an answer
+    deliver(made, A, "d", 2)
+    made.answering(A, "ack", tick())  # without an answer
     die(made)
-    deliver(made, A, "d", 2, 2)
+    deliver(made, A, "d", 2)
     settle(made, A)
-    deliver(made, B, "d", 2, 3)
-    deliver(made, B, "e", 3, 3 + LOCK_S)  # its lock had expired
+    deliver(made, B, "d", 2)
+    deliver(made, B, "e", 3, after_s=LOCK_S)  # its lock had expired
     settle(made, B, "reject")
-    deliver(made, C, "d", 1, 9)
+    deliver(made, C, "d", 1)
     settle(made, C, verdict="late")
     assert rules(made, {B: 2}) == []
 
@@ -67,9 +84,9 @@ def test_an_event_that_was_not_published_and_one_that_may_not_exist() -> None:
     made.published([next_one])
     work(made, A, B, C, next_one)
     assert rules(made) == []
-    deliver(made, QueueEvent("k", 5), "c", 1, 9)
+    deliver(made, QueueEvent("k", 5), "c", 1)
     assert rules(made) == ["unexpected"]
-    deliver(made, unknown, "c", 1, 9)
+    deliver(made, unknown, "c", 1)
     assert "inversion" in rules(made)
 
 
@@ -84,38 +101,38 @@ def test_an_event_that_is_delivered_after_its_answer_is_resurrected() -> None:
     made = history()
     work(made, A, B, C)
     die(made)
-    deliver(made, A, "d", 2, 9)
+    deliver(made, A, "d", 2)
     assert rules(made) == ["resurrected"]
 
 
 @pytest.mark.parametrize("in_key_order", [True, False])
 def test_an_event_that_overtakes_an_earlier_one_of_its_key(in_key_order: bool) -> None:
     made = history(in_key_order=in_key_order)
-    deliver(made, A, "c", 1, 0)
-    deliver(made, B, "d", 1, 0)
+    deliver(made, A, "c", 1)
+    deliver(made, B, "d", 1)
     for event in (A, B):
         settle(made, event)
     work(made, C)
     assert rules(made) == (["inversion"] if in_key_order else [])
     made = history(in_key_order=in_key_order)
-    deliver(made, A, "c", 1, 0)
+    deliver(made, A, "c", 1)
     settle(made, A, "nack")
     work(made, B, C)
-    deliver(made, A, "c", 2, 1)
+    deliver(made, A, "c", 2)
     settle(made, A)
     assert rules(made) == (["inversion", "inversion"] if in_key_order else [])
 
 
 def test_a_repeat_without_a_reason_and_an_attempt_that_does_not_rise() -> None:
     made = history(in_key_order=False)
-    deliver(made, A, "c", 1, 0)
-    deliver(made, A, "d", 2, 1)
+    deliver(made, A, "c", 1)
+    deliver(made, A, "d", 2)
     work(made, A, B, C)
     assert rules(made) == ["duplicate", "duplicate", "attempts"]
     made = history(in_key_order=False)
-    deliver(made, A, "c", 3, 0)
+    deliver(made, A, "c", 3)
     die(made)
-    deliver(made, A, "c", 1, 1)
+    deliver(made, A, "c", 1)
     settle(made, A)
     work(made, B, C)
     assert rules(made) == ["attempts"]
@@ -123,7 +140,7 @@ def test_a_repeat_without_a_reason_and_an_attempt_that_does_not_rise() -> None:
 
 def test_a_rejected_event_has_a_dead_letter_and_not_too_many() -> None:
     made = history()
-    deliver(made, A, "c", 1, 0)
+    deliver(made, A, "c", 1)
     settle(made, A, "reject")
     work(made, B, C)
     assert rules(made, {A: 1}) == []
@@ -132,13 +149,26 @@ def test_a_rejected_event_has_a_dead_letter_and_not_too_many() -> None:
 
 def test_what_a_dying_server_has_delivered_is_of_no_certain_life() -> None:
     made = history(in_key_order=False)
-    phase = made.pulling()
+    start = made.pulling(tick())
     made.dying()
-    made.delivered(A, "c", 2, 0, phase)
-    made.delivered(B, "c", 2, 0, made.pulling())
+    made.delivered(A, "c", 2, tick(), start)
+    made.delivered(B, "c", 2, tick(), made.pulling(tick()))
     made.dead()
     for event in (A, B):
-        deliver(made, event, "d", 2, 1)
+        deliver(made, event, "d", 2)
         settle(made, event)
     work(made, C)
+    assert rules(made) == []
+
+
+def test_what_a_slow_consumer_reports_late_is_neither_before_nor_after() -> None:
+    made = history()
+    start = made.pulling(tick())
+    deliver(made, A, "d", 2)
+    settle(made, A)
+    made.delivered(A, "c", 1, tick(), start)  # its lock had expired before the reply was read
+    deliver(made, B, "d", 1)
+    settle(made, B)
+    deliver(made, C, "c", 1)
+    settle(made, C)
     assert rules(made) == []
