@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mainstem.coordinator.errors import CoordinatorError, SubscriptionExists
+from mainstem.coordinator.groups import share_groups
 from mainstem.coordinator.groups.share_types import LEAVE_EPOCH, ShareHeartbeat, ShareHeartbeatReply
 from mainstem.coordinator.groups.types import (
     CommitRequest,
@@ -184,6 +185,18 @@ def test_members_together_take_no_more_memory_than_the_setting() -> None:
         rig.ask(member, LEAVE_EPOCH)
     rig.done(rig.node.share_groups.delete("g"))
     assert rig.node.groups.memory.used_bytes == 0
+
+
+def test_share_groups_together_read_a_bounded_number_of_partitions(
+    rig: ShareNodeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share_groups, "VIEWS_MAX", 3)
+    rig.beat("m1", 0, "a")
+    for index in range(2):
+        rig.done(rig.node.subscriptions.open_view("g", rig.topic_a.id, index, 0, 0))
+    assert refusal(rig.ask("m1", 0, "a", group="h")) == "POLICY_VIOLATION"
+    assert rig.node.share_groups.find("h") is None
+    assert rig.beat("m1", 2, "a", "b")[1].keys() == {"a", "b"}, "there is room for one partition more"
 
 
 # --- the end of a membership ------------------------------------------------------------------------------

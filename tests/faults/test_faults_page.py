@@ -18,6 +18,7 @@ ALSO = (
     "An event of the time 0",
     "million committed offsets",
     "Joins without end",
+    "Share groups without end",
     "60,000 topics",
     "newer or older version",
     "A live tail comes back",

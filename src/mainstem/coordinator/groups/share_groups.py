@@ -26,6 +26,7 @@ from mainstem.coordinator.errors import (
     GroupFull,
     GroupIdNotFound,
     NonEmptyGroup,
+    TooManySubscriptions,
     UnknownMember,
 )
 from mainstem.coordinator.groups import simple_assignor
@@ -68,6 +69,10 @@ RETRY_S = 1.0
 ASSIGNMENT_PART = 20
 """An assignment is made again after this many times the CPU time that it took, so that it never takes more
 than 5 % of the server's."""
+
+VIEWS_MAX = 500_000
+"""Partitions that share groups may read, counted with those of other subscriptions. Each takes 4 KB of
+memory."""
 
 Records = list[msgspec.Struct]
 Listings = list[GroupListing]
@@ -313,6 +318,8 @@ class ShareGroups:
         self, subscription: SubscriptionMetadata | None, group_id: str, existing: Sequence[str]
     ) -> Records:
         """Create the subscription, or add topics to it, which exist, and which it may have."""
+        known = () if subscription is None else subscription.settings.topics
+        self._check_views([name for name in existing if name not in known])
         if subscription is None:
             made = replace(self.settings.of_new_subscription(group_id), topics=tuple(existing))
             return [self._subscriptions.creation(group_id, made, "share group")]
@@ -320,6 +327,14 @@ class ShareGroups:
         return (
             [] if settings == subscription.settings else [SubscriptionConfigured(subscription.id, settings)]
         )
+
+    def _check_views(self, topics: Sequence[str]) -> None:
+        """Check that the server may have a view of each partition of further topics. TooManySubscriptions."""
+        more = sum(size[1] for name in topics if (size := self._size_of(name)) is not None)
+        if more and self._subscriptions.views.count + more > VIEWS_MAX:
+            raise TooManySubscriptions(
+                f"all share groups and subscriptions together read {VIEWS_MAX:,} partitions at most"
+            )
 
     def _answer(self, request: ShareHeartbeat) -> ShareHeartbeatReply:
         """Let the member have the present assignment. The records of the heartbeat are applied."""

@@ -214,6 +214,11 @@ class SubscriptionViews:
         """The view of a place."""
         return self._by_place.get(place)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._by_id)
+
     def all(self) -> list[SubscriptionView]:
         """All views."""
         return list(self._by_id.values())
