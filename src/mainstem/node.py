@@ -85,7 +85,7 @@ class Node:
         self.runtime, self.queue_runtime = self.runtimes
         machines.connect(self.runtimes)
         self.routed = RoutedSequences(
-            disk, clock, self.subscriptions, self._partition_at, lambda: self.producer_ids.server_id
+            disk, clock, self.subscriptions, self.partition_at, lambda: self.producer_ids.server_id
         )
         """The sequences of routed queues."""
         self.subscriptions.views.delays = DelayStore(disk, clock, self.queue_runtime.reload)
@@ -204,7 +204,7 @@ class Node:
         topic = self.topics.get(CARRIED_TOPIC)
         return 0 if topic is None else self.partition(topic, 0).log_end_offset
 
-    def _partition_at(self, place: tuple[UUID, int]) -> Partition | None:
+    def partition_at(self, place: tuple[UUID, int]) -> Partition | None:
         """The partition of a topic's id; None if it does not exist."""
         topic = self.topics.by_id(place[0])
         return self.partition(topic, place[1]) if topic is not None and place[1] < topic.partitions else None

@@ -94,9 +94,7 @@ class RouteRun(CoordinatorRun):
             assert not missing, "a queue lost what was answered as published"
         sequence.drop_deleted_queues()
         again = RoutedSequence(space, NoFiles())
-        for _ in SequenceRecovery(
-            again, self.node._partition_at, self.node.producer_ids.server_id
-        ).read_log():
+        for _ in SequenceRecovery(again, self.node.partition_at, self.node.producer_ids.server_id).read_log():
             pass
         assert contents(again) == contents(sequence), "the index is not that of the log"
 

@@ -244,15 +244,15 @@ class RoutedIndex:
         return self._page_of_arrivals(self._arrivals.row(number)).find(sequence)
 
     def arrivals(self, first: int = 0) -> Iterator[Arrival]:
-        """All arrivals from this sequence on, in order, as they are now."""
+        """All arrivals from this sequence on, in order. Nothing is added or trimmed meanwhile."""
         first = max(first, self.start)
-        pages, opened = [*map(self._arrivals.row, range(len(self._arrivals)))], list(self._arrivals.open)
-        for row in pages:
-            if row.last >= first:
-                page = self._page_of_arrivals(row)
-                for number in range(bisect_left(page.sequences, first), row.entries):
-                    yield page.entry(number)
-        for arrival in opened:
+        number = self._arrivals.page_after(first)
+        while number < len(self._arrivals):
+            page = self._page_of_arrivals(self._arrivals.row(number))
+            for index in range(bisect_left(page.sequences, first), len(page.sequences)):
+                yield page.entry(index)
+            number += 1
+        for arrival in self._arrivals.open:
             if arrival.sequence >= first:
                 yield arrival
 

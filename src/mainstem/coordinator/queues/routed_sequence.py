@@ -46,6 +46,8 @@ class RoutedSequence:
         """Why the index cannot be read at the moment, for people; empty in normal operation."""
         self.covered: dict[int, int] = {}
         """Ordinal of a partition -> the offset below which the index has all events, as of the last look."""
+        self.looked_at_starts: dict[int, int] = {}
+        """The log start offsets of the partitions at the last look at what retention has deleted."""
         self.watchers: dict[int, Callable[[], None]] = {}
         """Queue -> called when events of it became readable."""
         self.on_readable: Callable[[int], None] = lambda _: None

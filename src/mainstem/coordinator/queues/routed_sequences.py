@@ -30,6 +30,9 @@ RETRY_S = 5.0
 TRIM_EVENTS = 8_192
 """Events that one look at what retention has deleted passes, at most."""
 
+NO_OFFSET = 1 << 63
+"""Above all offsets."""
+
 log = logging.getLogger(__name__)
 
 
@@ -182,25 +185,26 @@ class RoutedSequences:
             }
         )
 
-    def trim(self, sequence: RoutedSequence) -> bool:
-        """Forget the events that retention has deleted, up to the first that it has not. Whether there may be
-        more. DamagedIndexPage."""
+    def first_existing(self, sequence: RoutedSequence) -> int:
+        """The sequence of the first event that retention has not deleted; after a number of events, the one
+        reached. DamagedIndexPage."""
         starts = {
-            ordinal: 0 if partition is None else partition.log_start_offset
+            ordinal: partition.log_start_offset
             for ordinal, place in sequence.namespace.partitions.items()
-            for partition in [self._partition_of(place)]
+            if (partition := self._partition_of(place)) is not None
         }
         start = sequence.index.start
+        if starts == sequence.looked_at_starts:
+            return start
         for count, arrival in enumerate(sequence.index.arrivals(start)):
-            deleted_below = starts.get(arrival.partition)
-            if deleted_below is not None and arrival.offset >= deleted_below:
+            # A partition that is not there any more has no events.
+            if count >= TRIM_EVENTS:
+                return start
+            if arrival.offset >= starts.get(arrival.partition, NO_OFFSET):
                 break
             start = arrival.sequence + 1
-            if count >= TRIM_EVENTS:
-                sequence.index.trim(start)
-                return True
-        sequence.index.trim(start)
-        return False
+        sequence.looked_at_starts = starts
+        return start
 
     def forget(self, namespace: Namespace) -> None:
         """The namespace was deleted."""

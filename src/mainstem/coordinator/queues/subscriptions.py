@@ -317,8 +317,12 @@ class Subscriptions:
 
     def _notify_deletion(self, deleted: Promise[SubscriptionMetadata]) -> None:
         if deleted.error is None:
-            for callback in self.on_deleted:
-                callback(deleted.result())
+            self.notify_deleted(deleted.result())
+
+    def notify_deleted(self, subscription: SubscriptionMetadata) -> None:
+        """Call `on_deleted`, for a subscription that went with something else."""
+        for callback in self.on_deleted:
+            callback(subscription)
 
     # --- deliveries ---------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
     coordinator.InvalidSubscriptionName: contract.InvalidArgument,
     coordinator.InvalidSubscriptionSetting: contract.InvalidArgument,
     coordinator.TooManySubscriptions: contract.InvalidArgument,
+    coordinator.TooManyRoutes: contract.InvalidArgument,
     coordinator.TooManySnapshots: contract.InvalidArgument,
     log.BatchTooLarge: contract.EventTooLarge,
     log.InvalidBatch: contract.InvalidArgument,

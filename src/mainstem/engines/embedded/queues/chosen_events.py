@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 
 from mainstem.contract import Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.management import QueueManagement
+from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.states import ViewStates
 from mainstem.promise import Promise
 from mainstem.queue_contract import EventInSubscription
 from mainstem.queues.pages import PositionState
-from mainstem.queues.runs import Run, count_positions, cut_runs, runs_of
+from mainstem.queues.runs import Run, count_positions, cut_runs
 from mainstem.queues.view import SequenceView
 from mainstem.turns import next_turn
 
@@ -59,7 +59,7 @@ class ChosenEvents:
         stored, feeds = await self._management.feeds(name)
         changed = 0
         for feed in feeds:
-            runs = self._runs(feed, positions)
+            runs = await self._runs(feed, positions)
             if runs and dry_run:
                 changed += count_positions(changeable(feed.view.sequence, runs))
             else:
@@ -68,17 +68,13 @@ class ChosenEvents:
         self._service.after_release(stored.id)
         return changed
 
-    def _runs(self, feed: PartitionFeed, positions: Sequence[Position] | None) -> list[Run]:
+    @staticmethod
+    async def _runs(feed: QueueFeed, positions: Sequence[Position] | None) -> list[Run]:
         """The chosen positions of a feed; all that wait if none are chosen."""
         sequence = feed.view.sequence
         if positions is None:
             return list(sequence.runs_in(PositionState.WAITING)) if sequence.counts().waiting else []
-        place = feed.source.topic, feed.partition.index
-        return runs_of(
-            position.offset
-            for position in positions
-            if (position.topic, position.partition) == place and position.offset >= 0
-        )
+        return await feed.runs_of(positions)
 
     async def states(self, position: Position) -> list[EventInSubscription]:
         """See `Queues.event_states`."""

@@ -19,10 +19,11 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
-from mainstem.engines.embedded.queues.carried import CarriedEvents
+from mainstem.engines.embedded.queues.carried import CarriedEvents, ViewSource
 from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
 from mainstem.engines.embedded.queues.letters import letter_headers, share_group_headers, users_headers
+from mainstem.engines.embedded.queues.routed_feed import RoutedSource
 from mainstem.engines.embedded.topics import format_id
 from mainstem.log.errors import LogError
 from mainstem.node import Node
@@ -125,8 +126,8 @@ class DeadLetterWriter:
         """Write some dead letters of a view. Returns the first problem, or nothing if all of them are
         durable."""
         machine, node = self._machine, self._node
-        stored, origin = machine.by_id(view.subscription), node.topics.by_id(view.topic_id)
-        if stored is None or origin is None:
+        stored, source = machine.by_id(view.subscription), self._source_of(view)
+        if stored is None or source is None:
             return "the subscription or its topic was deleted, and its views have not ended yet"
         name = stored.last_dead_letter_topic
         assert name is not None, "events die only in a subscription that has, or had, a dead-letter topic"
@@ -136,14 +137,12 @@ class DeadLetterWriter:
         if server_id is None:
             return f"subscription {stored.name}: the disk has refused to record the server's producer id"
         dying = dict(view.sequence.dying(LETTERS_OF_WRITE))
-        partition = node.partition(origin, view.partition)
-        source = self._carried.over(EventSource(node.clock, origin.name, partition), view.place)
         events = await source.read(runs_of(dying), BYTES_OF_WRITE)
         for position in positions_of(events.left):
             del dying[position]
         letters = []
         for position, reason in dying.items():
-            event = events.get(position) or Event(origin.name, view.partition, position, -1, None, None)
+            event = events.get(position) or Event(source.topic, view.partition, position, -1, None, None)
             facts = self._facts(view, position, event, reason)
             if stored.kind == "share group":
                 letters.append(self._share_group_letter(stored.name, view, facts, target))
@@ -163,11 +162,23 @@ class DeadLetterWriter:
         problem = next((result for result in results if isinstance(result, StreamError)), "")
         return f"subscription {stored.name}: {problem}" if problem else ""
 
+    def _source_of(self, view: SubscriptionView) -> ViewSource | RoutedSource | None:
+        """Where the events of a view are; None if it ends."""
+        node = self._node
+        namespace = self._machine.topology.by_sequence(view.topic_id)
+        if namespace is not None:
+            return RoutedSource(node, node.routed.of(namespace))
+        origin = node.topics.by_id(view.topic_id)
+        if origin is None:
+            return None
+        partition = node.partition(origin, view.partition)
+        return self._carried.over(EventSource(node.clock, origin.name, partition), view.place)
+
     def _facts(self, view: SubscriptionView, position: int, event: Event, reason: int) -> DeadLetterInfo:
         return DeadLetterInfo(
             letter=event,
             origin=Position(event.topic, event.partition, event.offset),
-            topic_id=format_id(view.topic_id),
+            topic_id=self._topic_id(view, event),
             reason=reason_name(reason),
             detail=self._machine.views.reasons.get(view.id, position),
             attempts=view.sequence.acquisitions(position),
@@ -187,6 +198,13 @@ class DeadLetterWriter:
         return NewEvent(
             event.value, event.key, (*users_headers(event.headers), *headers), partition=partition
         )
+
+    def _topic_id(self, view: SubscriptionView, event: Event) -> str:
+        """That of the event's topic, which a routed queue has not in its view."""
+        if self._machine.topology.by_sequence(view.topic_id) is None:
+            return format_id(view.topic_id)
+        topic = self._node.topics.get(event.topic)
+        return format_id(topic.id) if topic is not None else ""
 
     async def _publish(
         self, topic: TopicMetadata, letters: Sequence[NewEvent], server_id: int

@@ -15,6 +15,7 @@ from mainstem.coordinator import errors as coordinator
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
 from mainstem.engines.embedded.queues.management import QueueManagement
+from mainstem.engines.embedded.queues.routed_queues import EmbeddedRoutedQueues
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.totals import QueueTotals
 from mainstem.engines.embedded.topic_watch import TopicWatch
@@ -39,6 +40,7 @@ from mainstem.queue_contract import (
     Verdict,
 )
 from mainstem.queues.settings import SubscriptionSettings
+from mainstem.routing_contract import RoutedQueues
 from mainstem.share_contract import BatchQueues
 
 
@@ -71,8 +73,14 @@ class EmbeddedQueues:
         self._queue_service = QueueService(node, self._topic_watch)
         self._queue_management = QueueManagement(self._queue_service)
         self._queue_chosen = ChosenEvents(self._queue_service, self._queue_management)
+        self._queue_routed = EmbeddedRoutedQueues(self._queue_service)
         self._queue_totals = QueueTotals(self._queue_service)
         node.clock.call_soon(self._queue_service.start)
+
+    @property
+    def routed_queues(self) -> RoutedQueues:
+        """See `OffersRoutedQueues`."""
+        return self._queue_routed
 
     @property
     def batch_queues(self) -> BatchQueues:

@@ -83,7 +83,7 @@ class QueueExpiry:
         wait_s = WAIT_S_MAX
         try:
             await queue.refresh()
-            for feed in list(queue.feeds.values()):
+            for feed in [feed for feed in queue.feeds.values() if isinstance(feed, PartitionFeed)]:
                 while feed.bind() and self.expire(stored, feed):
                     await next_turn(self._clock)
                 wait_s = min(wait_s, self._wait_s(stored, feed))

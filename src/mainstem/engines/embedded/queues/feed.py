@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from mainstem.clock import Clock
+from mainstem.contract import Position
 from mainstem.coordinator.queues.records import ViewScanned, encoded
 from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.subscriptions import Subscriptions
@@ -20,7 +21,7 @@ from mainstem.engines.embedded.queues.event_slice import EventSlice, key_hash
 from mainstem.engines.embedded.queues.partition_scan import PartitionScan
 from mainstem.log.partition.partition import Partition
 from mainstem.queues.ordered_view import OrderedView
-from mainstem.queues.runs import Run, add_run, complement, merge_runs
+from mainstem.queues.runs import Run, add_run, complement, merge_runs, runs_of
 from mainstem.queues.view import SequenceView
 from mainstem.search.match.matcher import Matcher
 
@@ -105,6 +106,20 @@ class PartitionFeed:
     async def trim(self) -> None:
         """Let the events that retention has deleted be done. Errors of the log and the coordinator."""
         await self._trim(self.partition)
+
+    def following(self, position: int) -> int:
+        """Events from this position on, before a filter."""
+        return self.partition.high_watermark - position
+
+    def contract_position(self, position: int) -> Position | None:
+        """Where an event is in its topic."""
+        return Position(self.source.topic, self.partition.index, position)
+
+    async def runs_of(self, places: Sequence[Position]) -> list[Run]:
+        """The positions of those of these events that are in the partition."""
+        own = self.source.topic, self.partition.index
+        offsets = [place.offset for place in places if (place.topic, place.partition) == own]
+        return runs_of(offset for offset in offsets if offset >= 0)
 
     def listen(self) -> None:
         """Wake the queue at the next commit."""

@@ -14,11 +14,16 @@ from uuid import UUID
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
 from mainstem.coordinator.queues.types import SubscriptionMetadata
-from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable
 from mainstem.engines.embedded.queues.redrive_schedule import RedriveSchedule
 from mainstem.engines.embedded.queues.retention import expiring_problem
+from mainstem.engines.embedded.queues.routed_feed import RoutedFeed
 from mainstem.engines.embedded.queues.service import QueueService
+from mainstem.engines.embedded.queues.settings_checks import (
+    check_delivery_settings,
+    check_routed_settings,
+)
 from mainstem.engines.embedded.queues.states import ViewStates
 from mainstem.engines.embedded.queues.subscription_queue import UNDONE, SubscriptionQueue
 from mainstem.log.partition.commit_wait import when_end_committed
@@ -34,7 +39,6 @@ from mainstem.queue_contract import (
     SubscriptionInfo,
 )
 from mainstem.queues.pages import PositionState
-from mainstem.queues.push_settings import push_problem
 from mainstem.queues.runs import Run, count_positions, merge_runs
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.search.query.parser import QueryError, parse
@@ -72,7 +76,10 @@ class QueueManagement:
         old = self._machine.get(name).settings
         if settings.filter != old.filter:
             raise InvalidArgument("the filter of a subscription cannot be changed; create another one")
-        self._check(settings)
+        if self._machine.topology.of_queue(self._machine.get(name).id) is None:
+            self._check(settings)
+        else:
+            check_routed_settings(settings)
         # A topic that was deleted keeps no other setting from being changed.
         self._check_topics(settings, {*old.topics, old.dead_letter_topic})
         await self._prepare(settings)
@@ -104,14 +111,7 @@ class QueueManagement:
             raise InvalidArgument("a subscription has at least one topic")
         if len(set(settings.topics)) < len(settings.topics):
             raise InvalidArgument("a subscription names each topic once")
-        if settings.lock_ms < 1:
-            raise InvalidArgument("lock_ms is 1 or more, for a consumer that pulls has no connection to lose")
-        if settings.by_priority and settings.in_key_order:
-            raise InvalidArgument("by_priority and in_key_order contradict each other")
-        if settings.dead_letter_topic in settings.topics:
-            raise InvalidArgument("the dead-letter topic cannot be a topic of the subscription")
-        if settings.push is not None and (problem := push_problem(settings.push)):
-            raise InvalidArgument(problem)
+        check_delivery_settings(settings)
         if settings.filter:
             try:
                 parse(settings.filter)
@@ -144,7 +144,7 @@ class QueueManagement:
         """See `Queues.delete_subscription`."""
         await self._machine.delete(name)
 
-    async def feeds(self, name: str) -> tuple[SubscriptionMetadata, list[PartitionFeed]]:
+    async def feeds(self, name: str) -> tuple[SubscriptionMetadata, list[QueueFeed]]:
         """The subscription, which is durable, and its feeds, by topic and partition."""
         queue = self._service.queue(name)
         stored = await self._node.queue_runtime.read(queue.stored)
@@ -169,11 +169,13 @@ class QueueManagement:
             depth = _added(depth, feed)
             if feed.problem:
                 problems.append(feed.problem)
-            soon = await self._service.retention.count_expiring(feed.view, feed.partition)
+            soon = await self._count_expiring(feed)
             if soon:
                 problems.append(expiring_problem(feed.source.topic, feed.partition.index, soon))
             expiring += soon
             position = sequence.oldest
+            if isinstance(feed, RoutedFeed) and not sequence.counts().outstanding:
+                position = feed.partition.high_watermark  # what is in between is of other queues
             carried = feed.view.carried.get(position)
             if carried is None:
                 position = max(position, feed.partition.log_start_offset)
@@ -182,7 +184,7 @@ class QueueManagement:
                 arrived_ms = max(0, arrived_ms)
                 if oldest_ms is None or arrived_ms < oldest_ms:
                     oldest_ms = arrived_ms
-                    oldest = Position(feed.source.topic, feed.partition.index, position)
+                    oldest = feed.contract_position(position)
             for number, lease in enumerate(list(sequence.leases.by_word.values()), 1):
                 leased, deadline_ms, leases = consumers.get(lease.consumer, (0, None, 0))
                 times = [time for time in (deadline_ms, lease.deadline_ms) if time is not None]
@@ -223,6 +225,12 @@ class QueueManagement:
             push=report,
         )
 
+    async def _count_expiring(self, feed: QueueFeed) -> int:
+        """Events that retention deletes soon; not counted for a routed queue."""
+        if isinstance(feed, RoutedFeed):
+            return 0
+        return await self._service.retention.count_expiring(feed.view, feed.partition)
+
     def _missing_topics(self, stored: SubscriptionMetadata, *, has_dying: bool) -> list[str]:
         """Lines about the topics of a subscription that do not exist."""
         missing = [name for name in stored.settings.topics if self._node.topics.get(name) is None]
@@ -252,7 +260,9 @@ class QueueManagement:
         browsed: list[BrowsedEvent] = []
         for feed in feeds:
             first = 0
-            if after is not None:
+            if after is not None and isinstance(feed, RoutedFeed):
+                first = await feed.position_after(after)
+            elif after is not None:
                 place = feed.source.topic, feed.partition.index
                 if place < (after.topic, after.partition):
                     continue
@@ -314,7 +324,11 @@ class QueueManagement:
             await self._when_committed(self._service.queue(name))
         if isinstance(to, Position):
             place = to.topic, to.partition
-            feeds = [feed for feed in feeds if (feed.source.topic, feed.partition.index) == place]
+            feeds = [
+                feed
+                for feed in feeds
+                if isinstance(feed, RoutedFeed) or (feed.source.topic, feed.partition.index) == place
+            ]
             if not feeds:
                 raise UnknownTopic(f"the subscription has no partition {to.partition} of a topic {to.topic}")
         elif not isinstance(to, int) and to not in ("earliest", "latest"):
@@ -322,7 +336,7 @@ class QueueManagement:
         following = 0
         for feed in feeds:
             position = await _sought(feed, to)
-            following += feed.partition.high_watermark - position
+            following += feed.following(position)
             await self._machine.changes.seek(feed.view, position)
             feed.scan_soon()
         self._service.after_release(stored.id)
@@ -362,7 +376,7 @@ class QueueManagement:
         return await dead_letters(self._node, stored, since_ms, after, max_events)
 
 
-def _snapshot_info(snapshot: KeptSnapshot, feeds: Sequence[PartitionFeed]) -> SnapshotInfo:
+def _snapshot_info(snapshot: KeptSnapshot, feeds: Sequence[QueueFeed]) -> SnapshotInfo:
     events = 0
     for feed in feeds:
         partition = feed.partition
@@ -371,11 +385,11 @@ def _snapshot_info(snapshot: KeptSnapshot, feeds: Sequence[PartitionFeed]) -> Sn
         if part is not None:
             events += part.outstanding(start)
             start = max(start, part.head.scanned)
-        events += max(0, end - start)
+        events += max(0, feed.following(start)) if start < end else 0
     return SnapshotInfo(snapshot.name, snapshot.created_ms, events)
 
 
-def _added(depth: QueueDepth, feed: PartitionFeed) -> QueueDepth:
+def _added(depth: QueueDepth, feed: QueueFeed) -> QueueDepth:
     counts = feed.view.sequence.counts()
     return QueueDepth(
         depth.ready + counts.ready,
@@ -387,7 +401,9 @@ def _added(depth: QueueDepth, feed: PartitionFeed) -> QueueDepth:
     )
 
 
-async def _sought(feed: PartitionFeed, to: Literal["earliest", "latest"] | int | Position) -> int:
+async def _sought(feed: QueueFeed, to: Literal["earliest", "latest"] | int | Position) -> int:
+    if isinstance(feed, RoutedFeed):
+        return await feed.sought(to)
     partition = feed.partition
     if isinstance(to, Position):
         if not partition.log_start_offset <= to.offset <= partition.high_watermark:
@@ -405,7 +421,7 @@ async def _sought(feed: PartitionFeed, to: Literal["earliest", "latest"] | int |
     return partition.high_watermark
 
 
-def _leased_runs(feed: PartitionFeed, consumer: str, first: int, room: int) -> list[Run]:
+def _leased_runs(feed: QueueFeed, consumer: str, first: int, room: int) -> list[Run]:
     """The first positions from `first` on that a consumer has, as runs of at most `room`."""
     sequence = feed.view.sequence
     leased = [
@@ -416,7 +432,7 @@ def _leased_runs(feed: PartitionFeed, consumer: str, first: int, room: int) -> l
     return _shortened([(max(low, first), high) for low, high in merge_runs(leased) if high > first], room)
 
 
-def _first_runs(feed: PartitionFeed, states: Sequence[PositionState], first: int, room: int) -> list[Run]:
+def _first_runs(feed: QueueFeed, states: Sequence[PositionState], first: int, room: int) -> list[Run]:
     """The first positions from `first` on that are in one of these states, as runs of at most `room`."""
     return _shortened(heapq.merge(*(feed.view.sequence.runs_in(state, first) for state in states)), room)
 

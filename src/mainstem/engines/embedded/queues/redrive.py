@@ -12,12 +12,12 @@ from contextlib import aclosing
 
 from mainstem.contract import InvalidArgument, Position, UnknownTopic
 from mainstem.coordinator.queues.types import SubscriptionMetadata
-from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.letters import letters_of
+from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.node import Node
 from mainstem.queue_contract import DeadLetterInfo
-from mainstem.queues.runs import Run, cut_runs, merge_runs, runs_of
+from mainstem.queues.runs import Run, cut_runs, runs_of
 
 LETTERS_MAX = 1_000
 EVENTS_OF_READ = 1_000
@@ -63,19 +63,14 @@ async def dead_letters(
 
 
 async def redrivable(
-    queue: SubscriptionQueue, feeds: Sequence[PartitionFeed], positions: Sequence[Position]
-) -> list[tuple[PartitionFeed, list[Run]]]:
+    queue: SubscriptionQueue, feeds: Sequence[QueueFeed], positions: Sequence[Position]
+) -> list[tuple[QueueFeed, list[Run]]]:
     """Of each feed, the named positions that are done and may be redriven, if there are some."""
-    chosen: dict[tuple[str, int], list[Run]] = {}
-    for position in positions:
-        if position.offset >= 0:
-            run = position.offset, position.offset + 1
-            chosen.setdefault((position.topic, position.partition), []).append(run)
-    chosen_runs: list[tuple[PartitionFeed, list[Run]]] = []
+    chosen_runs: list[tuple[QueueFeed, list[Run]]] = []
     for feed in feeds:
         sequence = feed.view.sequence
         first = max(sequence.start, feed.partition.log_start_offset)
-        runs = merge_runs(chosen.get((feed.source.topic, feed.partition.index), []))
+        runs = await feed.runs_of(positions)
         done = sequence.redrivable([(max(first, low), high) for low, high in runs if first < high])
         if done and queue.matcher is not None:
             done = await _matching(queue, feed, done)
@@ -84,7 +79,7 @@ async def redrivable(
     return chosen_runs
 
 
-async def _matching(queue: SubscriptionQueue, feed: PartitionFeed, runs: Sequence[Run]) -> list[Run]:
+async def _matching(queue: SubscriptionQueue, feed: QueueFeed, runs: Sequence[Run]) -> list[Run]:
     """The positions whose events the filter of the subscription does not exclude."""
     assert queue.matcher is not None
     matching: list[int] = []

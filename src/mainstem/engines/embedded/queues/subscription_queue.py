@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from mainstem.contract import NotReachable
 from mainstem.coordinator.errors import UnknownSubscription
+from mainstem.coordinator.queues.topology import Namespace
 from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.active_consumer import ActiveConsumer
@@ -25,6 +26,8 @@ from mainstem.engines.embedded.queues.event_headers import is_over, priority_of
 from mainstem.engines.embedded.queues.events import EventsAtPositions, event_bytes, positions_of
 from mainstem.engines.embedded.queues.feed import PartitionFeed
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
+from mainstem.engines.embedded.queues.queue_feed import QueueFeed
+from mainstem.engines.embedded.queues.routed_feed import RoutedFeed
 from mainstem.engines.embedded.queues.tokens import DeliveryToken
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
@@ -85,7 +88,7 @@ class SubscriptionQueue:
         self.counters = counters
         self._carried = carried
         self._trim = trim
-        self.feeds: dict[TopicPartition, PartitionFeed] = {}
+        self.feeds: dict[TopicPartition, QueueFeed] = {}
         self._node = node
         self._machine = node.subscriptions
         self._partitions = partitions
@@ -168,6 +171,10 @@ class SubscriptionQueue:
             if self._machine.by_id(self.stored.id) is None:
                 raise UnknownSubscription(f"subscription '{self.stored.name}' was deleted")
             raise NotReachable(f"subscription {self.stored.name}: the server is shutting down")
+        namespace = self._machine.topology.of_queue(self.stored.id)
+        if namespace is not None:
+            self._feed_from(namespace)
+            return
         wanted: dict[TopicPartition, str] = {}
         for name in self.stored.settings.topics:
             topic = self._node.topics.get(name)
@@ -181,6 +188,19 @@ class SubscriptionQueue:
         for (topic_id, index), name in wanted.items():
             if (topic_id, index) not in self.feeds:
                 await self._open_feed(topic_id, index, name, name in new_topics)
+
+    def _feed_from(self, namespace: Namespace) -> None:
+        """Feed from the routes of a namespace."""
+        place = namespace.sequence_id, 0
+        feed = self.feeds.get(place)
+        if feed is not None and feed.bind():
+            return
+        if feed is not None:
+            self._close_feed(place)
+        view = self._machine.views.find((self.stored.id, *place))
+        if view is not None:
+            sequence = self._node.routed.of(namespace)
+            self.feeds[place] = RoutedFeed(self._node, view, sequence, self.counters, self.wake)
 
     async def scan_all_feeds(self) -> None:
         """As `refresh`, and let each partition be scanned in the background."""
@@ -333,7 +353,7 @@ class SubscriptionQueue:
 
     async def _take_from(
         self,
-        feed: PartitionFeed,
+        feed: QueueFeed,
         consumer: str,
         max_events: int,
         max_bytes: int,
@@ -345,7 +365,8 @@ class SubscriptionQueue:
             return None
         await feed.trim()
         feed.advance()
-        self.expire(feed)
+        if isinstance(feed, PartitionFeed):
+            self.expire(feed)
         view = feed.view
         if not view.sequence.may_offer(consumer):
             feed.listen()

@@ -13,6 +13,7 @@ from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.queues.counters import QueueCounters, by_name
+from mainstem.engines.embedded.queues.routed_feed import RoutedFeed
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.subscription_queue import UNDONE
 from mainstem.log.errors import LogError
@@ -67,6 +68,7 @@ class QueueTotals:
             if current is None:
                 continue  # deleted since
             figures = _SummedPartitions(self._service, current)
+            figures.add_routed()
             for name in current.settings.topics:
                 yield
                 topic = self._node.topics.get(name)
@@ -116,6 +118,24 @@ class _SummedPartitions:
             arrived_ms = max(0, partition.arrival_of(oldest))
             if self._oldest_ms is None or arrived_ms < self._oldest_ms:
                 self._oldest_ms = arrived_ms
+
+    def add_routed(self) -> None:
+        """Add the sequence of a routed queue. One that is not served yet has nothing that is ahead."""
+        namespace = self._service.machine.topology.of_queue(self._stored.id)
+        if namespace is None:
+            return
+        view = self._service.machine.views.find((self._stored.id, namespace.sequence_id, 0))
+        if view is None:
+            return
+        known = view.sequence.counts()
+        feed = next((feed for feed in self._feeds if isinstance(feed, RoutedFeed)), None)
+        ahead = feed.ahead if feed is not None else 0
+        counts = [known.ready, known.leased, known.waiting, known.parked, known.dying, ahead]
+        self._depth = list(map(add, self._depth, counts))
+        self._consumers.update(view.sequence.leases.consumers)
+        if feed is not None and known.outstanding:
+            arrived_ms = feed.partition.arrival_of(view.sequence.oldest)
+            self._oldest_ms = arrived_ms if arrived_ms >= 0 else None
 
     def totals(self) -> SubscriptionTotals:
         """The sums, with the counters."""

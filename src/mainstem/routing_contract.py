@@ -1,0 +1,94 @@
+"""The contract of routed queues: queues that get their events from routes, for doors with exchanges.
+
+A routed queue is a subscription (`mainstem.queue_contract`) of a namespace, created here: everything else
+about it is in that contract. Who publishes an event says which queues get it, for only a door knows what its
+exchanges and bindings mean; the engine keeps the bindings for it.
+
+Owns: the types and the protocol. Refuses: what `queue_contract.py` refuses. Any call may raise StreamError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from mainstem.contract import NewEvent, Position, StreamError
+from mainstem.queues.settings import SubscriptionSettings
+
+
+class NoSuchNamespace(StreamError):
+    """The error if the namespace does not exist."""
+
+
+class NamespaceNameTaken(StreamError):
+    """The error for creating a namespace whose name another one has."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBinding:
+    """What a door keeps with a queue. It goes with the queue."""
+
+    id: int
+    """No other binding ever has it."""
+    queue: str
+    data: bytes
+    """The door's, at most 64 KB."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedEvent:
+    """An event for some queues."""
+
+    event: NewEvent
+    topic: str
+    """Where it is stored, once, whatever the number of queues. It must exist."""
+    queues: Sequence[str] = ()
+    """The queues of the namespace that get it; none: it is stored, and no queue gets it. Queues that do not
+    exist, or are of other namespaces, get nothing."""
+
+
+class RoutedQueues(Protocol):
+    """Namespaces and their queues. All calls about a namespace raise NoSuchNamespace if it does not exist.
+    What a call has answered is durable."""
+
+    async def namespaces(self) -> list[str]:
+        """The names of all namespaces, sorted."""
+
+    async def create_namespace(self, name: str) -> None:
+        """Create a namespace. Names follow the rules of topics. NamespaceNameTaken, InvalidArgument."""
+
+    async def delete_namespace(self, name: str) -> None:
+        """Delete a namespace with its queues. No event is deleted."""
+
+    async def queues_of(self, namespace: str) -> list[str]:
+        """The queues of a namespace, sorted."""
+
+    async def create_queue(self, namespace: str, name: str, settings: SubscriptionSettings) -> None:
+        """Create a queue, which is a subscription without topics. It gets what is published to it from now
+        on. SubscriptionNameTaken; InvalidArgument: the name, or a setting: there is no filter, no key
+        order, no pinning and no ttl_ms for routed queues; UnknownTopic: no such dead-letter topic."""
+
+    async def bind_queue(self, queue: str, data: bytes) -> int:
+        """Keep something with a queue. Returns the id of the binding. NoSuchSubscription: there is no such
+        routed queue; InvalidArgument: it is too large."""
+
+    async def unbind_queue(self, namespace: str, binding: int) -> bool:
+        """Remove a binding. Whether there was one."""
+
+    async def bindings(self, namespace: str) -> list[QueueBinding]:
+        """All bindings of a namespace, in the order of their ids."""
+
+    async def publish(self, namespace: str, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
+        """Publish events, in this order for each queue that gets several of a partition, and after those of
+        earlier calls. Returns the result of each, when all are durable or have failed: UnknownTopic,
+        EventTooLarge, NotReachable. An event is published or not, for all of its queues."""
+
+
+@runtime_checkable
+class OffersRoutedQueues(Protocol):
+    """An engine that has routed queues."""
+
+    @property
+    def routed_queues(self) -> RoutedQueues:
+        """They."""
