@@ -157,3 +157,16 @@ def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_the_benchmark_of_the_scan_runs() -> None:
     assert all(figure >= 0 for _, _, figure, bar in queue_scan.scans(0.002) if bar)
+
+
+def test_waking_opens_few_frozen_pages_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a page costs as much as waking 200 positions, so what is due in 60 pages is woken in parts."""
+    monkeypatch.setattr(page_table, "OPEN_PAGES_MAX", OPEN_PAGES)
+    view = SequenceView(RULES, 0)
+    view.scan(60 * PAGE_POSITIONS, due_ms={page * PAGE_POSITIONS: 5 for page in range(60)})
+    view.freeze()
+    woken = []
+    while part := view.wake_due(10, 2_000):
+        woken.append(part)
+    assert sum(woken) == 60
+    assert max(woken) <= 16

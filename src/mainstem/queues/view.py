@@ -36,6 +36,11 @@ from mainstem.queues.runs import Run, add_run, complement, merge_runs
 _RUNS_WITHOUT_PAGE_MAX = 32
 """A page whose scan left more runs of ready positions is made a page: its bitmap is smaller."""
 
+_WOKEN_OF_PART = 16
+"""Positions that are woken before the cost is looked at."""
+_FROZEN_COST = 200
+"""What it costs to open a frozen page, in positions that are woken in an open one."""
+
 
 class SequenceView(ExpiringView):
     """A subscription's view of a sequence, from the position `start` on."""
@@ -336,20 +341,29 @@ class SequenceView(ExpiringView):
 
     def wake_due(self, now_ms: int, max_entries: int | None = None) -> int:
         """T8: what is due by now becomes ready; returns how many positions did. `max_entries`: at most of
-        this number, with those that were cancelled; `next_due_ms` says whether there are more."""
+        this number, with those that were cancelled, and fewer if their pages are frozen, since opening one
+        costs as much as 200 of them; `next_due_ms` says whether there are more."""
         return len(self._wake_due(now_ms, max_entries))
 
     def _wake_due(self, now_ms: int, max_entries: int | None) -> list[int]:
         """T8; returns what is ready now."""
-        table = self.table
+        table, waits = self.table, self.waits
         woken: list[int] = []
-        for position in self.waits.pop_due(now_ms, max_entries):
-            index, offset = position >> PAGE_SHIFT, position & PAGE_MASK
-            page = table.page(index)
-            if page is not None and page.states[offset] == WAITING:
-                page.states[offset] = READY
-                table.ready_pages.add(index)
-                woken.append(position)
+        room = max_entries
+        while room is None or room > 0:
+            due = waits.pop_due(now_ms, None if room is None else min(room, _WOKEN_OF_PART))
+            if not due:
+                break
+            if room is not None:
+                frozen = {p >> PAGE_SHIFT for p in due}.difference(table.open_pages)
+                room -= len(due) + _FROZEN_COST * len(frozen)
+            for position in due:
+                index, offset = position >> PAGE_SHIFT, position & PAGE_MASK
+                page = table.page(index)
+                if page is not None and page.states[offset] == WAITING:
+                    page.states[offset] = READY
+                    table.ready_pages.add(index)
+                    woken.append(position)
         table.counts[WAITING] -= len(woken)
         table.counts[READY] += len(woken)
         return woken
