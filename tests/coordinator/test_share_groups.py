@@ -17,7 +17,9 @@ from mainstem.coordinator.groups.types import (
     TopicRef,
 )
 from mainstem.coordinator.topics.types import ConfigChange
+from mainstem.node import Node
 from mainstem.promise import Promise
+from tests.coordinator.test_crashes import small
 from tests.test_node import NodeRig, refusal
 
 
@@ -28,6 +30,10 @@ class ShareNodeRig(NodeRig):
         super().__init__(**settings)
         self.topic_a = self.create("a", 2)
         self.topic_b = self.create("b", 1)
+
+    def start(self, **settings: Any) -> Node:
+        with small():  # files of the journal, which would take a third of a second to make
+            return super().start(**settings)
 
     def ask(
         self, member: str, epoch: int, *topics: str, group: str = "g", **more: Any
