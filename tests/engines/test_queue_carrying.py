@@ -401,3 +401,28 @@ def test_no_carried_event_is_lost_or_comes_back(seed: int) -> None:
 def test_no_carried_event_is_lost_in_many_histories(first: int) -> None:
     for seed in range(first, first + 20):
         asyncio.run(CarryingHistory(seed).run())
+
+
+def test_a_copy_that_no_view_refers_to_yet_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await publish_segments(server, 2)
+        await left_behind(server, 7)
+        carried = server.engine._queue_service.carried
+        append_copies, shrinking = carried._append, list[asyncio.Future[None]]()
+
+        async def append_slowly(*arguments: Any) -> Any:
+            copied = await append_copies(*arguments)
+            shrinking.append(asyncio.ensure_future(carried.shrink()))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return copied
+
+        monkeypatch.setattr(carried, "_append", append_slowly)
+        await enforce(server)
+        monkeypatch.undo()
+        await server.drive(asyncio.gather(*shrinking))
+        assert await carried_copies(server) == 1
+        await server.crash(power=True)
+        assert values(await server.pull()) == [b"7"]
+
+    carrying(test)

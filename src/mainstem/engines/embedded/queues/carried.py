@@ -10,6 +10,7 @@ Owns: the topic of carried events, its size included. Refuses: to decide which e
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
@@ -83,6 +84,8 @@ class CarriedEvents:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._machine = node.subscriptions
+        self._changing = asyncio.Lock()
+        """Held from the append of copies until views refer to them, and while the topic is shortened."""
 
     def over(self, source: EventSource, place: Place) -> ViewSource:
         """Reads the events of a partition for the view of a place, those included that are carried over."""
@@ -103,6 +106,10 @@ class CarriedEvents:
     async def carry_over(self, partition: Partition) -> None:
         """Copy what is pinned in the oldest segments that the settings of the topic allow to delete, if it is
         little. Errors of the log and the coordinator, StreamError: it stays where it is."""
+        async with self._changing:
+            await self._carry_over(partition)
+
+    async def _carry_over(self, partition: Partition) -> None:
         topic = self._node.topics.by_id(partition.topic_id)
         allowed = await partition.preview_log_start(partition.config)
         segments = [
@@ -231,6 +238,10 @@ class CarriedEvents:
     async def shrink(self) -> None:
         """Delete the copies that no view refers to from the oldest segments, and copy again what few views
         refer to there. Errors of the log and the coordinator, StreamError."""
+        async with self._changing:
+            await self._shrink()
+
+    async def _shrink(self) -> None:
         partition = self._partition()
         if partition is None:
             return
@@ -244,6 +255,8 @@ class CarriedEvents:
             (copy.offset for view in self._machine.views.all() for copy in view.carried.values()),
             default=partition.high_watermark,
         )
+        # That nothing refers to what is deleted has to be durable: else a crash brings the references back.
+        await self._node.queue_runtime.read(None)
         if oldest > partition.log_start_offset:
             await partition.delete_records(min(oldest, partition.high_watermark))
 
