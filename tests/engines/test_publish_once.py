@@ -11,8 +11,11 @@ import pytest
 
 from mainstem.contract import InvalidArgument, NewEvent, NotReachable, Position, StreamError
 from mainstem.coordinator import publishers
+from mainstem.coordinator.publishers import PartitionKey
 from mainstem.door_contract import PRODUCER_CHARS_MAX, PUBLISH_ID_MAX, OnceResult, PublishesOnce
+from mainstem.engines.embedded import publish_once
 from mainstem.engines.embedded.publish_once import PUBLISHER_HEADER
+from mainstem.log.partition.partition import Partition
 from tests.engines.queue_server import SimulatedServer
 
 
@@ -148,6 +151,31 @@ def test_a_duplicate_in_flight_waits_for_the_first() -> None:
             assert isinstance((await server.drive(call))[0], NotReachable)
 
     once(test)
+
+
+def test_a_partition_that_is_closed_while_another_is_opened_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(server: SimulatedServer) -> None:
+        opener = server.engine._once
+        recover, slow = opener._recover, [True]
+
+        async def recover_slowly(key: PartitionKey, partition: Partition) -> None:
+            await recover(key, partition)
+            if key[1] == 1 and slow and slow.pop():
+                server.clock.advance(2 * publish_once.IDLE_S)
+                for _ in range(40):
+                    await asyncio.sleep(0)
+
+        monkeypatch.setattr(opener, "_recover", recover_slowly)
+        events = [(id_, NewEvent(b"%d" % id_, partition=id_ % 2)) for id_ in range(2)]
+        results = await server.drive(server.engine.publish_once("t", "p", events))
+        assert offsets(results) == [0, 0]
+        assert not slow
+        await server.crash(power=True)
+        assert await server.drive(server.engine.publish_once("t", "p", events)) == [None, None]
+
+    once(test, partitions=2)
 
 
 def test_what_a_publisher_forges_is_not_believed() -> None:

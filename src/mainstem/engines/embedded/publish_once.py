@@ -106,8 +106,12 @@ class OncePublisher:
                 index = partition_of(producer.encode() if event.key is None else event.key, topic.partitions)
             by_partition.setdefault(index, []).append(number)
         partitions = {index: self._node.partition_to_append(topic, index) for index in by_partition}
-        for index, partition in partitions.items():
-            await self._ensure_open((topic.id, index), partition)
+        # While one is opened, others may be closed: the state is loaded again, or they have been idle.
+        while missing := [index for index in partitions if (topic.id, index) not in self._open]:
+            for index in missing:
+                await self._ensure_open((topic.id, index), partitions[index])
+        for index in partitions:
+            self._open[topic.id, index].used_s = self._node.clock.monotonic()
         results: list[OnceResult] = [None] * len(events)
         waiting = []
         # From here to the last append nothing waits, so nothing else comes in between.
@@ -264,7 +268,6 @@ class OncePublisher:
                     self._open[key] = _OpenPartition(self._node.clock.monotonic())
                     self._close_later()
             self._opening.pop(key, None)
-        self._open[key].used_s = self._node.clock.monotonic()
 
     async def _recover(self, key: PartitionKey, partition: Partition) -> None:
         """Find what an earlier life of the server, or of its state, has not recorded."""
