@@ -224,6 +224,14 @@ def test_every_setting_is_in_the_docs_and_no_other() -> None:
     assert sorted(listed) == sorted(definition.name for definition in server_options.definitions())
 
 
+def test_every_action_of_the_audit_is_in_the_docs() -> None:
+    routes = Path(mainstem.__file__).parent / "doors/http/routes"
+    source = "".join(path.read_text() for path in routes.glob("*.py"))
+    actions = set(re.findall(r'audit\.action\(\s*call,\s*"([a-z-]+)"', source))
+    section = page("HTTP.md").partition("## Audit")[2].partition("\n## ")[0]
+    assert actions - set(re.findall("`([a-z-]+)`", section)) == set()
+
+
 def test_the_changelog_knows_the_version_or_has_something_unreleased() -> None:
     assert re.search(r"^## \[(?:Unreleased|\d+\.\d+\.\d+)\]", page("CHANGELOG.md"), re.MULTILINE)
 

@@ -84,8 +84,9 @@ class ChosenEvents:
         partition = self._node.partition(topic, position.partition)
         if not partition.log_start_offset <= position.offset < partition.high_watermark:
             raise PositionOutOfRange(
-                f"topic {position.topic}, partition {position.partition}: it has the offsets"
-                f" {partition.log_start_offset} to {partition.high_watermark - 1}"
+                f"topic {position.topic}, partition {position.partition}: there is no event with offset"
+                f" {position.offset}; its offsets begin at {partition.log_start_offset} and end before"
+                f" {partition.high_watermark}"
             )
         states: list[EventInSubscription] = []
         views = await self._node.queue_runtime.read(
