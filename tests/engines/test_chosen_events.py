@@ -131,7 +131,7 @@ def test_an_event_says_its_state_in_each_subscription(monkeypatch: pytest.Monkey
                 await server.drive(engine.event_states(wrong))
         await server.drive(engine.create_topic("empty", partitions=1))
         with pytest.raises(
-            PositionOutOfRange, match="no event with offset 0; .* begin at 0 and end before 0"
+            PositionOutOfRange, match=r"no event with offset 0; .* begin at 0 and end before 0"
         ):
             await server.drive(engine.event_states(Position("empty", 0, 0)))
 

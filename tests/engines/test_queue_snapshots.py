@@ -66,6 +66,26 @@ def test_a_seek_to_a_snapshot_delivers_what_was_not_done_and_what_came_since() -
     simulated(test, dead_letter_topic="dead")
 
 
+def test_what_a_snapshot_has_is_counted_the_same_after_a_kill() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", *[b"%d" % number for number in range(10)])
+        deliveries = await server.pull(count=4)
+        await server.ack(deliveries[0], deliveries[2])
+        await taken(server, "x")
+        await server.ack(deliveries[3])
+        assert await listed(server) == [("x", 8)]
+        for _ in range(2):
+            await server.crash(power=False)
+            assert await listed(server) == [("x", 8)]
+            assert await seek(server, "x") == 8
+            assert (await depth(server)).outstanding == 8
+        await server.drive(server.engine.delete_records("t", 0, 2))
+        assert await listed(server) == [("x", 7)]
+        assert values(await server.pull()) == [b"%d" % number for number in range(3, 10)]
+
+    simulated(test)
+
+
 def test_a_snapshot_does_not_change_with_its_subscription() -> None:
     async def test(server: SimulatedServer) -> None:
         await server.publish("t", b"0", b"1", b"2")

@@ -21,7 +21,17 @@ from mainstem.coordinator.queues.records import (
     SnapshotView,
 )
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.queues.pages import DYING, PAGE_POSITIONS, READY, WAITING, freeze, is_all_ready, thaw, undone_of
+from mainstem.queues.pages import (
+    DONE,
+    DYING,
+    PAGE_POSITIONS,
+    READY,
+    WAITING,
+    freeze,
+    is_all_ready,
+    thaw,
+    undone_of,
+)
 from mainstem.queues.runs import decode_runs
 from mainstem.queues.tries import TryCounts
 from mainstem.queues.view import SequenceView
@@ -62,14 +72,26 @@ class KeptView:
 
     def outstanding(self, low: int) -> int:
         """How many positions from `low` on, and below the end of its scan, were not done."""
+        scanned = self.head.scanned
         runs = decode_runs(self.head.start, self.head.ready)
         count = sum(max(0, end - max(first, low)) for first, end in runs)
         for page in self.pages:
             base = page.index * PAGE_POSITIONS
-            if base >= low:
+            first, end = max(low, base), min(scanned, base + PAGE_POSITIONS)
+            if end - first == PAGE_POSITIONS:
                 count += undone_of(page.data)
-            elif base + PAGE_POSITIONS > low:
-                count += thaw(page.data).states.count(READY, low - base)
+            elif first < end:
+                count += end - first - thaw(page.data).states.count(DONE, first - base, end - base)
+        return count
+
+    def done_ahead(self, low: int) -> int:
+        """How many positions from `low` on, and from the end of its scan on, were done: those of a replay,
+        which scans nothing itself."""
+        low, count = max(low, self.head.scanned), 0
+        for page in self.pages:
+            base = page.index * PAGE_POSITIONS
+            if low < base + PAGE_POSITIONS:
+                count += thaw(page.data).states.count(DONE, max(0, low - base))
         return count
 
     def restored(self, view: SubscriptionView) -> SequenceView:

@@ -310,6 +310,7 @@ class QueueManagement:
         following = 0
         for feed in feeds:
             if feed.bind():
+                feed.advance()  # a snapshot from a replay has positions that are done ahead of its scan
                 following += feed.view.sequence.counts().outstanding + feed.ahead
                 feed.scan_soon()
         self._service.after_release(stored.id)
@@ -383,7 +384,7 @@ def _snapshot_info(snapshot: KeptSnapshot, feeds: Sequence[QueueFeed]) -> Snapsh
         start, end = partition.log_start_offset, partition.high_watermark
         part = snapshot.views.get((feed.view.topic_id, partition.index))
         if part is not None:
-            events += part.outstanding(start)
+            events += part.outstanding(start) - part.done_ahead(start)
             start = max(start, part.head.scanned)
         events += max(0, feed.following(start)) if start < end else 0
     return SnapshotInfo(snapshot.name, snapshot.created_ms, events)
