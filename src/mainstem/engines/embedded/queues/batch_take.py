@@ -7,7 +7,7 @@ Refuses: waiting (`share_delivery.py`), and records: only the state machine chan
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from math import ceil
 from typing import Any
 
@@ -57,7 +57,9 @@ class BatchTake:
         max_events: int,
         max_bytes: int,
         exact: bool,
+        is_cancelled: Callable[[], bool],
     ) -> None:
+        """`is_cancelled`: whether nothing may be acquired any more."""
         self.pieces: list[memoryview] = []
         self.events = 0
         self.bytes = 0
@@ -70,6 +72,7 @@ class BatchTake:
         self._events_left = max_events
         self._bytes_left = max_bytes
         self._exact = exact
+        self._is_cancelled = is_cancelled
         self._bases: list[int] = []
         """Where the batches begin."""
         self._leases: list[tuple[Promise[DeliveryLease | None], list[tuple[int, int, int]]]] = []
@@ -94,7 +97,7 @@ class BatchTake:
 
     def _read(self, position: int) -> Generator[Promise[Any], Any, int | None]:
         """Read from a ready position on, and take what is ready of it. Returns where to go on; None: what is
-        there has to come from the disk, and the pull has something without it."""
+        there has to come from the disk, and the pull has something without it, or is cancelled."""
         partition = self._partition
         try:
             read = partition.read(position, self._read_bytes(position))
@@ -109,6 +112,8 @@ class BatchTake:
             return end
         except OffsetOutOfRange:
             return max(position + 1, partition.log_start_offset)
+        if self._is_cancelled():
+            return None
         return self._take(position, memoryview(read.data), read.next_offset)
 
     def _read_bytes(self, position: int) -> int:

@@ -159,7 +159,14 @@ class ShareDelivery:
                 if waiting.is_cancelled or not self._advance(view, partition):
                     continue
                 take = BatchTake(
-                    self._machine, view, partition, pull.consumer, events_left, bytes_left, pull.exact
+                    self._machine,
+                    view,
+                    partition,
+                    pull.consumer,
+                    events_left,
+                    bytes_left,
+                    pull.exact,
+                    lambda: waiting.is_cancelled,
                 )
                 takes.append((view, key, take))
                 yield from take.steps()
