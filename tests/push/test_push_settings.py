@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 
 import pytest
 
 from mainstem.contract import Event
 from mainstem.push.addresses import AllowedAddresses, AllowError
+from mainstem.push.client import PushRequest
 from mainstem.push.limits import PushLimits
+from mainstem.push.payload import make_request
 from mainstem.push.push_stats import MinuteRate
 from mainstem.push.signature import signature_headers, webhook_id
 from mainstem.push.window import PAUSE_S_MAX, PushWindow
+from mainstem.queue_contract import Delivery
 from mainstem.queues.push_settings import EndpointUrl, PushSettings, push_problem
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -118,7 +123,7 @@ def test_addresses_that_are_never_allowed(address: str) -> None:
     [
         ("loopback", {"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"}),
         ("private", {"10.1.2.3", "192.168.1.1", "fd12::1", "100.64.0.1"}),
-        ("public", {PUBLIC, "2606:2800:220:1::1"}),
+        ("public", {PUBLIC, "2606:2800:220:1::1", "64:ff9b::808:808"}),
         ("10.1.0.0/16, ::1/128", {"10.1.2.3", "::1"}),
         (PUBLIC, {PUBLIC}),
         ("", set()),
@@ -128,6 +133,7 @@ def test_only_what_the_setting_lists_is_allowed(setting: str, allowed: set[str])
     addresses = {
         *("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", "10.2.2.3", "192.168.1.1"),
         *("fd12::1", "100.64.0.1", PUBLIC, "2606:2800:220:1::1", "::ffff:10.2.2.3", "64:ff9b::7f00:1"),
+        *("64:ff9b::808:808", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "4000::1"),
     }
     permitted = AllowedAddresses.parse(setting)
     chosen = {address for address in addresses if permitted.problem(address) is None}
@@ -237,3 +243,22 @@ def test_a_subscription_takes_half_of_what_is_left_and_one_request_always() -> N
     limits.release(20)
     limits.release(60)
     assert (limits.events_for(3), limits.bytes_for(3)) == (1, 30)
+
+
+# ----------------------------------------------------------------------------------------------------------
+# requests
+
+
+def test_a_group_may_have_a_name_that_is_no_text_of_a_header() -> None:
+    name, event = "gr\u00fc\u00dfe\r\nx: y", Event("t", 0, 1, 5, None, b"{}")
+
+    async def yield_to_loop() -> None:
+        pass
+
+    async def run() -> PushRequest:
+        push = PushSettings(endpoint="http://localhost/")
+        return await make_request(name, push, Delivery(event, "token", 1, 0), 0, yield_to_loop)
+
+    request = asyncio.run(run())
+    assert dict(request.headers)["mainstem-subscription"] == "gr%C3%BC%C3%9Fe%0D%0Ax%3A%20y"
+    assert json.loads(request.body)["subscription"] == name

@@ -32,6 +32,9 @@ METADATA_ADDRESSES = frozenset(
 )
 """Where cloud machines serve metadata and credentials to any process that asks."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PUBLIC_IPV6 = (ipaddress.ip_network("2000::/3"), _NAT64)
+"""Other IPv6 addresses may lead to IPv4 addresses by ways that are not known here, such as the NAT64 of a
+site (RFC 8215) and SIIT (RFC 7915)."""
 
 
 class AllowError(ValueError):
@@ -81,7 +84,9 @@ class AllowedAddresses:
     def _lists(self, address: IpAddress) -> bool:
         if any(address in network for network in self.networks if network.version == address.version):
             return True
-        return self.public and address.is_global
+        if not self.public or not address.is_global:
+            return False
+        return address.version == 4 or any(address in network for network in _PUBLIC_IPV6)
 
 
 def _is_reserved(address: IpAddress) -> bool:

@@ -43,7 +43,7 @@ async def make_request(
     event = delivery.event
     headers = [
         ("user-agent", "mainstem"),
-        ("mainstem-subscription", subscription),
+        ("mainstem-subscription", quote(subscription, safe="")),  # a share group may have any name
         ("mainstem-attempt", str(delivery.attempt)),
     ]
     if push.payload == "wrapped":
