@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from mainstem.contract import Event, NewEvent, Position
+from mainstem.contract import Event, NewEvent, NotReachable, Position
 from mainstem.engines.embedded.queues import expiry
 from mainstem.engines.embedded.queues.event_headers import is_over
+from mainstem.log.errors import StorageError
 from mainstem.queue_contract import Nack, SubscriptionInfo, SubscriptionSettings
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
@@ -203,3 +204,54 @@ def test_no_event_expires_early_or_more_than_a_second_late() -> None:
         return info.dropped + info.dead_lettered
 
     assert sum(asyncio.run(run(seed)) for seed in range(4)) > 10
+
+
+def test_events_of_a_topic_that_is_made_later_expire_in_time() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.drive(server.engine.delete_topic("t"))
+        await server.pass_time(11)
+        await server.drive(server.engine.create_topic("t", partitions=1))
+        await server.publish("t", b"0")
+        await server.pass_time(12)
+        assert (await describe(server)).dropped == 1
+
+    simulated(test, ttl_ms=10_000)
+
+
+def test_a_subscription_is_looked_at_again_soon_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: SimulatedServer) -> None:
+        async def refuse(_: object = ()) -> None:
+            raise StorageError("no space")
+
+        await server.publish("t", b"0")
+        monkeypatch.setattr(server.engine._queue_service.queue("s"), "refresh", refuse)
+        await server.pass_time(12)
+        monkeypatch.undo()
+        await server.pass_time(1.5)
+        assert (await describe(server)).dropped == 1
+
+    simulated(test, ttl_ms=10_000)
+
+
+def test_a_pull_ends_with_the_error_if_the_disk_refuses_what_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        await server.ack(*await server.pull())
+        over = NewEvent(b"1", headers=(("expires-at", b"1"),))
+        await server.drive(server.engine.publish("t", [over]))
+        refused = 0
+
+        def refuse(_: object) -> None:
+            nonlocal refused
+            refused += 1
+            assert refused < 10, "the pull does not end"
+            raise StorageError("no space")
+
+        monkeypatch.setattr(server.node.queue_runtime, "_append", refuse)
+        with pytest.raises(NotReachable):
+            await server.pull()
+        monkeypatch.undo()
+        assert await server.pull() == []
+        assert (await describe(server)).dropped == 1
+
+    simulated(test)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mainstem.clock import Timer
 from mainstem.coordinator.queues.types import SubscriptionMetadata
@@ -30,6 +30,10 @@ DYING_OF_TURN = 5_000
 range costs the same however long it is."""
 DROPPED_OF_TURN = 10_000_000
 WAIT_S_MIN, WAIT_S_MAX = 0.05, 3600.0
+RETRY_S = 1.0
+"""Time after which a subscription is looked at again, when the disk or the log has refused."""
+
+Result = TypeVar("Result")
 
 
 class ExpiryHost(Protocol):
@@ -40,7 +44,7 @@ class ExpiryHost(Protocol):
     def after_expiry(self, subscription: int) -> None:
         """Events of a subscription were given up."""
 
-    def dropping_expired(self, expire: Callable[[], object]) -> None:
+    def dropping(self, release: Callable[[], Result]) -> Result:
         """Run a call that may give events up, and count them."""
 
 
@@ -80,16 +84,23 @@ class QueueExpiry:
         stored = queue.stored
         if self._host.node.subscriptions.by_id(stored.id) is None or not stored.settings.ttl_ms:
             return
-        wait_s = WAIT_S_MAX
+        wait_s = RETRY_S
         try:
-            await queue.refresh()
-            for feed in [feed for feed in queue.feeds.values() if isinstance(feed, PartitionFeed)]:
-                while feed.bind() and self.expire(stored, feed):
-                    await next_turn(self._clock)
-                wait_s = min(wait_s, self._wait_s(stored, feed))
+            wait_s = await self._expire_all(queue, stored)
         finally:
             if stored.id not in self._timers and not self._closed:
                 self._set(queue, stored.id, max(wait_s, WAIT_S_MIN))
+
+    async def _expire_all(self, queue: SubscriptionQueue, stored: SubscriptionMetadata) -> float:
+        """Give up what is over. Returns after how many seconds to look again."""
+        await queue.refresh()
+        # What arrives from now on in a partition that is not there yet expires after this, too.
+        wait_s = min(WAIT_S_MAX, max(stored.settings.ttl_ms, SPACING_MS) / 1000)
+        for feed in [feed for feed in queue.feeds.values() if isinstance(feed, PartitionFeed)]:
+            while feed.bind() and self.expire(stored, feed):
+                await next_turn(self._clock)
+            wait_s = min(wait_s, self._wait_s(stored, feed))
+        return wait_s
 
     def _wait_s(self, stored: SubscriptionMetadata, feed: PartitionFeed) -> float:
         """When the next event of a partition expires, or one that arrives from now on."""
@@ -129,18 +140,19 @@ class QueueExpiry:
         if sequence.oldest >= end or not (runs := sequence.expirable(end, 1)):
             return False
         view = feed.view
-        self._host.dropping_expired(
-            lambda: self._changes.expire(view, end, limit, has_dead_letters=has_dead_letters)
-        )
+        self._host.dropping(lambda: self._changes.expire(view, end, limit, has_dead_letters=has_dead_letters))
         self._host.after_expiry(stored.id)
         return sequence.expirable(end, 1) != runs and bool(sequence.expirable(end, 1))
 
     def give_up(self, stored: SubscriptionMetadata, view: SubscriptionView, positions: list[int]) -> None:
-        """Give up events that are ready, because their own time is over."""
+        """Give up events that are ready, because their own time is over. StorageError: they are still
+        ready."""
         has_dead_letters = stored.settings.dead_letter_topic is not None
-        self._host.dropping_expired(
+        given_up = self._host.dropping(
             lambda: self._changes.expire_events(view, positions, has_dead_letters=has_dead_letters)
         )
+        if given_up.done:
+            given_up.result()
         self._host.after_expiry(stored.id)
 
     def close(self) -> None:

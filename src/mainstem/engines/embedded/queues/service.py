@@ -285,10 +285,6 @@ class QueueService:
 
     # --- expiry: see `ExpiryHost` -------------------------------------------------------------------------
 
-    def dropping_expired(self, expire: Callable[[], object]) -> None:
-        """See `dropping`."""
-        self.dropping(expire)
-
     def after_expiry(self, subscription: int) -> None:
         """Events of a subscription were given up: keys may be free, and dead letters are to be written."""
         queue = self._queues.get(subscription)

@@ -97,7 +97,7 @@ class SubscriptionQueue:
         self.expire: Callable[[PartitionFeed], object] = lambda _: None
         """Gives up what of a partition is over."""
         self.give_up: Callable[[SubscriptionView, list[int]], None] = lambda _, __: None
-        """Gives up events that are over by their own header."""
+        """Gives up events that are over by their own header. StorageError: they are still ready."""
         self.active = ActiveConsumer(node.clock, self._has_events, self.wake)
         """Who receives events, where a single consumer does."""
         self._waiting: dict[PullWaiter, None] = {}
