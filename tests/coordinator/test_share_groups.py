@@ -257,6 +257,16 @@ def test_the_session_timeout_and_the_interval_are_those_of_the_group(rig: ShareN
     assert rig.members() == []
 
 
+@pytest.mark.parametrize("change", [{"topics": ("b",)}, {"single_active": True}, {"by_priority": True}])
+def test_a_share_group_keeps_the_settings_that_are_its_own(rig: ShareNodeRig, change: dict[str, Any]) -> None:
+    rig.beat("m1", 0, "a")
+    assert refusal(rig.node.subscriptions.alter("g", change)) == "INVALID_CONFIG"
+    assert rig.node.subscriptions.get("g").settings.topics == ("a",)
+    rig.done(rig.node.subscriptions.alter("g", {"lock_ms": 5_000, "pin_ms": -1}))
+    rig.done(rig.node.subscriptions.create("queue", {"topics": ("a",)}))
+    rig.done(rig.node.subscriptions.alter("queue", change))
+
+
 # --- kinds of groups --------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ from mainstem.coordinator.queues.types import (
     SubscriptionMetadata,
     changed_settings,
     check_fixed_settings,
+    check_share_group_settings,
     check_subscription_name,
 )
 from mainstem.coordinator.queues.view_changes import ViewChanges
@@ -289,6 +290,8 @@ class Subscriptions:
             old = self.get(name)
             settings = changed_settings(old.settings, changes)
             check_fixed_settings(old.settings, settings)
+            if old.kind == "share group":
+                check_share_group_settings(old.settings, settings)
             if settings == old.settings:
                 return (), old
             views = self.views.of_subscription(old.id)

@@ -118,6 +118,19 @@ def check_fixed_settings(old: SubscriptionSettings, new: SubscriptionSettings) -
             )
 
 
+SHARE_GROUP_FIXED = ("topics", "single_active", "by_priority")
+"""What cannot be changed of a share group beside those: its members say which topics it reads, and ShareFetch
+delivers whole batches to whichever member asks."""
+
+
+def check_share_group_settings(old: SubscriptionSettings, new: SubscriptionSettings) -> None:
+    """Check that nothing has changed that a share group decides itself. InvalidSubscriptionSetting."""
+    for name in SHARE_GROUP_FIXED:
+        if getattr(old, name) != getattr(new, name):
+            why = "its members subscribe to topics" if name == "topics" else "its members share its records"
+            raise InvalidSubscriptionSetting(f"{name} of a share group cannot be changed: {why}")
+
+
 def check_subscription_name(name: str, kind: str = "subscription") -> None:
     """Check the rules for names, which are those of topics. `kind`: of what, for people.
     InvalidSubscriptionName."""
