@@ -7,7 +7,8 @@ says below which position the time is over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from heapq import merge
 
 from mainstem.queues.pages import READY, WAITING
@@ -23,11 +24,19 @@ class ExpiringView(ScheduledView):
     def __init__(self, rules: DeliveryRules, start: int, waits: WaitingPositions | None = None) -> None:
         super().__init__(rules, start, waits)
         self.exempt: list[Run] = []
-        """Redriven positions, for which no time to live counts."""
+        """Redriven positions, for which no time to live counts: disjoint, ascending."""
 
     def is_exempt(self, position: int) -> bool:
         """Whether no time to live counts for a position."""
-        return any(first <= position < end for first, end in self.exempt)
+        return any(True for _ in self._exempt_within(position, position + 1))
+
+    def _exempt_within(self, first: int, end: int) -> Iterator[Run]:
+        """The exempt runs that have positions from `first` to `end`: there may be very many others."""
+        exempt = self.exempt
+        index = bisect_right(exempt, first, key=lambda run: run[1])
+        while index < len(exempt) and exempt[index][0] < end:
+            yield exempt[index]
+            index += 1
 
     def expirable(self, end: int, limit: int) -> list[Run]:
         """Positions below `end` that may expire, the lowest first, at most `limit`. Those that are parked in
@@ -39,8 +48,7 @@ class ExpiringView(ScheduledView):
         parts = [table.runs_in(state, oldest, end) for state in (READY, WAITING)]
         runs: list[Run] = []
         for first, stop in merge(*parts):
-            exempt = [run for run in self.exempt if first < run[1] and run[0] < stop]
-            for low, high in complement(first, stop, exempt):
+            for low, high in complement(first, stop, self._exempt_within(first, stop)):
                 high = min(high, low + limit)
                 if low < high:
                     add_run(runs, low, high)
