@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mainstem.contract import Event, NewEvent, NotReachable, Position
-from mainstem.engines.embedded.queues import expiry
+from mainstem.engines.embedded.queues import expiry, subscription_queue
 from mainstem.engines.embedded.queues.event_headers import is_over
 from mainstem.log.errors import StorageError
 from mainstem.queue_contract import Nack, SubscriptionInfo, SubscriptionSettings
@@ -253,5 +253,27 @@ def test_a_pull_ends_with_the_error_if_the_disk_refuses_what_is_over(monkeypatch
         monkeypatch.undo()
         assert await server.pull() == []
         assert (await describe(server)).dropped == 1
+
+    simulated(test)
+
+
+def test_what_was_not_delivered_is_ready_again_if_the_disk_refuses_what_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0")
+        await server.ack(*await server.pull())
+        over = NewEvent(b"over", headers=(("expires-at", b"1"),))
+        events = [NewEvent(b"1"), NewEvent(b"2"), over, NewEvent(b"3")]
+        await server.drive(server.engine.publish("t", events))
+
+        def refuse(_: object) -> None:
+            raise StorageError("no space")
+
+        monkeypatch.setattr(subscription_queue, "LEASE_EVENTS_MAX", 2)
+        monkeypatch.setattr(server.node.queue_runtime, "_append", refuse)
+        assert values(await server.pull()) == [b"1", b"2"]
+        monkeypatch.undo()
+        assert values(await server.pull()) == [b"3"]
 
     simulated(test)

@@ -399,7 +399,11 @@ class SubscriptionQueue:
         if missing:
             self.counters.unreadable += count_positions(events.unreadable)
             self._settle_unseen(view, lease.id, epoch, runs_of(missing))
-        self._drop_expired(taken[-1], events)
+        try:
+            self._drop_expired(taken[-1], events)
+        except BaseException:
+            self._give_back(taken.pop())
+            raise
         deadline_ms = lease.deadline_ms or 0
         acquisitions, view_id, lease_id = view.sequence.acquisitions, view.id, lease.id
         return [
