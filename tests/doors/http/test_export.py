@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from mainstem import parquet as parquet_writer
 from mainstem.contract import NewEvent
-from mainstem.doors.http import events_json
+from mainstem.http_api import event_encoding
 from tests.doors.http.door_kit import RunningHttpDoor, audit_fields, create_orders, refusal, running_door
 
 
@@ -120,8 +120,8 @@ def test_an_export_has_everything_in_either_form(door: RunningHttpDoor) -> None:
 def test_a_large_event_is_exported_in_steps(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = door.create_topic("export-large")
     assert door.post(f"topics/{topic}/events", {"value": {"text": "x" * 2_000}}).status_code == 200
-    monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
-    monkeypatch.setattr(events_json, "_encode_payload", None)  # would encode it in one step
+    monkeypatch.setattr(event_encoding, "LARGE_BYTES", 1_000)
+    monkeypatch.setattr(event_encoding, "_encode_payload", None)  # would encode it in one step
     [row] = door.post_lines("export", {"topics": [topic]})
     assert row["value"] == {"text": "x" * 2_000}
 

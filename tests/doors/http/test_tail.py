@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mainstem.contract import Position, ReadResult
-from mainstem.doors.http import events_json
 from mainstem.engines.embedded.read import EmbeddedReader
+from mainstem.http_api import event_encoding
 from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 
@@ -58,8 +58,8 @@ def test_present_and_new_events_are_sent(door: RunningHttpDoor) -> None:
 def test_a_large_event_is_written_in_steps(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = door.create_topic("tail-large")
     publish(door, topic, {"text": "x" * 2_000})
-    monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
-    monkeypatch.setattr(events_json, "_encode_payload", None)  # would encode it in one step
+    monkeypatch.setattr(event_encoding, "LARGE_BYTES", 1_000)
+    monkeypatch.setattr(event_encoding, "_encode_payload", None)  # would encode it in one step
     stream = messages(door, topic, **{"from": "begin"})
     assert next_messages(stream, 2)[1]["data"]["value"] == {"text": "x" * 2_000}
     stream.close()

@@ -206,6 +206,6 @@ function listRow(row) {
 const noSubscriptions = () =>
   emptyState(
     "No subscriptions yet",
-    "A subscription delivers the events of topics to workers, which acknowledge each one. Create one here or" +
-      " with mainstem queues create.",
+    "A subscription delivers the events of topics to workers, which acknowledge each one. Create one here" +
+      " or with mainstem queues create.",
   );

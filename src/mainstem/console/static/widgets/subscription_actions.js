@@ -129,7 +129,7 @@ export function openPurge({ subscription }, reload) {
 export function openDeleteSubscription({ subscription }) {
   const typedName = h("input", { autocomplete: "off", spellcheck: "false" });
   const effect =
-    "What the subscription knows is deleted: which events are done, failures, waiting times. Its workers fail." +
+    "What the subscription knows is deleted: which events are done, failures, due times. Its workers fail." +
     " No event is deleted. This cannot be undone.";
   openDryRunDialog({
     title: "Delete the subscription",

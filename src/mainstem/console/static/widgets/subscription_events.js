@@ -1,4 +1,4 @@
-/** The outstanding events of a subscription: by state or consumer, why each is not delivered, wake, cancel. */
+/** The outstanding events of a subscription by state or consumer: why each is not delivered, wake, cancel. */
 
 import { apiPath, canUse, get, post } from "../lib/api.js";
 import { h, replaceContent } from "../lib/dom.js";
@@ -207,17 +207,17 @@ export const amountNotice = (effect, events) =>
   h("p.notice.warn", {}, h("span", {}, h("strong", {}, plural(events, "event")), ` ${effect}.`));
 
 function whyCell({ state, why, consumer, until, reason }) {
-  const said = reason ? h("span.muted", {}, "“", singleLine(reason, 200), "”") : null;
+  const quote = reason ? h("span.muted", {}, "“", singleLine(reason, 200), "”") : null;
   if (state === "leased" && consumer != null)
-    return h("span.stacked", {}, h("span", {}, "leased by ", singleLine(consumer, 80)), lock(until), said);
+    return h("span.stacked", {}, h("span", {}, "leased by ", singleLine(consumer, 80)), lock(until), quote);
   if (state === "waiting" && until)
     return h(
       "span.stacked",
       { title: formatTime(Date.parse(until)) },
       h("span", {}, `delayed, due ${untilText(until)}`),
-      said,
+      quote,
     );
-  return h("span.stacked", {}, h("span", {}, singleLine(why, 200)), said);
+  return h("span.stacked", {}, h("span", {}, singleLine(why, 200)), quote);
 }
 
 const lock = (until) =>
