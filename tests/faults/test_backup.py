@@ -136,6 +136,7 @@ def test_a_restored_folder_has_the_producer_ids_of_the_backup(tmp_path: Path) ->
         client.close()
 
 
+@pytest.mark.slow
 def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.address)

@@ -148,6 +148,7 @@ def test_frozen_pages_are_a_dict() -> None:
     assert set(pages) == set(naive)
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "RUNS", 1)
     for part in (bench.speeds, bench.undisturbed, bench.sizes):

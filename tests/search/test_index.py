@@ -331,6 +331,7 @@ def test_a_search_with_an_index_resumes_after_its_limit(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
+@pytest.mark.slow
 def test_parts_of_an_earlier_run_are_checked_and_used_again(tmp_path: Path) -> None:
     built: list[tuple[str, int]] = []
 
@@ -349,6 +350,7 @@ def test_parts_of_an_earlier_run_are_checked_and_used_again(tmp_path: Path) -> N
     run_on_search_rig(tmp_path, second, **SMALL)
 
 
+@pytest.mark.slow
 def test_a_damaged_part_is_not_used_and_is_built_again(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill_with_needle(rig)
@@ -373,6 +375,7 @@ def test_a_damaged_part_is_not_used_and_is_built_again(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
+@pytest.mark.slow
 def test_the_part_of_a_killed_builder_is_built_again(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill_with_needle(rig)
@@ -429,6 +432,7 @@ def test_without_tantivy_no_index_is_used_and_the_totals_say_why(
     assert caplog.text.count("tantivy is not installed") == 1
 
 
+@pytest.mark.slow
 def test_no_index_is_built_while_the_disk_has_no_space(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

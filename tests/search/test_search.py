@@ -125,6 +125,7 @@ def test_a_search_resumes_after_its_limit(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
+@pytest.mark.slow
 def test_a_cancelled_search_resumes_from_its_last_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

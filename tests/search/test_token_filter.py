@@ -213,6 +213,7 @@ def test_filters_are_removed_with_their_data(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
 def test_results_equal_brute_force_while_data_is_written_and_deleted(seed: int) -> None:
