@@ -161,15 +161,17 @@ class WorkHistory:
             state.attempt, state.was_given_back = attempt, False
             state.disturbances = self._disturbances[event.key]
 
-    def answering(self, event: QueueEvent, verb: AnswerVerb, time_s: float) -> int:
-        """A consumer is about to answer. Returns a number for `answered`."""
+    def answering(self, event: QueueEvent, verb: AnswerVerb, consumer: str, time_s: float) -> int:
+        """A consumer is about to answer. Returns a number for `answered`. What it gives back may be another's
+        by now: its lock has expired, and nothing changes."""
         with self._lock:
             self.counts[verb] += 1
             self._answer_count += 1
             self._answers[self._answer_count] = event, verb
             if verb == "nack":
-                self._states[event].was_given_back = True
-                self._states[event].changed_s = time_s
+                state = self._states[event]
+                state.was_given_back |= state.consumer == consumer
+                state.changed_s = time_s
                 self._disturbances[event.key] += 1
             else:
                 self._states[event].ending.add(self._answer_count)

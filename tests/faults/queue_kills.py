@@ -175,7 +175,7 @@ class QueueWorker(LoadThread):
     def _answer(self, verb: AnswerVerb, part: Sequence[tuple[QueueEvent, str]]) -> None:
         if not part:
             return
-        numbers = [self._history.answering(event, verb, time.monotonic()) for event, _ in part]
+        numbers = [self._history.answering(event, verb, self.name, time.monotonic()) for event, _ in part]
         more: dict[str, object] = {}
         if verb == "nack":
             more = {"delay_ms": self.rng.choice((None, 0, 20, 300))}

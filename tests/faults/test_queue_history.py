@@ -43,8 +43,10 @@ def die(made: WorkHistory) -> None:
     made.dead()
 
 
-def settle(made: WorkHistory, event: QueueEvent, verb: str = "ack", verdict: str = "done") -> None:
-    number = made.answering(event, verb, tick())  # type: ignore[arg-type]
+def settle(
+    made: WorkHistory, event: QueueEvent, verb: str = "ack", verdict: str = "done", consumer: str = "c"
+) -> None:
+    number = made.answering(event, verb, consumer, tick())  # type: ignore[arg-type]
     made.answered(number, verdict, tick())
 
 
@@ -65,7 +67,7 @@ def test_a_good_history_has_no_violation() -> None:
     settle(made, A, "nack")
     settle(made, B, verdict="stale")  # taken back with the earlier one
     deliver(made, A, "d", 2)
-    made.answering(A, "ack", tick())  # without an answer
+    made.answering(A, "ack", "d", tick())  # without an answer
     die(made)
     deliver(made, A, "d", 2)
     settle(made, A)
@@ -171,4 +173,16 @@ def test_what_a_slow_consumer_reports_late_is_neither_before_nor_after() -> None
     settle(made, B)
     deliver(made, C, "c", 1)
     settle(made, C)
+    assert rules(made) == []
+
+
+def test_what_a_consumer_gives_back_that_another_has_by_now_changes_nothing() -> None:
+    made = history()
+    deliver(made, A, "c", 1)
+    deliver(made, A, "d", 2, after_s=LOCK_S)
+    settle(made, A, "nack", "stale", consumer="c")
+    deliver(made, B, "d", 1)
+    for event in (A, B):
+        settle(made, event, consumer="d")
+    work(made, C)
     assert rules(made) == []
