@@ -425,8 +425,8 @@ class Queues(Protocol):
     ) -> int:
         """Deliver events again that are done, such as those of dead letters, as if they never were. Other
         subscriptions see nothing of it. Returns how many there are, or would be in a dry run. Positions that
-        are not done, deleted, before the last seek, or excluded by the filter, are left out. `per_s`: at this rate, 0.01
-        to 100,000; the later ones wait. InvalidArgument: also if that takes more than seven days."""
+        are not done, deleted, before the last seek, or excluded by the filter, are left out. `per_s`: at this
+        rate, 0.01 to 100,000; the later ones wait. InvalidArgument: also if it takes over seven days."""
 
 
 class Pusher(Protocol):

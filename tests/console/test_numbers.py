@@ -101,6 +101,7 @@ def test_the_last_time_of_all_is_compared_selected_and_labelled(show: Open, numb
     assert "-" not in newest + last
     page = show(f"#/search?q=key:last-key&topics={LAST}")
     page.get_by_text("3 matches").first.wait_for()
+    page.locator(".chart .axis span").nth(3).wait_for(state="attached")
     labels = texts(page, ".chart .axis span")
     assert len({int(label) % 1_000 for label in labels[1:] if label}) > 2, "labels are not rounded"
     chart = page.get_by_label("Events over time")

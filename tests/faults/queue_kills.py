@@ -8,6 +8,7 @@ the seed and every violation. `python -m tests.faults.queue_kills --kills 200` i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import tempfile
 import threading
@@ -48,6 +49,10 @@ class QueueApi:
 
     def __init__(self, address: str) -> None:
         self._http = httpx.Client(base_url=f"http://{address}/api/v1", trust_env=False, timeout=60)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
 
     def call(self, path: str, body: object) -> Any:
         """The JSON of the reply. Unanswered, also while the server starts."""
@@ -107,6 +112,8 @@ class LoadThread(threading.Thread):
                     time.sleep(0.2)
         except BaseException as error:
             self.error = error
+        finally:
+            self.api.close()
 
     def step(self) -> None:
         """One call, or a few."""
@@ -247,9 +254,11 @@ def run(
         WorkHistory(name, lock_s=LOCK_MS / 1000, in_key_order=settings.get("in_key_order", False))
         for name, settings in SUBSCRIPTIONS.items()
     ]
-    with Server(folder / "data", http="127.0.0.1:0", log_level="warning") as server:
+    with (
+        Server(folder / "data", http="127.0.0.1:0", log_level="warning") as server,
+        contextlib.closing(QueueApi(server.http)) as api,
+    ):
         server.settings["http"] = server.http
-        api = QueueApi(server.http)
         create(api)
         publishers = [
             QueuePublisher(f"p{number}", server.http, rng.randrange(1 << 32), histories)

@@ -43,6 +43,6 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if (
         case.operation.path.endswith(":pull")
         and isinstance(body, dict)
-        and isinstance(body.get("wait_ms"), int)
+        and isinstance(body.get("wait_ms"), int | float)
     ):
         body["wait_ms"] = min(body["wait_ms"], 10)

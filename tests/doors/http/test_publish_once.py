@@ -56,7 +56,7 @@ def test_the_number_of_a_line_counts_also_if_lines_before_it_are_bad(door: Runni
 def test_a_producer_without_an_id_is_refused(door: RunningHttpDoor) -> None:
     topic = door.create_topic("once-half")
     for query in ("producer=p", "publish_id=1"):
-        problem(door.post(f"topics/{topic}/events?{query}", {"value": 1}), 400, "invalid")
+        problem(door.post(f"topics/{topic}/events?{query}", {"value": 1}), 422, "unfit")
     for query in ("producer=&publish_id=1", "producer=p&publish_id=-1", f"producer={'x' * 256}&publish_id=1"):
         assert door.post(f"topics/{topic}/events?{query}", {"value": 1}).status_code in (400, 422)
     assert door.get(f"topics/{topic}")["events"] == 0

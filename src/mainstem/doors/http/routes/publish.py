@@ -144,7 +144,7 @@ async def _publish_slice(
 def _check_producer(call: Call) -> None:
     query: PublishQuery = call.query
     if (query.producer is None) != (query.publish_id is None):
-        raise Problem("invalid", "producer and publish_id are given together")
+        raise Problem("unfit", "producer and publish_id are given together")
     if query.producer is not None and not isinstance(call.engine, PublishesOnce):
         raise Problem("not-offered", "this event log does not know events by their producer's ids")
 
