@@ -192,7 +192,7 @@ def test_a_read_only_door_changes_nothing_at_all(
             return (
                 door.get("topics/kept"),
                 door.get("groups/kept")["positions"][0]["offset"],
-                door.get("topics"),
+                [topic["topic"] for topic in door.get("topics")["topics"]],  # rates change by themselves
             )
 
         before = state()
