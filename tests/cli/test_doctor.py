@@ -60,6 +60,7 @@ def test_damage_is_reported_by_topic_and_offset(tmp_path: Path) -> None:
     assert content == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_repair_reports_its_changes_and_clients_skip_the_gap(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
@@ -102,6 +103,7 @@ def test_a_path_that_is_not_a_folder_is_reported_and_unchanged(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_index_that_cannot_be_built_is_noted(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:

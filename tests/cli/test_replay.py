@@ -24,7 +24,7 @@ from tests.support.server import Server
 ORDERS = 40
 
 
-@pytest.fixture(scope="module", params=["http", "kafka"])
+@pytest.fixture(scope="module", params=["http", pytest.param("kafka", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("replay") / "data", request.param) as running:
         lines = "".join(f'{{"order":{number}}}\n' for number in range(ORDERS))

@@ -24,7 +24,7 @@ ORDERS = "".join(
 )
 
 
-@pytest.fixture(scope="module", params=["http", "kafka"])
+@pytest.fixture(scope="module", params=["http", pytest.param("kafka", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"http": "127.0.0.1:0"} if request.param == "http" else {}
     with Server(tmp_path_factory.mktemp("search") / "data", **settings) as running:

@@ -113,6 +113,7 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
         assert min(epochs(restored.data)) > max(epochs(server.data))
 
 
+@pytest.mark.slow
 def test_a_restored_folder_has_the_producer_ids_of_the_backup(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = SocketClient(server)

@@ -95,6 +95,7 @@ async def fill_more(rig: SearchRig) -> None:
         await rig.append("orders", rng.randrange(3), rows)
 
 
+@pytest.mark.slow
 def test_the_filters_of_a_deleted_topic_are_not_used_for_a_new_topic_of_the_same_name(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         for word in (b"old", b"new"):
@@ -113,6 +114,7 @@ def test_the_filters_of_a_deleted_topic_are_not_used_for_a_new_topic_of_the_same
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
+@pytest.mark.slow
 def test_filters_are_removed_with_their_data(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, partitions=1)
@@ -150,6 +152,7 @@ def test_damaged_filters_are_ignored_and_built_again(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
+@pytest.mark.slow
 def test_filters_of_events_that_the_cluster_lost_are_not_used(tmp_path: Path) -> None:
     """As after the election of a broker that lacked events: other events at the same offsets, in a later
     leader epoch."""

@@ -291,6 +291,7 @@ async def fill_with_needle(rig: SearchRig) -> None:
     await set_indexed(rig, "orders")
 
 
+@pytest.mark.slow
 def test_a_needle_is_found_without_reading_most_batches(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill_with_needle(rig)
@@ -309,6 +310,7 @@ def test_a_needle_is_found_without_reading_most_batches(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
+@pytest.mark.slow
 def test_a_search_with_an_index_resumes_after_its_limit(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)

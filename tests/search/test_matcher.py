@@ -70,7 +70,7 @@ def check(node: Node, topic: str, partition: int, record: Record) -> None:
         assert matcher.topics is None or any(reference.glob(pattern, topic) for pattern in matcher.topics)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(nodes, st.sampled_from(TOPICS), st.integers(0, 9), records)
 @example(parse("a:14228"), "flights", 0, event('{"a":1.4228e4}'))
 @example(parse("a:100"), "flights", 0, event('{"a":1E+2}'))
@@ -89,7 +89,7 @@ def test_matcher_and_reference_agree(node: Node, topic: str, partition: int, rec
     check(node, topic, partition, record)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.data(), records)
 def test_they_agree_on_queries_for_a_scalar_of_the_event(data: st.DataObject, record: Record) -> None:
     """Random queries seldom match; these queries nearly always do."""

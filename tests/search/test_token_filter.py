@@ -87,6 +87,7 @@ async def fill_more(rig: SearchRig) -> None:
         await rig.append("orders", rng.randrange(3), rows, codec=rng.choice(CODECS))
 
 
+@pytest.mark.slow
 def test_filters_of_an_earlier_run_are_used(tmp_path: Path) -> None:
     async def first(rig: SearchRig) -> None:
         await fill(rig)

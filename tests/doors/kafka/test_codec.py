@@ -115,7 +115,7 @@ def test_missing_bytes_of_a_reply_are_protocol_errors(key: int) -> None:
                 decode_reply(key, version, frame[:end])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(REPLY_PAIRS), st.binary(max_size=300))
 def test_garbage_is_a_reply_or_a_protocol_error(pair: tuple[int, int], data: bytes) -> None:
     try:
@@ -157,7 +157,7 @@ def test_missing_bytes_are_protocol_errors_and_bytes_after_the_end_are_ignored(k
                 decode_request(key, version, memoryview(data[:end]))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PAIRS), st.binary(max_size=300))
 def test_garbage_is_a_request_or_a_protocol_error(pair: tuple[int, int], data: bytes) -> None:
     try:
@@ -166,7 +166,7 @@ def test_garbage_is_a_request_or_a_protocol_error(pair: tuple[int, int], data: b
         pass
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PAIRS), st.integers(0, 5), st.data())
 def test_a_damaged_request_is_a_request_or_a_protocol_error(
     pair: tuple[int, int], seed: int, draw: st.DataObject
