@@ -230,7 +230,8 @@ def test_the_window_grows_with_success_and_a_dead_endpoint_gets_a_pause(tmp_path
             await rig.create("t", events, endpoint=receiver.url, concurrency=16)
             info = await rig.until("t", lambda info: info.acked == 200)
             assert info.push is not None
-            assert (info.push.window, receiver.open_max) == (16, 16)
+            assert info.push.window == 16
+            assert 1 < receiver.open_max <= 16
             assert receiver.connections <= 16, "connections are used again"
             assert info.push.delivered_per_s > 0
             good = False
