@@ -199,6 +199,8 @@ class SubscriptionViews:
         """Pages and waiting positions of views whose state comes next in the snapshot that is loaded."""
         self.given_up: Counter[tuple[int, int]] = Counter()
         """(subscription, reason) -> events that were given up since the state was loaded."""
+        self.newly_given_up: Counter[tuple[int, int]] = Counter()
+        """The same since the service, which counts what it gives up itself, last emptied it."""
         self.reasons = EventReasons()
         """What consumers said about events that they gave back or rejected."""
         self.forgotten = 0
@@ -358,7 +360,9 @@ class SubscriptionViews:
 
     def _give_up(self, view: SubscriptionView, record: EventsRejecting | EventsDropped) -> None:
         runs = record.runs
-        self.given_up[view.subscription, record.reason] += count_positions(runs)
+        count = count_positions(runs)
+        self.given_up[view.subscription, record.reason] += count
+        self.newly_given_up[view.subscription, record.reason] += count
         if isinstance(record, EventsRejecting):
             view.sequence.apply_rejecting(runs, record.reason, record.delivered)
         else:

@@ -264,9 +264,10 @@ class QueueService:
 
     def dropping(self, release: Callable[[], Result]) -> Result:
         """Run a call that may give events up, and count those of subscriptions without dead letters."""
-        before = self.machine.views.given_up.copy()
+        newly_given_up = self.machine.views.newly_given_up
+        newly_given_up.clear()
         result = release()
-        for (subscription, reason), count in (self.machine.views.given_up - before).items():
+        for (subscription, reason), count in newly_given_up.items():
             if not self.dead_letters.topic_of(subscription):
                 self.counters[subscription].dropped[reason] += count
         return result

@@ -7,13 +7,13 @@ Nothing is polled: a pull that waits is woken by a commit, an answer, a lock tha
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import GroupIdNotFound, UnknownTopicOrPartition
-from mainstem.coordinator.queues.types import GiveUpReason, SubscriptionMetadata
+from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.batch_take import BatchTake, advance
 from mainstem.engines.embedded.queues.share_starts import ShareStarts
@@ -30,6 +30,9 @@ ServedPartition = tuple[int, PartitionKey]
 """A subscription's id and one of its partitions."""
 
 
+Result = TypeVar("Result")
+
+
 class DeliveryHost(Protocol):
     """What the delivery needs of the service of queues."""
 
@@ -38,6 +41,9 @@ class DeliveryHost(Protocol):
 
     def note_leases(self, views: Iterable[SubscriptionView]) -> None:
         """These views may have new deadlines."""
+
+    def dropping(self, release: Callable[[], Result]) -> Result:
+        """Run a call that may give events up, and count those of subscriptions without dead letters."""
 
     def after_answers(self, subscription: int, views: Sequence[SubscriptionView]) -> None:
         """Events of these views were given back or given up."""
@@ -337,10 +343,7 @@ class ShareDelivery:
             views.append(view)
         if not by_view:
             return Promise.resolved(errors)
-        before = self._given_up(subscription.id)
-        settled = self._machine.settle_ranges(consumer, by_view)
-        if not subscription.settings.dead_letter_topic:
-            self._host.counters[subscription.id].dropped.update(self._given_up(subscription.id) - before)
+        settled = self._host.dropping(lambda: self._machine.settle_ranges(consumer, by_view))
         answered: Promise[dict[PartitionKey, BaseException]] = Promise()
 
         def on_settled(done: Promise[dict[int, Any]]) -> None:
@@ -354,10 +357,6 @@ class ShareDelivery:
 
         settled.then(on_settled)
         return answered
-
-    def _given_up(self, subscription: int) -> Counter[int]:
-        given_up = self._machine.views.given_up
-        return Counter({int(reason): given_up[subscription, reason] for reason in GiveUpReason})
 
     def _count(self, subscription: int, answers: Iterable[Sequence[RangeAnswer]]) -> None:
         counters = self._host.counters[subscription]
