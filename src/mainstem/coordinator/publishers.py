@@ -118,7 +118,7 @@ class Publishers:
     def reset(self) -> None:
         """See `StateMachine`."""
         self._partitions: dict[PartitionKey, PartitionPublishers] = {}
-        self._recent: dict[tuple[UUID, int, str], None] = {}
+        self._recent: dict[tuple[UUID, int, str], LastId] = {}
         """All publishers, the one that was idle longest first."""
 
     def apply(self, record: Any) -> None:
@@ -132,9 +132,9 @@ class Publishers:
             case PublisherAdvanced(topic_id=topic_id, partition=partition, name=name):
                 names = self._of((topic_id, partition)).names
                 names.pop(name, None)
-                names[name] = LastId(record.id, record.offset, record.time_ms)
+                last = names[name] = LastId(record.id, record.offset, record.time_ms)
                 self._recent.pop((topic_id, partition, name), None)
-                self._recent[topic_id, partition, name] = None
+                self._recent[topic_id, partition, name] = last
             case PublishersForgotten(keys=keys):
                 for topic_id, partition, name in keys:
                     self._of((topic_id, partition)).names.pop(name, None)
@@ -160,7 +160,7 @@ class Publishers:
             for key, publishers in self._partitions.items()
             if publishers.open_from is not None
         ]
-        copied = [(key, self._partitions[key[:2]].names[key[2]]) for key in self._recent]
+        copied = zip(list(self._recent), list(self._recent.values()), strict=True)  # makes no objects yet
         return chain(opened, (PublisherAdvanced(*key, *last) for key, last in copied))
 
     # --- reading ------------------------------------------------------------------------------------------
