@@ -1,9 +1,11 @@
 """How fast and how small the state of a queue is: `python -m bench.queues [--scale X]`.
 
-In this process: `mainstem.queues` has no disk and no socket (delay runs are temporary files here). Rates are
-per second of the process's CPU time, medians of several runs; what else the machine does matters little. The
-bars are those of a core that runs `calibration` at `CALIBRATION_BAR` loops a second, and scale with it. Sizes
-are the sums of `sys.getsizeof` over all objects that a view refers to.
+In this process: `mainstem.queues` has no disk and no socket (delay runs are temporary files here); scans,
+acknowledgements and lateness are those of an engine with a data folder; share groups are a server's, beside
+Apache Kafka's in the same run. Rates are per second of the process's CPU time, medians of several runs; what
+else the machine does matters little. The bars are those of a core that runs `calibration` at
+`CALIBRATION_BAR` loops a second, and scale with it. Sizes are the sums of `sys.getsizeof` over all objects
+that a view refers to.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from types import FunctionType, ModuleType
 from typing import BinaryIO
 
 from bench.queue_scan import scans
+from bench.queue_service import acknowledgements, delay_errors
+from bench.share_groups import print_table
 from mainstem.queues.delays import DelayIndex
 from mainstem.queues.index_page import Arrival
 from mainstem.queues.ordered_view import OrderedView
@@ -231,6 +235,22 @@ def delays(events: int) -> Iterator[Row]:
     yield "list the next 100 of them", "ms", statistics.median(lists), ""
 
 
+def waiting_view(events: int, gives_back: bool) -> tuple[SequenceView, ScratchRuns]:
+    """A view all of whose events wait, until times within the next seven days: since they were published, or
+    because consumers, which acquired 500 together, gave each back with a delay."""
+    store, random = ScratchRuns(), Random(12)
+    view = SequenceView(DeliveryRules(), 0, DelayIndex(store))
+    for first in range(0, events, FETCH):
+        end = min(first + FETCH, events)
+        times = {position: random.randrange(60_000, WEEK_MS) for position in range(first, end)}
+        view.scan(end, due_ms=None if gives_back else times)
+        if gives_back and (lease := view.acquire("worker", FETCH, 0)) is not None:
+            for position, due_ms in times.items():
+                view.apply_released(view.releasable(lease.id, [(position, position + 1)]), True, due_ms)
+    assert view.counts().waiting == events
+    return view, store
+
+
 def all_leased(events: int) -> SequenceView:
     """A view with everything in flight, in acquisitions of 500."""
     view = SequenceView(DeliveryRules(in_flight_max=events), 0)
@@ -268,6 +288,25 @@ def restored(events: int) -> tuple[float, float]:
         times.append(time.process_time() - begin)
     assert view.counts().ready == events // 2
     return statistics.median(times) * 1e3, sum(len(page.data) for page in pages) / 1e6
+
+
+def restored_waiting(view: SequenceView) -> float:
+    """Milliseconds of CPU time to restore a view whose events wait, with its runs."""
+    snapshot = view.snapshot()
+    pages, waiting = list(snapshot.pages), list(snapshot.waiting)
+    times = []
+    for _ in range(RUNS):
+        store = ScratchRuns()
+        gc.collect()
+        begin = time.process_time()
+        index = DelayIndex(store)
+        for part in waiting:
+            index.load(part)
+        restored_view = SequenceView.restore(DeliveryRules(), snapshot.head, pages, waits=index)
+        times.append(time.process_time() - begin)
+        assert restored_view.counts() == view.counts()
+        store.close()
+    return statistics.median(times) * 1e3
 
 
 def held_lease(events: int, holds: bool) -> int:
@@ -342,6 +381,14 @@ def sizes(scale: float) -> Iterator[Row]:
     yield "their index in memory", "MB", size / 1e6, "≤ 12"
     del index
     store.close()
+    for gives_back in (False, True):
+        waiting, store = waiting_view(many(5_000_000), gives_back)
+        what = "given back by consumers" if gives_back else "due since they were published"
+        yield f"a view with 5 M over 7 days, {what}", "MB", (size_of(waiting) - size_of(store)) / 1e6, "≤ 40"
+        if gives_back:
+            yield "to restore it", "ms", restored_waiting(waiting), "≤ 1000"
+        del waiting
+        store.close()
     milliseconds, megabytes = restored(many(10_000_000))
     yield "restore 10 M events, every second done", "ms", milliseconds, "≤ 500"
     yield "their snapshot", "MB", megabytes, "≤ 30"
@@ -359,7 +406,8 @@ def routed(events: int, queues: int, *, to_all: bool) -> RoutedIndex:
     """An index with events that go to all queues, or to one of them each."""
     index, every, random = RoutedIndex(1, NoPages()), tuple(range(1, queues + 1)), Random(14)
     for number in range(events):
-        arrival = Arrival(number, number & 3, number >> 2, 700 + (number & 255))
+        arrived_ms = 1_356_998_400_000 + number // 10
+        arrival = Arrival(number, number & 3, number >> 2, 700 + (number & 255), 4, 0, arrived_ms)
         if to_all:
             index.add(arrival, 1, every)
         else:
@@ -389,6 +437,12 @@ def _count_routed(events: int, queues: int) -> int:
     return events
 
 
+def services(scale: float) -> Iterator[Row]:
+    """Through the engine, with a disk."""
+    yield from acknowledgements(scale, calibration() / CALIBRATION_BAR)
+    yield from delay_errors(scale)
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -396,9 +450,11 @@ def main() -> None:
     print(f"calibration: {calibration() / 1e6:.3g} M loops/s of CPU time\n")
     print("| work | unit | figure | bar |\n|---|---|---|---|")
     scale = parser.parse_args().scale
-    for part in (speeds, undisturbed, sizes, routes, scans):
+    for part in (speeds, undisturbed, sizes, routes, scans, services):
         for what, unit, figure, bar in part(scale):
             print(f"| {what} | {unit} | {figure:.3g} | {bar} |", flush=True)
+    print()
+    print_table(scale)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,9 +133,11 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[ServerUnde
 
 
 @contextlib.contextmanager
-def apache(durability: str, folder: Path | None = None) -> Iterator[ServerUnderTest]:
+def apache(
+    durability: str, folder: Path | None = None, *, settings_at: Callable[[int], str] = lambda port: ""
+) -> Iterator[ServerUnderTest]:
     """A fresh Apache Kafka with stock settings and JVM flags, or one on an existing folder; `disk`: with
-    flush.messages=1."""
+    flush.messages=1. `settings_at`: more lines of server.properties, by the port of clients."""
     _have_jars()
     with contextlib.ExitStack() as stack:
         if folder is None:
@@ -146,7 +148,7 @@ def apache(durability: str, folder: Path | None = None) -> Iterator[ServerUnderT
         if durability == "disk":
             text += "log.flush.interval.messages=1\n"
         settings = folder / "server.properties"
-        settings.write_text(text)
+        settings.write_text(text + settings_at(port))
         stock = ["java", "-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
         stock += ["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"]
         stock += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{apache_kafka.JARS}/*"]

@@ -89,22 +89,43 @@ def figures(server: ServerUnderTest, scale: float) -> Iterator[tuple[str, Figure
     yield "resident afterwards", {"MB": server.resident_mb()}
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="how much of the work is done")
-    scale = parser.parse_args().scale
-    print("| server | work | figures |\n|---|---|---|")
-    for name, started in (("mainstem", servers.mainstem), ("Apache Kafka", servers.apache)):
+def rows(scale: float) -> Iterator[tuple[str, str, float | None, float | None, str]]:
+    """(work, unit, mainstem's figure, Apache Kafka's, why a figure is missing), one after the other in this
+    run."""
+    measured: list[dict[tuple[str, str], float]] = []
+    reason = ""
+    for started in (servers.mainstem, servers.apache):
+        measured.append({})
         with contextlib.ExitStack() as stack:
             try:
                 server = stack.enter_context(started("os"))
             except Missing as missing:
-                print(f"| {name} | {missing} | |")
+                reason = str(missing)
                 continue
-            for what, measured in figures(server, scale):
-                shown = ", ".join(f"{value:,.4g} {unit}" for unit, value in measured.items())
-                print(f"| {name} | {what} | {shown} |", flush=True)
+            for what, of_work in figures(server, scale):
+                measured[-1].update({(what, unit): value for unit, value in of_work.items()})
+    ours, theirs = measured
+    for what, unit in ours or theirs:
+        yield what, unit, ours.get((what, unit)), theirs.get((what, unit)), reason
+
+
+def print_table(scale: float) -> None:
+    """Prints what was measured, with the ratio of both servers; loudly where one was not there."""
+    print("| share groups | unit | mainstem | Apache Kafka | ratio |\n|---|---|---|---|---|")
+    for what, unit, ours, theirs, reason in rows(scale):
+        if ours is None or theirs is None:
+            here = " | ".join(f"NOT MEASURED: {reason}" if f is None else f"{f:,.4g}" for f in (ours, theirs))
+            print(f"| {what} | {unit} | {here} | |", flush=True)
+        else:
+            ratio = f"{ours / theirs:.3g}" if theirs else ""
+            print(f"| {what} | {unit} | {ours:,.4g} | {theirs:,.4g} | {ratio} |", flush=True)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="how much of the work is done")
+    print_table(parser.parse_args().scale)
 
 
 if __name__ == "__main__":

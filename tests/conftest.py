@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compat.apache_kafka import JARS, apache_kafka
+
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,10 @@ def pytest_configure() -> None:
     that: Ctrl-C could not be tested."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What collecting has made lives as long as the process: no later collection of garbage looks at it. A
+    tenth of the tests' processor time went there."""
+    gc.collect()
+    gc.freeze()

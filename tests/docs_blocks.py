@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +16,17 @@ from pathlib import Path
 import click
 from kio.schema.index import api_key_map
 
+import mainstem as package
 from mainstem import doors
 from mainstem.cli import mainstem
+from mainstem.cli.subscriber_health import METRICS as SUBSCRIBER_METRICS
 from mainstem.coordinator.groups.group_configs import GROUP_CONFIGS
 from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.doors.http import openapi
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.routes.metrics import METRICS
+from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.rights import NoRights, Right
 from mainstem.http_api.problems import KINDS
 from mainstem.serve import options as server_options
 from tests.compat import suites
@@ -60,6 +65,31 @@ def keys() -> str:
             *(f"| {card.key} | {card.name} | {card.versions} | {card.left_out} |" for card in rows),
         ]
     )
+
+
+def rights() -> str:
+    """What each key needs the right to, from the declarations of the handlers."""
+    rows = []
+    for key, handler in sorted(discover().items()):
+        needs = (
+            f"nothing: {handler.rights.reason}"
+            if isinstance(handler.rights, NoRights)
+            else "; ".join(map(_right, handler.rights))
+        )
+        rows.append(f"| {key} | {camel(key)} | {needs} |")
+    return "\n".join(["| key | name | needs the right to |", "|---|---|---|", *rows])
+
+
+def _right(right: Right) -> str:
+    kind = right.resource_type.name.lower()
+    on = f"the {kind}" if right.name_of is not None or kind == "cluster" else f"each {kind}"
+    text = f"{right.operation.name} {on}"
+    if right.or_cluster is not None:
+        text += f", or {right.or_cluster.name} the cluster"
+    if right.or_any is not None:
+        operation, any_kind = right.or_any
+        text += f", or {operation.name} any {any_kind.name.lower()}"
+    return f"{text} ({right.when})" if right.when else text
 
 
 def keys_not_offered() -> str:
@@ -150,8 +180,9 @@ def http_routes() -> str:
     rows = []
     for endpoint in ENDPOINTS:
         what = " ".join((inspect.getdoc(endpoint.handle) or "").split("\n\n")[0].split())
-        rows.append(f"| `{endpoint.method} {openapi.path_of(endpoint)}` | {what} |")
-    return "\n".join(["| route | what it does |", "|---|---|", *rows])
+        rights = endpoint.rights.text or "a login"
+        rows.append(f"| `{endpoint.method} {openapi.path_of(endpoint)}` | {what} | {rights} |")
+    return "\n".join(["| route | what it does | what it needs |", "|---|---|---|", *rows])
 
 
 def http_problems() -> str:
@@ -207,9 +238,42 @@ def door_table() -> str:
     )
 
 
+def python_names() -> str:
+    """Every public name of the Python API, and the members of its classes, with the first sentence."""
+    rows = []
+    names = sorted(set(package.__all__) - {"connect", "__version__"}, key=str.lower)
+    for name in ("connect", "open", *names):
+        value = getattr(package, name)
+        rows.append(f"| `{name}` | {_first_sentence(value)} |")
+        if name in DESCRIBED_BY_MEMBERS:
+            members = [member for member in vars(value) if not member.startswith("_")]
+            described = [(member, getattr(value, member)) for member in members]
+            rows += [
+                f"| `{name}.{member}` | {_first_sentence(thing)} |"
+                for member, thing in described
+                if callable(thing) or isinstance(thing, property)
+            ]
+    return "\n".join(["| name | meaning |", "|---|---|", *rows])
+
+
+DESCRIBED_BY_MEMBERS = {"Event", "Stream", "Topic"}
+"""The classes whose members are listed. Those of others are the same words, or fields."""
+
+
+def _first_sentence(value: object) -> str:
+    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", text)[0].replace("|", "\\|")
+
+
+def subscriber_metrics() -> str:
+    """The metrics of `mainstem run --health`."""
+    rows = [f"| `{metric.name}` | {metric.type} | {metric.help} |" for metric in SUBSCRIBER_METRICS]
+    return "\n".join(["| metric | type | meaning |", "|---|---|---|", *rows])
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"files": files},
-    "CLI.md": {"options": options},
+    "CLI.md": {"options": options, "subscriber metrics": subscriber_metrics},
     "HTTP.md": {"routes": http_routes, "problems": http_problems, "metrics": http_metrics},
     "KAFKA.md": {
         "keys": keys,
@@ -218,6 +282,8 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "group settings": group_settings,
         "clients": clients,
     },
+    "PYTHON.md": {"python-names": python_names},
+    "SECURITY.md": {"rights": rights},
     "SETTINGS.md": {"flags": server_flags, "doors": door_table, "settings": settings_table},
 }
 

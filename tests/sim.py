@@ -17,7 +17,8 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 from mainstem.log.commit import journal
-from tests.coordinator.test_crashes import CoordinatorRun, small
+from tests.coordinator.seeds import small
+from tests.coordinator.test_crashes import CoordinatorRun
 from tests.engines import test_queue_checker, test_queue_key_order
 from tests.engines.test_queue_checker import QueueHistory
 from tests.log import test_backup, test_log_model

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import limits
+from bench import limits, outbox, tls
 from bench.bars import BARS, verdicts
 from bench.contestants import CONTESTANTS, KAFKA, MAINSTEM, present
 from bench.figures import Figures, markdown, number
@@ -80,3 +80,21 @@ def test_all_of_it_runs_on_a_hundredth_of_the_work() -> None:
     assert "\n! " not in done.stdout, done.stdout
     for bar in BARS:
         assert bar.what in done.stdout
+
+
+@pytest.mark.slow
+def test_tls_and_logins_are_measured_on_a_thousandth_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    tls.main(["--scale", "0.001"])
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:2] for row in rows[1:]] == [
+        ["mainstem", "PLAINTEXT"],
+        ["mainstem", "SSL"],
+        ["mainstem", "SASL_SSL"],
+    ]
+
+
+@pytest.mark.slow
+def test_the_relay_of_an_outbox_is_measured() -> None:
+    cpu_rate, wall_rate = outbox.measured(rows=300, runs=1)
+    assert cpu_rate > 0
+    assert wall_rate > 0

@@ -26,7 +26,7 @@ from tests.support.server import READY, Server
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "mainstem"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
 DEFAULT_AT = "127.0.0.1:9092"
 
 
@@ -200,6 +200,7 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
     known = {option for command in all_commands().values() for option in options(command)} | {
         "--help",
         "--version",
+        "--context",
     }
     first_words = {" ".join(words.split()[:2]) for words in all_commands()}
     foreign = [

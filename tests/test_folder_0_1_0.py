@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -44,6 +45,12 @@ from tests.support.server import Server
 
 WAIT_S = 30.0
 COPY_EPOCH_MARGIN = 1 << 16
+CENTURY_MS = 100 * 365 * 24 * 3600 * 1000
+NOTHING_EXPIRES = {
+    "producer_id_expiration_ms": CENTURY_MS,
+    "offsets_retention_minutes": CENTURY_MS // 60_000,
+}
+"""The folder gets older each day: what it has must not expire, whenever the tests run."""
 
 
 def extract(folder: Path) -> Path:
@@ -83,7 +90,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedFolder]:
     data = extract(tmp_path_factory.mktemp("folder"))
     mark_as_original(data)
     derived = derived_files(data)
-    with Server(data, http="127.0.0.1:0") as server:
+    with Server(data, http="127.0.0.1:0", **NOTHING_EXPIRES) as server:
         yield OpenedFolder(server, data, derived)
 
 
@@ -167,6 +174,7 @@ def search(server: Server, query: str, topic: str) -> tuple[list[dict[str, Any]]
     return [line["hit"] for line in lines if "hit" in line], done["totals"]
 
 
+@pytest.mark.slow
 def test_its_token_filters_and_index_which_have_other_tokens_are_not_trusted(opened: OpenedFolder) -> None:
     assert opened.derived
     for query, topic, partition in (("id17p1", "orders", 1), ("id17p0", "catalogue", 0)):
@@ -190,19 +198,18 @@ def test_its_token_filters_and_index_which_have_other_tokens_are_not_trusted(ope
 
 def test_a_batch_that_its_producer_sends_again_is_known(opened: OpenedFolder) -> None:
     """What was checkpointed is known from the snapshot of producers, what came after it from the journal."""
-    client = SocketClient(opened.server)
-    for folder in opened.data.glob("partitions/*-1"):
-        segment = max(folder.glob("*.log"))
-        batches = [item for item in inspect(str(segment)) if isinstance(item, InspectedBatch)]
-        last = batches[-1]
-        data = bytearray(segment.read_bytes()[last.position : last.position + last.header.total_bytes])
-        data[:8] = bytes(8)
-        data[12:16] = b"\xff" * 4
-        request = produce_request("orders", data, index=1, timeout=20_000)
-        reply: KafkaMessage = client.call(0, 9, request)
-        ((answer,),) = [topic.partition_responses for topic in reply.responses]
-        assert (answer.error_code, answer.base_offset) == (0, last.header.base_offset)
-    client.close()
+    with contextlib.closing(SocketClient(opened.server)) as client:
+        for folder in opened.data.glob("partitions/*-1"):
+            segment = max(folder.glob("*.log"))
+            batches = [item for item in inspect(str(segment)) if isinstance(item, InspectedBatch)]
+            last = batches[-1]
+            data = bytearray(segment.read_bytes()[last.position : last.position + last.header.total_bytes])
+            data[:8] = bytes(8)
+            data[12:16] = b"\xff" * 4
+            request = produce_request("orders", data, index=1, timeout=20_000)
+            reply: KafkaMessage = client.call(0, 9, request)
+            ((answer,),) = [topic.partition_responses for topic in reply.responses]
+            assert (answer.error_code, answer.base_offset) == (0, last.header.base_offset)
 
 
 def test_it_keeps_its_producer_ids_and_gets_a_server_id_outside_of_them(tmp_path: Path) -> None:
@@ -217,7 +224,7 @@ def test_it_keeps_its_producer_ids_and_gets_a_server_id_outside_of_them(tmp_path
     assert used
     ids: list[tuple[int, int]] = []
     for _ in range(2):
-        with Server(data) as server:
+        with Server(data, **NOTHING_EXPIRES) as server:
             client = SocketClient(server)
             for producer_id in used:
                 bumped = client.call(22, 4, init_producer_id(producer_id, 3))
@@ -250,7 +257,7 @@ def recorded_server_id(data: Path) -> int:
 
 def test_a_copy_of_the_folder_begins_a_later_epoch(tmp_path: Path) -> None:
     data = extract(tmp_path)
-    with Server(data) as server:
+    with Server(data, **NOTHING_EXPIRES) as server:
         client = SocketClient(server)
         assert client.produce("stamped") == TOPICS["stamped"].events
         client.close()

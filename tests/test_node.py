@@ -94,7 +94,7 @@ def refusal(promise: Promise[Any]) -> str:
     return promise.error.code
 
 
-@pytest.fixture(params=["disk", "os"])
+@pytest.fixture(params=["disk", pytest.param("os", marks=pytest.mark.slow)])
 def machine(request: pytest.FixtureRequest) -> NodeRig:
     return NodeRig(durability=request.param)
 
@@ -262,7 +262,7 @@ def test_retention_runs_by_its_timer_and_spares_the_state_log(machine: NodeRig) 
 def test_retention_of_many_partitions_runs_in_slices(
     machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainstem.node.RETENTION_SLICE_PARTITIONS", 2)
+    monkeypatch.setattr("mainstem.coordinator.queues.retention_runs.PARTITIONS_PER_TURN", 2)
     topic = machine.create("a", 5, retention_bytes="0", segment_ms="1")
     for index in range(5):
         machine.append(topic, index=index)

@@ -14,8 +14,8 @@ import pytest
 
 from mainstem.cli.exit_codes import ExitCode
 from mainstem.doors.net.address import AddressError, HostPort
-from mainstem.serve.binding import advertised_address
 from mainstem.serve.descriptors import DESCRIPTORS_NEEDED
+from mainstem.serve.listener_names import ListenerNames
 from mainstem.serve.server import data_folder
 from mainstem.settings import Settings
 from tests.cli.conftest import CommandResult, command
@@ -213,9 +213,14 @@ def test_addresses_are_read_and_written() -> None:
     assert HostPort.parse("stream.example.org", "--advertise", port=0) == HostPort("stream.example.org", 0)
     assert HostPort.parse("[::1]", "--advertise", port=7) == HostPort("::1", 7)
     bound = HostPort("127.0.0.1", 4711)
-    assert advertised_address(Settings(), bound) == bound
-    assert advertised_address(Settings(advertise="a.example:0"), bound) == HostPort("a.example", 4711)
-    assert advertised_address(Settings(advertise="a.example:9"), bound) == HostPort("a.example", 9)
+    for advertise, expected in (
+        (None, bound),
+        ("a.example:0", HostPort("a.example", 4711)),
+        ("a.example:9,SSL://b.example:9", HostPort("a.example", 9)),
+        ("ssl://b.example:9", bound),
+    ):
+        names = ListenerNames(Settings(advertise=advertise))
+        assert names.advertised("PLAINTEXT", bound) == expected
     with pytest.raises(AddressError):
         HostPort.parse("a:b", "--kafka")
 

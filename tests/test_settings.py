@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mainstem.serve import options
-from mainstem.settings import Settings, SettingsError, load, unknown_variables
+from mainstem.setting_definition import SettingsError
+from mainstem.settings import Settings, load, unknown_variables
 
 ROOT = Path(__file__).parent.parent
 

@@ -84,6 +84,25 @@ class LoopClock:
         return self._loop.call_later(seconds, call)
 
 
+class TravelClock(LoopClock):
+    """A real clock whose wall time can be moved forward, for tests of what happens in a week. Monotonic time
+    and timers stay those of the loop, so that no session ends and nothing times out."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self._ahead_ms
+
+    def advance(self, ms: int) -> None:
+        """Move the wall time forward. Those that compare it with the time of a timer have to look again.
+        ValueError: `ms` is negative."""
+        if ms < 0:
+            raise ValueError(f"time moves forward only, not by {ms} ms")
+        self._ahead_ms += ms
+
+
 class BlockingClock:
     """The real clock where blocking is allowed: a search worker, a thread of the Kafka engine."""
 

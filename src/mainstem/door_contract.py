@@ -1,4 +1,4 @@
-"""The contract of what some doors need beside that of events: publishing once, and news of topics.
+"""The contract of what some doors need beside that of events: publishing once, news, keys of tokens.
 
 An engine that offers a part implements its protocol; a user checks for it with isinstance. Owns: the types
 and the protocols. Refuses: imports of an engine, the log or a wire protocol.
@@ -6,7 +6,7 @@ and the protocols. Refuses: imports of an engine, the log or a wire protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -17,6 +17,7 @@ __all__ = [
     "PUBLISH_ID_MAX",
     "OnceResult",
     "PublishesOnce",
+    "PublishesTokenKeys",
     "TopicChange",
     "WatchesTopics",
 ]
@@ -50,6 +51,18 @@ class PublishesOnce(Protocol):
     async def last_published(self, topic: str, producer: str) -> int | None:
         """The highest id of a producer that is stored in a topic, over all partitions; None: none is known.
         UnknownTopic."""
+
+
+class PublishesTokenKeys(Protocol):
+    """Has the keys by which receivers of pushed events verify the tokens of this server."""
+
+    @property
+    def issuer(self) -> str | None:
+        """The issuer of the tokens, a URL at which the keys are published; None: the server gives none."""
+
+    async def public_keys(self) -> Sequence[Mapping[str, str]]:
+        """The keys that are published, as members of a JWKS (RFC 7517); none: no token was made yet, or the
+        keys cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from uuid import UUID
 
-from mainstem.clock import Clock, Timer
+from mainstem.clock import Clock
+from mainstem.coordinator.access.access import AccessControl
+from mainstem.coordinator.access.quota_usage import QuotaUsage
 from mainstem.coordinator.errors import (
     CoordinatorError,
     CreationDeferred,
@@ -21,6 +22,8 @@ from mainstem.coordinator.errors import (
 )
 from mainstem.coordinator.queues.delay_store import DelayStore
 from mainstem.coordinator.queues.retention import QueueRetention
+from mainstem.coordinator.queues.retention_runs import RetentionRuns
+from mainstem.coordinator.queues.routed_floors import RoutedFloors
 from mainstem.coordinator.queues.routed_sequences import RoutedSequences
 from mainstem.coordinator.queues.space_relief import SpaceRelief
 from mainstem.coordinator.queues.types import CARRIED_TOPIC
@@ -32,11 +35,10 @@ from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.disk.disk_stall import StallMonitor
 from mainstem.log.disk.space_guard import SpaceGuard
-from mainstem.log.errors import DiskFull, InvalidBatch, LogError, PartitionDeleted
+from mainstem.log.errors import DiskFull, InvalidBatch
 from mainstem.log.log import Log
 from mainstem.log.partition.commit_wait import COMMIT_WAIT_S, delete_when_committed
 from mainstem.log.partition.partition import AppendedBatch, Partition
-from mainstem.log.partition.retention import LogStartLimit
 from mainstem.log.recovery.report import RecoveryReport
 from mainstem.log.storage.record_batch import producer_id_of
 from mainstem.promise import Promise, gather
@@ -51,8 +53,6 @@ CREATED_PER_SECOND = 50
 """Topics that are created in a second for clients that only ask for them, over all connections and doors."""
 RETRY_S = 60.0
 """Time after which a deletion or a record that the disk refused is tried again."""
-RETENTION_SLICE_PARTITIONS = 50
-"""Partitions that retention checks in one turn of the loop."""
 
 NO_LOG_END = 1 << 63
 """The log end of a partition that does not exist. Its committed offsets are not clamped; they are deleted
@@ -77,6 +77,9 @@ class Node:
         self.group_settings = machines.group_settings
         self.share_groups = machines.share_groups
         self.publishers = machines.publishers
+        self.access = AccessControl(settings, machines.users, machines.acls, machines.mask_rules)
+        self.quotas = QuotaUsage(clock, machines.quotas)
+        self.api_tokens = machines.api_tokens
         self.runtimes = [
             Runtime(disk, partition, clock, machines.of(kind), kind)
             for partition, kind in zip(opened.state_logs, STATE_LOGS, strict=True)
@@ -97,13 +100,18 @@ class Node:
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
         self._auto_creations = RateLimit(clock, CREATED_PER_SECOND)
-        self.queue_retention = QueueRetention(self.subscriptions.views, self.subscriptions.by_id, clock)
+        views = self.subscriptions.views
+        self.queue_retention = QueueRetention(
+            views, self.subscriptions.by_id, clock, RoutedFloors(self.subscriptions.topology, views.find)
+        )
         """What subscriptions pin."""
-        self.before_retention: Callable[[Partition], Promise[None]] | None = None
-        """Carries over what subscriptions pin in a partition, before retention runs there. Never fails."""
-        self.on_retention_run: list[Callable[[], object]] = []
-        """Called after each run of retention over all partitions."""
-        self._retention_timer: Timer | None = None
+        self.retention = RetentionRuns(
+            opened,
+            clock,
+            self.queue_retention,
+            self.queue_runtime,
+            settings.log_retention_check_interval_ms / 1000,
+        )
         self._closing: Promise[None] | None = None
         self.space_guard = SpaceGuard(
             disk, clock, settings.disk_reserve_bytes, settings.data_max_bytes, opened.total_bytes
@@ -159,7 +167,7 @@ class Node:
         self.subscriptions.routing.adapt_to_log(self._end_of).then(self._log_deletion_error)
         self.subscriptions.changes.end_unknown(self._end_of).then(self._log_deletion_error)
         self._reserve_server_id()
-        self._schedule_retention()
+        self.retention.start()
         self.space_guard.start()
         self.stall_monitor.start()
 
@@ -390,67 +398,13 @@ class Node:
     def _on_state_reloaded(self) -> None:
         self._partitions.clear()
         self.groups.start()
+        self.access.authorizer.changed()
 
     # --- retention ----------------------------------------------------------------------------------------
 
-    def _schedule_retention(self) -> None:
-        if self._closing is None:
-            interval_s = self.settings.log_retention_check_interval_ms / 1000
-            self._retention_timer = self.clock.call_later(interval_s, self._run_scheduled_retention)
-
-    def _run_scheduled_retention(self) -> None:
-        self.enforce_retention().then(lambda _: self._schedule_retention())
-
     def enforce_retention(self) -> Promise[int]:
-        """Delete the segments of all topics that retention allows to delete, some partitions in each turn of
-        the loop. The value is the number of bytes deleted."""
-        partitions = [
-            partition for partition in self.log.partitions() if partition not in self.log.state_logs
-        ]
-        deleted_bytes: Promise[int] = Promise()
-        self._enforce_retention_of(partitions, 0, deleted_bytes)
-        return deleted_bytes.map(self._after_retention)
-
-    def _after_retention(self, deleted_bytes: int) -> int:
-        for callback in self.on_retention_run if self._closing is None else ():
-            callback()
-        return deleted_bytes
-
-    def preview_limit(self, partition: Partition, share: float = 1.0) -> LogStartLimit:
-        """What retention keeps of a partition beside what the settings keep. `share`: as if subscriptions
-        pinned events for this share of the time only."""
-        return partial(self.queue_retention.preview_limit, share, partition)
-
-    def _enforce_retention_of(
-        self, partitions: Sequence[Partition], bytes_so_far: int, deleted_bytes: Promise[int]
-    ) -> None:
-        if not partitions or self._closing is not None:
-            deleted_bytes.resolve(bytes_so_far)
-            return
-        this_turn = partitions[:RETENTION_SLICE_PARTITIONS]
-        next_turns = partitions[RETENTION_SLICE_PARTITIONS:]
-
-        def on_turn_done(results: Promise[list[Promise[int]]]) -> None:
-            total = bytes_so_far
-            total += sum(result.result() for result in results.result() if result.error is None)
-            self.clock.call_soon(lambda: self._enforce_retention_of(next_turns, total, deleted_bytes))
-
-        gather([self._enforce_partition_retention(partition) for partition in this_turn]).then(on_turn_done)
-
-    def _enforce_partition_retention(self, partition: Partition) -> Promise[int]:
-        def enforce(_: object = None) -> Promise[int]:
-            self.queue_retention.forget(partition)
-            return partition.enforce_retention(partial(self.queue_retention.limit, partition))
-
-        try:
-            if self.before_retention is not None and self.queue_retention.pins(partition):
-                deleted = self.before_retention(partition).chain(enforce)
-            else:
-                deleted = enforce()
-        except (LogError, OSError) as error:
-            deleted = Promise.failed(error)
-        deleted.then(lambda done: self._log_retention_error(partition, done.error))
-        return deleted
+        """See `RetentionRuns.enforce`."""
+        return self.retention.enforce()
 
     def delete_records(
         self, partition: Partition, before: int, limit_s: float = COMMIT_WAIT_S
@@ -471,21 +425,12 @@ class Node:
 
         return delete_when_committed(partition, self.clock, before, limit_s).chain(trim)
 
-    @staticmethod
-    def _log_retention_error(partition: Partition, error: BaseException | None) -> None:
-        if error is not None and not isinstance(error, PartitionDeleted):
-            log.warning(
-                "retention of %s-%d failed; the next run tries again: %s",
-                partition.topic_id, partition.index, error,
-            )  # fmt: skip
-
     # --- stop ---------------------------------------------------------------------------------------------
 
     def close(self) -> Promise[None]:
         """Stop serving, make everything durable and close the log. Done when the data folder is free."""
         if self._closing is None:
-            if self._retention_timer is not None:
-                self._retention_timer.cancel()
+            self.retention.close()
             self.space_guard.stop()
             self.stall_monitor.stop()
             self.routed.close()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from mainstem.contract import Event, Position, StreamError
+from mainstem.contract import Event, Position, StreamError, UnknownTopic
 from mainstem.queue_answers import Ack, Delivery, Extend, Nack, Outcome, Reject, Verdict
 from mainstem.queues.settings import SubscriptionSettings
 
@@ -37,6 +37,7 @@ __all__ = [
     "QueueDepth",
     "Queues",
     "Reject",
+    "SettingsHaveChanged",
     "SnapshotInfo",
     "SnapshotName",
     "SnapshotNameTaken",
@@ -45,6 +46,7 @@ __all__ = [
     "SubscriptionSettings",
     "SubscriptionTotals",
     "Verdict",
+    "no_such_place",
 ]  # fmt: skip
 
 PULL_BYTES_MAX = 4 << 20
@@ -54,6 +56,12 @@ DEAD_LETTER_SUBSCRIPTION_HEADER = "mainstem-dead-letter-subscription"
 """Header of a dead letter with the name of the subscription that has given the event up."""
 DEAD_LETTER_FROM_HEADER = "mainstem-dead-letter-from"
 """Header of a dead letter that says where the event is: `topic/partition/offset`."""
+DEAD_LETTER_REASON_HEADER = "mainstem-dead-letter-reason"
+DEAD_LETTER_DETAIL_HEADER = "mainstem-dead-letter-detail"
+DEAD_LETTER_ATTEMPTS_HEADER = "mainstem-dead-letter-attempts"
+DEAD_LETTER_TOPIC_ID_HEADER = "mainstem-dead-letter-topic-id"
+DEAD_LETTER_EVENT_TIME_HEADER = "mainstem-dead-letter-event-time"
+DEAD_LETTER_TIME_HEADER = "mainstem-dead-letter-time"
 
 DEAD_LETTER_REASONS = ("rejected", "failed", "expired")
 """Why an event is given up: its consumer rejected it, it failed as often as `failures_max` allows, its time
@@ -72,12 +80,22 @@ class SubscriptionNameTaken(StreamError):
     """The error for creating a subscription whose name another one has."""
 
 
+class SettingsHaveChanged(StreamError):
+    """The error for a change of settings that was made for others than there are now. Read them again, and
+    repeat the change."""
+
+
 class NoSuchSnapshot(StreamError):
     """The error if the subscription has no snapshot of that name."""
 
 
 class SnapshotNameTaken(StreamError):
     """The error for taking a snapshot under a name that another one of the subscription has."""
+
+
+def no_such_place(place: Position) -> UnknownTopic:
+    """The error for a place in a topic, or a partition, that a subscription does not read."""
+    return UnknownTopic(f"the subscription has no partition {place.partition} of a topic {place.topic}")
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -136,6 +154,10 @@ class PushReport:
     last_error_ms: int | None
     paused_until_ms: int | None
     """Nothing is sent before this time, for requests failed; None: there is no pause."""
+    pull_failures: int = 0
+    """How often events could not be pulled. It is tried again, later each time."""
+    pull_error: str | None = None
+    """Why they cannot be pulled at the moment, for people; None: they can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +239,15 @@ class SubscriptionTotals:
     """Of each wake, how late it was for the event that was due first; all of them added up."""
     expiring: int = 0
     """Events that are not done and that retention deletes soon, as of its last run."""
+    push_delivered: int = 0
+    """Requests to its endpoint that were answered with success."""
+    push_failed: int = 0
+    push_pull_failures: int = 0
+    """See `PushReport.pull_failures`."""
+    push_in_flight: int = 0
+    """Requests to its endpoint that wait for their answer."""
+    push_paused: int = 0
+    """1: nothing is sent to its endpoint, for requests failed; 0 otherwise."""
     problems: tuple[str, ...] = ()
 
 
@@ -278,6 +309,9 @@ class DeadLetterInfo:
     """Deliveries of the event."""
     time_ms: int
     """When the letter was written."""
+    is_redriven: bool = False
+    """Whether the event was redriven, and has not been given up since: the letter is of the past. Not known
+    of redrives before a seek."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +349,9 @@ class Queues(Protocol):
     async def subscription(self, name: str) -> SubscriptionInfo:
         """A subscription with its settings and its depth."""
 
+    async def subscription_settings(self, name: str) -> SubscriptionSettings:
+        """The settings of a subscription, without looking at its events."""
+
     async def subscription_totals(self, names: Sequence[str] | None = None) -> list[SubscriptionTotals]:
         """The figures of all subscriptions, or of those of these names that exist, by name. It takes several
         turns of the event loop, so they are not all of the same moment. It changes nothing: what retention
@@ -324,12 +361,20 @@ class Queues(Protocol):
         """Create a subscription. SubscriptionNameTaken; InvalidArgument: the name, a setting or the filter;
         UnknownTopic: one of the topics, or the dead-letter topic, does not exist."""
 
-    async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
-        """Replace all settings. Events that are delivered keep their deadlines. What the subscription knows
-        of topics that it has no more is forgotten. Without a dead-letter topic, events that were given up
-        before still go to the last one. InvalidArgument: also for another filter, and for the removal of a
-        topic with events that are dying; UnknownTopic: a topic that the subscription did not have before does
-        not exist."""
+    async def alter_subscription(
+        self,
+        name: str,
+        settings: SubscriptionSettings,
+        *,
+        expected: SubscriptionSettings | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        """Replace all settings, or only check whether that is possible (`dry_run`); with `expected`, only if
+        they are these now (SettingsHaveChanged), so that who changes some of them takes back none of somebody
+        else. Events that are delivered keep their deadlines. What the subscription knows of topics that it
+        has no more is forgotten. Without a dead-letter topic, events that were given up before still go to
+        the last one. InvalidArgument: also for another filter, and for the removal of a topic with events
+        that are dying; UnknownTopic: a topic that the subscription did not have before does not exist."""
 
     async def delete_subscription(self, name: str) -> None:
         """Delete a subscription, with what it knows. No event is deleted."""

@@ -1,8 +1,13 @@
 """The contract of routed queues: queues that get their events from routes, for doors with exchanges.
 
 A routed queue is a subscription (`mainstem.queue_contract`) of a namespace, created here: everything else
-about it is in that contract. Who publishes an event says which queues get it, for only a door knows what its
-exchanges and bindings mean; the engine keeps the bindings for it.
+about it is in that contract, under the name that `subscription_of` returns. Who publishes an event says which
+queues get it, for only a door knows what its exchanges and bindings mean; the engine keeps the bindings for
+it.
+
+Rights, where access is controlled: a queue is the subscription of its name, a namespace the subscription
+`NAMESPACE/`. To list needs DESCRIBE, to create CREATE, to delete DELETE, to bind and to unbind ALTER of the
+queue, to publish WRITE of the topic and of each queue. What exchanges allow is the matter of their door.
 
 Owns: the types and the protocol. Refuses: what `queue_contract.py` refuses. Any call may raise StreamError.
 """
@@ -56,7 +61,8 @@ class RoutedQueues(Protocol):
         """The names of all namespaces, sorted."""
 
     async def create_namespace(self, name: str) -> None:
-        """Create a namespace. Names follow the rules of topics. NamespaceNameTaken, InvalidArgument."""
+        """Create a namespace. Its name is any text of 1 to 255 bytes of UTF-8 without control characters, as
+        those of queues are. NamespaceNameTaken, InvalidArgument."""
 
     async def delete_namespace(self, name: str) -> None:
         """Delete a namespace with its queues. No event is deleted."""
@@ -64,12 +70,16 @@ class RoutedQueues(Protocol):
     async def queues_of(self, namespace: str) -> list[str]:
         """The queues of a namespace, sorted."""
 
+    def subscription_of(self, namespace: str, queue: str) -> str:
+        """The name of the subscription that a queue of a namespace is, whether they exist or not: the
+        namespace percent-encoded, a slash, the queue."""
+
     async def create_queue(self, namespace: str, name: str, settings: SubscriptionSettings) -> None:
         """Create a queue, which is a subscription without topics. It gets what is published to it from now
-        on. SubscriptionNameTaken; InvalidArgument: the name, or a setting: there is no filter, no key
-        order, no pinning and no ttl_ms for routed queues; UnknownTopic: no such dead-letter topic."""
+        on. SubscriptionNameTaken; InvalidArgument: the name, or a setting: a routed queue has no topics
+        and no from_latest; UnknownTopic: no such dead-letter topic."""
 
-    async def bind_queue(self, queue: str, data: bytes) -> int:
+    async def bind_queue(self, namespace: str, queue: str, data: bytes) -> int:
         """Keep something with a queue. Returns the id of the binding. NoSuchSubscription: there is no such
         routed queue; InvalidArgument: it is too large."""
 

@@ -11,64 +11,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
+
+from mainstem.setting_definition import SettingDefinition, SettingsError, read, setting
 
 PREFIX = "MAINSTEM_"
-OTHER_VARIABLES = frozenset({"MAINSTEM_AT", "MAINSTEM_CONFIG"})
+OTHER_VARIABLES = frozenset(
+    {
+        "MAINSTEM_AT",
+        "MAINSTEM_CA",
+        "MAINSTEM_CERT",
+        "MAINSTEM_CERT_KEY",
+        "MAINSTEM_CLIENT_CONFIG",
+        "MAINSTEM_CONFIG",
+        "MAINSTEM_CONTEXT",
+        "MAINSTEM_CONTEXTS",
+        "MAINSTEM_PASSWORD_FILE",
+        "MAINSTEM_SASL_MECHANISM",
+        "MAINSTEM_TOKEN_FILE",
+        "MAINSTEM_USER",
+    }
+)
 """Variables with the prefix that are no settings: the command line reads them."""
 
 REPLACED = {"no_http": "--doors kafka (setting `doors`: the doors to open)"}
 """Settings of earlier versions, and what replaces each."""
-
-
-class SettingsError(Exception):
-    """The error for a setting that cannot be used. The message is one line: what, where, what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingDefinition:
-    """The declaration of one setting of the server or of a door."""
-
-    name: str
-    type: Any
-    """bool, int, str, `str | None`, or a Literal of strings."""
-    default: object
-    doc: str
-    """One line of meaning, with the unit."""
-    kafka: str | None = None
-    """Kafka's name for it, by which DescribeConfigs reports it."""
-    minimum: int | None = None
-    metavar: str = ""
-    """The placeholder of the value in help texts; empty for those without one."""
-    has_flag: bool = False
-    flag_name: str | None = None
-    """The setting's flag of `mainstem serve`, if it is not `--` and the name."""
-    usual: str = ""
-    """The value in effect if the default, None, is kept; shown in help texts, docs and DescribeConfigs."""
-
-    @property
-    def flag(self) -> str:
-        """The flag of `mainstem serve` that sets it."""
-        return self.flag_name or "--" + self.name.replace("_", "-")
-
-    @property
-    def shown_default(self) -> str:
-        """The default as text; empty if there is none."""
-        if isinstance(self.default, bool):
-            return str(self.default).lower()
-        return self.usual if self.default is None else str(self.default)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The permitted values of a setting that is a choice; empty for others."""
-        values = get_args(self.type)
-        return () if type(None) in values else values
-
-
-def setting(default: Any, kafka: str | None, doc: str, **more: Any) -> Any:
-    """A field of Settings: its default, Kafka's name for it, one line of meaning with the unit, and what else
-    a SettingDefinition has."""
-    return field(default=default, metadata={"kafka": kafka, "doc": doc, **more})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +67,121 @@ class Settings:
     advertise: str | None = setting(
         None,
         "advertised.listeners",
-        "HOST:PORT to which clients are directed, if it is not the bound address.",
+        "[NAME://]HOST:PORT to which clients are directed, if it is not the bound address; with commas.",
         has_flag=True,
         metavar="HOST:PORT",
+    )
+    security_protocol: str = setting(
+        "PLAINTEXT",
+        None,
+        "Listener name of addresses without NAME://; PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL.",
+        has_flag=True,
+        metavar="NAME",
+    )
+    listener_security_protocol_map: str = setting(
+        "",
+        "listener.security.protocol.map",
+        "Security protocols of other listener names, NAME:PROTOCOL with commas.",
+    )
+    sasl_enabled_mechanisms: str = setting(
+        "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN",
+        "sasl.enabled.mechanisms",
+        "Mechanisms by which clients may log in. PLAIN and OAUTHBEARER need TLS, or loopback.",
+    )
+    sasl_server_max_receive_size: int = setting(
+        524_288,
+        "sasl.server.max.receive.size",
+        "Maximum size of a request before the client has authenticated, bytes.",
+        minimum=1024,
+    )
+    connection_failed_authentication_delay_ms: int = setting(
+        100,
+        "connection.failed.authentication.delay.ms",
+        "How long a failed authentication waits for its answer, ms.",
+        minimum=0,
+    )
+    connections_max_reauth_ms: int = setting(
+        0,
+        "connections.max.reauth.ms",
+        "Clients have to authenticate again after this time, ms; 0: only when their token expires.",
+        minimum=0,
+    )
+    sasl_oauthbearer_jwks_endpoint_url: str | None = setting(
+        None,
+        "sasl.oauthbearer.jwks.endpoint.url",
+        "Keys for tokens: an https:// or file:/// address of a JWKS, or a file with a public key in PEM.",
+        metavar="URL",
+    )
+    sasl_oauthbearer_expected_issuer: str = setting(
+        "", "sasl.oauthbearer.expected.issuer", "The issuer (iss) of tokens that are accepted."
+    )
+    sasl_oauthbearer_expected_audience: str = setting(
+        "", "sasl.oauthbearer.expected.audience", "The audience (aud) of tokens that are accepted."
+    )
+    sasl_oauthbearer_clock_skew_seconds: int = setting(
+        30,
+        "sasl.oauthbearer.clock.skew.seconds",
+        "How far the clock of the tokens' issuer may differ, seconds.",
+        minimum=0,
+    )
+    sasl_oauthbearer_sub_claim_name: str = setting(
+        "sub", "sasl.oauthbearer.sub.claim.name", "The claim of a token that names the user."
+    )
+    sasl_oauthbearer_jwks_endpoint_refresh_ms: int = setting(
+        3_600_000,
+        "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+        "Interval at which the keys for tokens are read again, ms; an unknown key id: within 10 s.",
+        minimum=1_000,
+    )
+    oauthbearer_keys_max_age_ms: int = setting(
+        86_400_000,
+        None,
+        "How long keys for tokens are good if they cannot be read again, ms; then no token is.",
+        minimum=1_000,
+    )
+    oauthbearer_roles_claim: str = setting(
+        "", None, "The claim of a token that lists roles, such as groups or realm_access.roles."
+    )
+    default_principal: str = setting(
+        "User:ANONYMOUS", None, "Who clients are that do not authenticate, TYPE:NAME."
+    )
+    tls_cert: str = setting(
+        "",
+        "ssl.keystore.location",
+        "File of the certificate and its chain, PEM; several with commas, chosen by the client's SNI.",
+        has_flag=True,
+        metavar="FILE",
+    )
+    tls_key: str = setting(
+        "",
+        None,
+        "File of the certificate's key, PEM, mode 0600; if not given, the certificate's file has it.",
+        has_flag=True,
+        metavar="FILE",
+    )
+    tls_client_ca: str = setting(
+        "",
+        "ssl.truststore.location",
+        "File of the authorities that sign the certificates of clients, PEM.",
+        has_flag=True,
+        metavar="FILE",
+    )
+    tls_client_auth: Literal["none", "requested", "required"] = setting(
+        "none",
+        "ssl.client.auth",
+        "Whether clients show a certificate, which says who they are.",
+        has_flag=True,
+    )
+    tls_min_version: Literal["1.2", "1.3"] = setting("1.2", None, "Lowest version of TLS.")
+    ssl_principal_mapping_rules: str = setting(
+        "DEFAULT",
+        "ssl.principal.mapping.rules",
+        "User of a client's certificate from its name: RULE:PATTERN/REPLACEMENT/[LU], DEFAULT, with commas.",
+    )
+    listener_settings: str = setting(
+        "",
+        None,
+        "Settings of one listener, NAME.SETTING=VALUE with semicolons; Kafka: listener.name.NAME.SETTING.",
     )
     durability: Literal["disk", "os"] = setting(
         "disk",
@@ -112,6 +191,27 @@ class Settings:
     )
     allow_anonymous: bool = setting(
         False, None, "Permit addresses that other machines reach, without authentication.", has_flag=True
+    )
+    secure: bool = setting(
+        False,
+        None,
+        "TLS, a login and access control on every door; the first start makes what that needs.",
+        has_flag=True,
+    )
+    access_control: bool = setting(
+        False, None, "Deny what no access control entry allows, to all but super users.", has_flag=True
+    )
+    super_users: str = setting(
+        "",
+        "super.users",
+        "Principals that may do everything: User:admin;User:bob, with semicolons.",
+        has_flag=True,
+        metavar="PRINCIPALS",
+    )
+    allow_everyone_if_no_acl_found: bool = setting(
+        False,
+        "allow.everyone.if.no.acl.found",
+        "With access control: everybody may use a resource that no entry is about.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", None, "Lowest level of lines that are logged.", has_flag=True
@@ -207,9 +307,17 @@ class Settings:
     )
 
     push_allow: str = setting(
-        "loopback",
-        None,
-        "Addresses to push events to: loopback, private, public, networks such as 10.1.0.0/16; with commas.",
+        "loopback", None, "Addresses to push to: loopback, private, public, 10.1.0.0/16 …; with commas."
+    )
+    push_issuer: str | None = setting(
+        None, None, "URL of the HTTP door for receivers of pushed events: the issuer of their tokens."
+    )
+
+    audit_file: str | None = setting(
+        None, None, "File that gets the audit events too, a JSON object a line; only its owner may read it."
+    )
+    audit_retention_ms: int = setting(
+        7_776_000_000, None, "How long the topic __mainstem_audit keeps events, ms; -1: for ever.", minimum=-1
     )
 
     connections_max_idle_ms: int = setting(
@@ -219,7 +327,10 @@ class Settings:
         minimum=1,
     )
     first_request_timeout_ms: int = setting(
-        10_000, None, "Close a new connection that sends no complete request in this time, ms.", minimum=1
+        10_000,
+        None,
+        "Close a new connection that sends no request, or does not log in, in this time, ms.",
+        minimum=1,
     )
     max_connections: int = setting(
         10_000,
@@ -308,7 +419,7 @@ def load(
     values.update(_from_environment(environ or {}, known))
     for name, given in (flags or {}).items():
         if given is not None:
-            values[name] = _read(known[name], given, known[name].flag)
+            values[name] = read(known[name], given, known[name].flag)
     door_values = {
         definition.name: values.pop(definition.name, definition.default) for definition in of_doors
     }
@@ -356,7 +467,7 @@ def _from_file(path: str, known: Mapping[str, SettingDefinition]) -> Iterator[tu
             near = kafka_names.get(name) or _nearest(name, known)
             hint = f"; did you mean {near}?" if near else "; docs/SETTINGS.md lists them"
             raise SettingsError(f"unknown setting {name} in {path}{hint}")
-        yield name, _read(known[name], value, f"{name} in {path}")
+        yield name, read(known[name], value, f"{name} in {path}")
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -377,49 +488,7 @@ def _from_environment(
     for name, definition in known.items():
         variable = PREFIX + name.upper()
         if variable in environ:
-            yield name, _read(definition, environ[variable], variable)
-
-
-_BOOLEANS = {
-    "true": True,
-    "1": True,
-    "yes": True,
-    "on": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-}
-
-
-def _read(definition: SettingDefinition, given: object, where: str) -> object:
-    """`given` as the type of the setting; strings are parsed. SettingsError names `where` it was given."""
-    if definition.type is bool:
-        value = given if isinstance(given, bool) else _BOOLEANS.get(str(given).strip().lower())
-        if value is None:
-            raise SettingsError(f"{where}: {given!r} is neither true nor false")
-        return value
-    if definition.type is int:
-        return _read_number(definition, given, where)
-    if type(None) in get_args(definition.type) and given == "":
-        return None
-    if not isinstance(given, str):
-        raise SettingsError(f"{where}: {given!r} is not text; put it in quotes")
-    if definition.choices and given not in definition.choices:
-        raise SettingsError(f"{where}: {given!r} is not one of {', '.join(definition.choices)}")
-    return given
-
-
-def _read_number(definition: SettingDefinition, given: object, where: str) -> int:
-    try:
-        if isinstance(given, bool) or not isinstance(given, (int, str)):
-            raise ValueError
-        number = int(given)
-    except ValueError:
-        raise SettingsError(f"{where}: {given!r} is not a whole number") from None
-    if definition.minimum is not None and number < definition.minimum:
-        raise SettingsError(f"{where}: {number} is less than {definition.minimum}")
-    return number
+            yield name, read(definition, environ[variable], variable)
 
 
 def _nearest(name: str, known: Mapping[str, object] | set[str]) -> str | None:

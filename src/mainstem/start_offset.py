@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from mainstem.contract import EventLog
-from mainstem.timespec import StartPoint
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mainstem.contract import EventLog
+    from mainstem.timespec import StartPoint
 
 
 async def resolve_offset(events: EventLog, topic: str, partition: int, start_point: StartPoint) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,11 +96,18 @@ def format_iso(time_ms: int) -> str:
     for a time that no calendar has."""
     if time_ms < 0:
         return ""
+    second = _format_second(time_ms // 1000)
+    return f"{second}.{time_ms % 1000:03d}Z" if second else str(time_ms)
+
+
+@lru_cache(maxsize=4_096)
+def _format_second(time_s: int) -> str:
+    """A time without its fraction; empty for one that no calendar has. Many of the events that are shown
+    together are of the same second."""
     try:
-        time = EPOCH + timedelta(milliseconds=time_ms)
+        return f"{EPOCH + timedelta(seconds=time_s):%Y-%m-%dT%H:%M:%S}"
     except OverflowError:
-        return str(time_ms)
-    return f"{time:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+        return ""
 
 
 def format_age(duration_ms: int) -> str:

@@ -12,6 +12,13 @@ from mainstem.clock import Clock
 from mainstem.promise import Promise
 
 
+def turn_of(clock: Clock) -> Promise[None]:
+    """A promise that is done in the next turn of the event loop."""
+    turn: Promise[None] = Promise()
+    clock.call_soon(lambda: turn.resolve(None))
+    return turn
+
+
 async def next_turn(clock: Clock) -> None:
     """Wait for a turn of the event loop that nothing else that waits here has: see `Clock.call_in_turn`."""
     resumed: Promise[None] = Promise()

@@ -63,6 +63,8 @@ def test_help_describes_each_command_and_option(path: tuple[str, ...]) -> None:
     for option in subcommand.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
+    names = [parameter.name for parameter in subcommand.params]
+    assert len(names) == len(set(names)), "of two parameters of a name, each gets what is given for the other"
     # With the settings of the command line: click keeps the first help option of a command.
     context = click.Context(subcommand, info_name=f"mainstem {' '.join(path)}", **mainstem.context_settings)
     assert subcommand.get_help(context).startswith(f"Usage: mainstem {' '.join(path)}")

@@ -143,6 +143,7 @@ def test_a_subscription_is_pushed(
         ["endpoint", "http://localhost:1/a?…"],
         ["headers", "Authorization,X-A,X-B"],
         ["signed", "True"],
+        ["token_audience", ""],
         ["deadline_ms", "2000"],
         ["concurrency", "3"],
         ["payload", "unwrapped"],
@@ -151,6 +152,40 @@ def test_a_subscription_is_pushed(
     assert mainstem("queues", "create", "h", "--topic", topic, "--push-concurrency", "3").code == 2
     missing = mainstem("queues", "create", "h", "--topic", topic, "--push-secret-file", "/no/such/file")
     assert (missing.code, "No such file" in missing.err) == (2, True)
+
+
+def test_settings_are_altered_and_what_has_changed_is_shown(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str
+) -> None:
+    mainstem("queues", "create", "changed", "--topic", topic, "--config", "ttl_ms=1h30m")
+    change = ("queues", "alter", "changed", "--config", "lock_ms=1m", "--failures-max", "3")
+    rows = [["lock_ms", "30000", "60000"], ["failures_max", "0", "3"]]
+    dry = mainstem(*change, "--dry-run")
+    assert (dry.code, dry.rows, dry.err) == (0, rows, "dry run: nothing was changed\n")
+    done = mainstem(*change)
+    assert (done.code, done.rows, done.err) == (0, rows, "altered changed\n")
+    assert mainstem(*change).rows == []
+    settings = door.get("subscriptions/changed")["settings"]
+    assert (settings["lock_ms"], settings["failures_max"], settings["ttl_ms"]) == (60_000, 3, 5_400_000)
+    pushed = mainstem("queues", "alter", "changed", "--push-endpoint", "http://localhost:1/a?secret")
+    assert ["push endpoint", "", "http://localhost:1/a?…"] in pushed.rows
+    narrowed = mainstem("queues", "alter", "changed", "--push-concurrency", "5")
+    assert narrowed.rows == [["push concurrency", "32", "5"]]
+    assert ["push endpoint", "http://localhost:1/a?…", ""] in mainstem(
+        "queues", "alter", "changed", "--no-push"
+    ).rows
+
+
+def test_a_change_that_is_refused_is_refused_in_a_dry_run_too(
+    mainstem: Terminal, door: RunningHttpDoor, topic: str
+) -> None:
+    mainstem("queues", "create", "fixed", "--topic", topic)
+    for refused in (("--config", "filter=a"), ("--config", "in_key_order=true"), ("--topic", "none")):
+        dry = mainstem("queues", "alter", "fixed", *refused, "--dry-run")
+        done = mainstem("queues", "alter", "fixed", *refused)
+        assert (dry.code, dry.err) == (done.code, done.err)
+        assert dry.code == ExitCode.FAILED, dry.err
+    assert mainstem("queues", "alter", "none", "--failures-max", "1").code == ExitCode.FAILED
 
 
 def test_events_that_wait_are_woken_and_cancelled(
@@ -202,6 +237,9 @@ def test_a_subscription_goes_back_to_a_snapshot(mainstem: Terminal, topic: str) 
         ("seek", "s"),
         ("seek", "s", "--to", "latest", "--snapshot", "x"),
         ("snapshot", "s", "--delete"),
+        ("alter", "s"),
+        ("alter", "s", "--no-push", "--push-endpoint", "http://localhost"),
+        ("alter", "s", "--config", "lock_ms=1"),
     ],
 )
 def test_what_no_server_would_accept_is_a_usage_error(mainstem: Terminal, arguments: tuple[str, ...]) -> None:
@@ -212,7 +250,8 @@ def test_what_no_server_would_accept_is_a_usage_error(mainstem: Terminal, argume
     ("setting", "expected"),
     [
         ("lock_ms=1", "lock_ms is a whole number, 1,000 or more"),
-        ("lock_ms=soon", "lock_ms is a whole number"),
+        ("lock_ms=soon", "lock_ms: 'soon' is not a duration; write 500ms, 30s, 5m, 1h30m or 2d, or a number"),
+        ("lock_ms=20h", "lock_ms is a whole number, 43,200,000 or less"),
         ("backoff_factor=0.5", "backoff_factor is a number, 1 or more"),
         ("from_latest=1", "from_latest is true or false"),
         ("dead_letter_topic=a/b", "dead_letter_topic is letters, digits and the characters . _ -"),
@@ -231,6 +270,8 @@ def test_an_invalid_setting_is_refused_in_words(mainstem: Terminal, setting: str
     [
         (("seek", "s", "--to", "17"), "'17' is not earliest, latest, a time"),
         (("browse", "s", "--after", "t/1"), "'t/1' is not topic/partition/offset"),
+        (("snapshot", "s", "before release"), "'before release' is no name of a snapshot: 1 to 249 letters"),
+        (("seek", "s", "--snapshot", "a/b"), "'a/b' is no name of a snapshot"),
         (("redrive", "s", "t/0/" + 5_000 * "9"), "is not topic/partition/offset"),
     ],
 )

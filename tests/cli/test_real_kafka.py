@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from uuid import uuid4
@@ -18,10 +12,10 @@ import pytest
 
 from tests.cli.conftest import CommandResult, Mainstem, command
 from tests.cli.test_replay import replayed, start, written
+from tests.support.console_process import console_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ORDERS = 5_000
-READY = re.compile(r"mainstem console ready  http://(\S+)/")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +97,7 @@ def test_a_replay_killed_with_its_console_continues_in_the_next_one(
 ) -> None:
     to = a_target(mainstem)
     asked = {"matches": {"query": "order:*", "topics": [f"{orders}-orders"]}, "to": to, "job": "c9"}
-    with console(real_kafka, tmp_path) as (process, http):
+    with console_process(real_kafka, tmp_path) as (process, http):
         host, _, port = http.rpartition(":")
         connection = HTTPConnection(host, int(port), timeout=60)
         connection.request("POST", "/api/v1/replay", json.dumps(asked | {"rate": 1_000}), JSON)
@@ -112,9 +106,10 @@ def test_a_replay_killed_with_its_console_continues_in_the_next_one(
         while written(real_kafka, to) < 700:
             assert reply.readline()
         process.kill()
+        process.wait()
         reply.close()
         connection.close()
-    with console(real_kafka, tmp_path) as (_, http):
+    with console_process(real_kafka, tmp_path) as (_, http):
         host, _, port = http.rpartition(":")
         connection = HTTPConnection(host, int(port), timeout=120)
         connection.request("POST", "/api/v1/replay", json.dumps(asked | {"rate": 100_000}), JSON)
@@ -126,22 +121,3 @@ def test_a_replay_killed_with_its_console_continues_in_the_next_one(
 
 
 JSON = {"content-type": "application/json"}
-
-
-@contextmanager
-def console(address: str, data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `mainstem console` in front of a cluster; yields the process and its address."""
-    arguments = ["console", "--at", address, "--http", "127.0.0.1:0", "--data", str(data)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mainstem", *arguments], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        ready = READY.match(process.stdout.readline())
-        assert ready is not None
-        yield process, ready[1]
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        process.stdout.close()

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Mainstem, command
 from tests.support.server import Server
 
@@ -150,6 +152,7 @@ def test_a_terminal_gets_colours_and_no_control_characters_of_events(
     assert "evil \\u001b[2J\\u009b" in text
 
 
+@pytest.mark.slow
 def test_a_damaged_batch_is_counted_and_skipped(tmp_path: Path) -> None:
     server = Server(tmp_path / "data").start()
     command("topics", "create", "hurt", address=server.address)

@@ -26,6 +26,7 @@ class ScriptedSource:
     def __init__(self, events: int) -> None:
         self.waiting = [delivery(number) for number in range(events)]
         self.answers: list[tuple[Any, ...]] = []
+        self.undelivered: list[str] = []
         self.errors: list[StreamError] = []
         self.ack_errors: list[StreamError] = []
         self.rooms: list[int] = []
@@ -57,6 +58,7 @@ class ScriptedSource:
 
     async def nack(self, name: str, body: NackJson) -> Sequence[str]:
         self.answers.append(("nack", *body.tokens, body.delay_ms, body.counts))
+        self.undelivered += [] if body.delivered else body.tokens
         return ["done"]
 
     async def reject(self, name: str, body: RejectJson) -> Sequence[str]:
@@ -189,6 +191,7 @@ def test_what_arrives_while_it_stops_is_given_back(monkeypatch: pytest.MonkeyPat
         await bench.worker.run()
         assert bench.source.answers == [("nack", "token-0", None, False)]
         assert (bench.worker.counts.given_back, bench.running_max) == (1, 0)
+        assert len(bench.source.undelivered) == 1, "there was no command, and so no attempt"
 
     asyncio.run(run())
 

@@ -7,6 +7,8 @@ server's address.
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sys
 import time
@@ -14,6 +16,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 CASE_SECONDS_MAX = 60
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -26,6 +29,23 @@ class Address:
     """Where the server is; set once, by `main`."""
 
     value = ""
+
+
+LOGIN: dict[str, str] = json.loads(os.environ.get("COMPAT_LOGIN", "{}"))
+"""How to log in: `security` (Kafka's word), `ca` (a file, with TLS), `mechanism`, `user`, `password`,
+`token`. Empty: not at all."""
+
+
+def librdkafka_login() -> dict[str, Any]:
+    """LOGIN as settings of librdkafka."""
+    if not LOGIN:
+        return {}
+    settings: dict[str, Any] = {"security.protocol": LOGIN["security"], "sasl.mechanism": LOGIN["mechanism"]}
+    if "ca" in LOGIN:
+        settings["ssl.ca.location"] = LOGIN["ca"]
+    if "token" in LOGIN:
+        return settings | {"oauth_cb": lambda _: (LOGIN["token"], time.time() + 600)}
+    return settings | {"sasl.username": LOGIN["user"], "sasl.password": LOGIN["password"]}
 
 
 def case(name: str) -> Callable[[Case], Case]:

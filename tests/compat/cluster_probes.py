@@ -168,6 +168,46 @@ def _quotas(server: ProbedServer) -> Any:
     ]
 
 
+def _verifier(name: str, mechanism: int = 1, iterations: int = 4_096) -> dict[str, Any]:
+    size = 64 if mechanism == 2 else 32
+    return {
+        "name": name, "mechanism": mechanism, "iterations": iterations,
+        "salt": b"salt", "salted_password": b"x" * size,
+    }  # fmt: skip
+
+
+@probe("scram-users-changed")
+def _changed_users(server: ProbedServer) -> Any:
+    def deletion(name: str, mechanism: int = 1) -> dict[str, Any]:
+        return {"name": name, "mechanism": mechanism}
+
+    changes: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [
+        ([], []),
+        ([], [_verifier("a"), _verifier("b", 2)]),
+        ([], [_verifier("c", 1, 4_095)]),
+        ([], [_verifier("c", 1, 16_385)]),
+        ([], [_verifier("")]),
+        ([], [_verifier("c", 3)]),
+        ([], [_verifier("c", 0)]),
+        ([deletion("missing")], []),
+        ([deletion("a", 2)], []),
+        ([deletion("a")], [_verifier("a")]),
+        ([], [_verifier("a"), _verifier("a")]),
+        ([deletion("a"), deletion("a")], []),
+        ([deletion("a", 9)], []),
+        ([deletion("b", 2)], [_verifier("d")]),
+        ([deletion("x")], [_verifier("y", 1, 1), _verifier("z")]),
+    ]
+    answers = [
+        server.ask("AlterUserScramCredentials", 0, deletions=deletions, upsertions=upsertions)["results"]
+        for deletions, upsertions in changes
+    ]
+    described = server.ask("DescribeUserScramCredentials", 0, users=None)["results"]
+    last = [deletion("a"), deletion("d"), deletion("z")]
+    server.ask("AlterUserScramCredentials", 0, deletions=last, upsertions=[])
+    return [sorted(results, key=lambda result: str(result["user"])) for results in (*answers, described)]
+
+
 @probe("scram-users")
 def _users(server: ProbedServer) -> Any:
     return [

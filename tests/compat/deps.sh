@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lays what the compat suites need under .cache/compat and in the folders of the suites, from pinned versions:
-# two Python environments, the jars of Kafka's clients, tools and server, the Go programs, KafkaJS.
+# two Python environments, the jars of Kafka's clients, tools and server, the Go programs, KafkaJS. And, as new as they
+# are when they are fetched first, the frameworks of examples/recipes and the newest aiokafka.
 # Called by `make deps-all`. A language that the machine lacks is named and left out; its tests then skip.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -35,12 +36,39 @@ python_environment() { # NAME REQUIREMENTS
 python_environment python "$here/requirements.txt"
 python_environment quix "$here/quixstreams/requirements.txt"
 
+# The frameworks of examples/recipes, beside mainstem: an environment of its own, for Quix Streams excludes the newest
+# confluent-kafka.
+if ! cmp -s pyproject.toml "$built/examples/.installed"; then
+  "${PYTHON:-python3}" -m venv "$built/examples"
+  try "$built/examples/bin/pip" install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+  try "$built/examples/bin/pip" install --quiet --disable-pip-version-check --editable . --group examples
+  cp pyproject.toml "$built/examples/.installed"
+fi
+
+# The oldest aiokafka that pyproject.toml allows, and the newest: tests/log/test_aiokafka_versions.py.
+aiokafka_at() { # FOLDER REQUIREMENT
+  local stamp="$built/$1/.requirement"
+  if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$2" ]; then return; fi
+  rm -rf "${built:?}/$1"
+  try "$built/python/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$built/$1" "$2"
+  echo "$2" >"$stamp"
+}
+aiokafka_range=$(sed -n 's/^  "aiokafka\(.*\)",$/\1/p' pyproject.toml)
+oldest=${aiokafka_range%%,*}
+aiokafka_at aiokafka-oldest "aiokafka==${oldest#>=}"
+aiokafka_at aiokafka-newest "aiokafka$aiokafka_range"
+
 if ! lacks java default-jdk-headless && ! lacks mvn maven; then
-  # Without the network when everything has been fetched before.
-  (cd "$here/java" && { mvn -B -q -o package >/dev/null 2>&1 || try mvn -B -q package; })
+  # Without the network when everything has been fetched before; from nothing when versions have changed, for the
+  # jars of both would be on the class path.
+  (
+    cd "$here/java"
+    cmp -s pom.xml target/.installed || rm -rf target
+    { mvn -B -q -o package >/dev/null 2>&1 || try mvn -B -q package; } && cp pom.xml target/.installed
+  )
 fi
 if ! lacks go golang; then
-  (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go)
+  (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go ./acls)
 fi
 if ! lacks npm npm; then
   (cd "$here/node" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,10 @@ from tests.compat import apache_kafka
 from tests.support.server import Server
 
 TOOL_TIMEOUT_S = 120
+CONFIGS = "org.apache.kafka.tools.ConfigCommand"
 SHARE_GROUPS = "org.apache.kafka.tools.consumer.group.ShareGroupCommand"
 CONSUMER = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
 WAIT_S = 60
-
-
-def config_command() -> str:
-    """The class of kafka-configs.sh, which moved with Apache Kafka 4.4."""
-    (tools,) = apache_kafka.JARS.glob("kafka-tools-[0-9]*.jar")
-    moved = "org/apache/kafka/tools/ConfigCommand.class"
-    with zipfile.ZipFile(tools) as jar:
-        return (
-            "org.apache.kafka.tools.ConfigCommand" if moved in jar.namelist() else "kafka.admin.ConfigCommand"
-        )
 
 
 def tool(server: Server, name: str, *arguments: str) -> str:
@@ -53,10 +43,10 @@ def test_the_tools_of_share_groups(tmp_path: Path) -> None:
         assert produced.code == 0
         entity = ("--entity-type", "groups", "--entity-name", "g")
         changed = tool(
-            server, config_command(), *entity, "--alter", "--add-config", "share.auto.offset.reset=earliest"
+            server, CONFIGS, *entity, "--alter", "--add-config", "share.auto.offset.reset=earliest"
         )
         assert "Completed updating config" in changed
-        shown = tool(server, config_command(), *entity, "--describe")
+        shown = tool(server, CONFIGS, *entity, "--describe")
         assert "share.auto.offset.reset=earliest" in shown
 
         consumed = tool(server, CONSUMER, "--topic", "t", "--group", "g", "--max-messages", "20")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,27 @@ def collect_errors(page: Any, errors: list[str]) -> None:
     page.on("console", on_message)
     page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
     page.on("dialog", lambda dialog: errors.append(f"{page.url}: dialog {dialog.message}"))
+
+
+@contextmanager
+def opened_page(browser: Any, *, expected: str | None = None, timeout_ms: int = 15_000) -> Iterator[Any]:
+    """An empty page in a new browser. An error that it reports fails the test, unless `expected` is found in
+    it."""
+    errors: list[str] = []
+    context = browser.new_context(viewport={"width": 1300, "height": 850})
+    page = context.new_page()
+    page.set_default_timeout(timeout_ms)
+    collect_errors(page, errors)
+    yield page
+    context.close()
+    assert [error for error in errors if expected is None or not re.search(expected, error)] == []
+
+
+def fill_login(page: Any, user: str, password: str) -> None:
+    """Send the form of the login."""
+    page.get_by_label("User").fill(user)
+    page.get_by_label("Password").fill(password)
+    page.keyboard.press("Enter")
 
 
 @pytest.fixture

@@ -27,6 +27,12 @@ PAGES = {
     "consumers": "#/subscriptions/fees?tab=consumers",
     "subscription settings": "#/subscriptions/fees?tab=settings",
     "event": "#/event/flights/0/1",
+    "users": "#/access",
+    "rights": "#/access?tab=rights",
+    "masked fields": "#/access?tab=masking",
+    "quotas": "#/access?tab=quotas",
+    "tokens": "#/access?tab=tokens",
+    "audit": "#/access?tab=audit",
     "not here": "#/nowhere",
 }
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,11 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.console.conftest import collect_errors, fill
+from tests.console.conftest import fill, opened_page
 from tests.console.test_search import cancelled, search
+from tests.support.console_process import console_process
 
 pytestmark = pytest.mark.slow
-READY = re.compile(r"mainstem console ready  http://(\S+)/")
 
 
 @pytest.fixture(scope="module")
@@ -30,31 +27,18 @@ def console(real_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[forever])
         admin.incremental_alter_configs([resource])[resource].result()
     data = tmp_path_factory.mktemp("filters")
-    command = [sys.executable, "-m", "mainstem", "console", "--at", real_kafka, "--http", "127.0.0.1:0"]
-    process = subprocess.Popen([*command, "--data", str(data)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    ready = READY.match(process.stdout.readline())
-    assert ready is not None
-    yield ready[1]
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    process.stdout.close()
+    with console_process(real_kafka, data) as (_, address):
+        yield address
     assert Path(data).is_dir()
 
 
 @pytest.fixture
 def page(console: str, browser: Any) -> Iterator[Any]:
     """A page of it. An error in the browser fails the test."""
-    errors: list[str] = []
-    context = browser.new_context(viewport={"width": 1300, "height": 850})
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    collect_errors(page, errors)
-    page.goto(f"http://{console}/")
-    page.get_by_role("heading", name="Overview").wait_for()
-    yield page
-    context.close()
-    assert errors == []
+    with opened_page(browser) as page:
+        page.goto(f"http://{console}/")
+        page.get_by_role("heading", name="Overview").wait_for()
+        yield page
 
 
 def go(page: Any, console: str, where: str) -> None:

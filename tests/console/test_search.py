@@ -54,7 +54,7 @@ def test_from_a_cancelled_flight_to_its_story(show: Open) -> None:
     page.get_by_text("events with this key").wait_for()
     assert page.locator(".timeline li").count() > 1
     page.locator(".facts").get_by_role("link", name="trace").click()
-    page.get_by_text(re.compile(r"events in [23] topics")).wait_for()
+    page.get_by_text(re.compile(r"events in [23] topics")).wait_for(timeout=60_000)  # a scan of all topics
     assert page.locator(".waterfall-row").filter(has_text="refunds").count() >= 1
     times = page.locator(".waterfall-row .event-time").all_inner_texts()
     assert times == sorted(times)

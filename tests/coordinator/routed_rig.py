@@ -40,7 +40,7 @@ def create_queue(node: Node, name: str, space: str = SPACE, **settings: Any) -> 
 
 def bind(node: Node, queue: str, exchange: str, key: str = "") -> Promise[Any]:
     """Bind a queue: with a key to a direct exchange, without one to a fanout exchange."""
-    return node.subscriptions.routing.bind(queue, f"{exchange}\n{key}".encode())
+    return node.subscriptions.routing.bind(SPACE, queue, f"{exchange}\n{key}".encode())
 
 
 def matching(node: Node, exchange: str, key: str, space: str = SPACE) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ def routed(
     """An event for these queues."""
     metadata = node.topics.get(topic)
     assert metadata is not None, "the topic exists"
-    numbers = queue_set(node.subscriptions.get(name).id for name in queues)
+    numbers = queue_set(node.subscriptions.get(f"{SPACE}/{name}").id for name in queues)
     return RoutedPublish(NewEvent(value, **event), metadata, partition, numbers)
 
 
@@ -86,7 +86,7 @@ def sequences_of(sequence: RoutedSequence, queue: int) -> list[int]:
 def values(node: Node, queue: str, space: str = SPACE) -> list[bytes | None]:
     """The events of a queue, in its order."""
     sequence = sequence_of(node, space)
-    numbers = sequences_of(sequence, node.subscriptions.get(queue).id)
+    numbers = sequences_of(sequence, node.subscriptions.get(f"{space}/{queue}").id)
     return [record.value for record in records_at(node, sequence, numbers)]
 
 

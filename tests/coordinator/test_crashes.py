@@ -8,13 +8,9 @@ a failure prints its seed, which repeats it.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal, cast
-from unittest import mock
 from uuid import UUID
 
 import msgspec
@@ -23,39 +19,18 @@ import pytest
 from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.coordinator.groups.types import CommitRequest, NewOffset, OffsetsCommitted, TopicRef
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
-from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
 from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
 from mainstem.promise import Promise
 from mainstem.settings import Settings
+from tests.coordinator.seeds import Durability, main, run_seeds
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut, SimDisk
 
 NAMES = ("a", "b", "c")
-SMALL: dict[str, Any] = {
-    "journal_file_bytes": 64 << 10,
-    "first_journal_file_bytes": 48 << 10,
-    "checkpoint_interval_s": 0.2,
-}
 State = frozenset[bytes]
-
-
-def small_log(**options: Any) -> LogConfig:
-    """The node's log settings, with small journal files."""
-    return LogConfig(**SMALL, **options)
-
-
-@contextmanager
-def small() -> Iterator[None]:
-    """Small journal files, and a snapshot after a few records."""
-    with (
-        mock.patch("mainstem.node.LogConfig", small_log),
-        mock.patch("mainstem.coordinator.runtime.snapshots.TAIL_RECORDS", 12),
-        mock.patch("mainstem.coordinator.runtime.snapshots.SLICE_BYTES", 100),
-    ):
-        yield
 
 
 def state_of(node: Node) -> State:
@@ -75,10 +50,12 @@ def state_of(node: Node) -> State:
 class CoordinatorRun:
     """The run of one seed."""
 
-    def __init__(self, seed: int, durability: Literal["disk", "os"]) -> None:
+    def __init__(self, seed: int, durability: Durability) -> None:
         self.rng = random.Random(seed)
         self.durability = durability
         self.starts = 0
+        self.answers = 0
+        """Those that count for the runs that go on from this one."""
         self.crash: Literal["power", "kill"] = "kill"
         self.clock = SimClock()
         self.disk = SimDisk(self.clock, self.rng)
@@ -268,32 +245,10 @@ class CoordinatorRun:
         assert self.node.topics.tombstones() == []
 
 
-@pytest.mark.parametrize("durability", ["disk", "os"])
-def test_what_was_acknowledged_survives_every_crash(durability: Literal["disk", "os"]) -> None:
-    logging.disable(logging.CRITICAL)
-    try:
-        with small():
-            for seed in range(60):
-                run_seed(seed, durability)
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def run_seed(seed: int, durability: Literal["disk", "os"]) -> None:
-    """Execute the run of a seed. A failure names the seed."""
-    try:
-        CoordinatorRun(seed, durability).run()
-    except Exception as error:
-        raise AssertionError(f"seed {seed}, durability {durability}: {error}") from error
+@pytest.mark.parametrize("durability", ["disk", pytest.param("os", marks=pytest.mark.slow)])
+def test_what_was_acknowledged_survives_every_crash(durability: Durability) -> None:
+    run_seeds(CoordinatorRun, range(60), durability)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    with small():
-        for number in range(options.first, options.first + options.seeds):
-            run_seed(number, "os" if number % 3 == 0 else "disk")
-    print(f"{options.seeds} runs, no failure")
+    main(CoordinatorRun)

@@ -17,7 +17,7 @@ from mainstem.node import Node
 from mainstem.queues.pages import PositionState
 from mainstem.settings import Settings
 from tests.coordinator.queue_rig import states
-from tests.coordinator.test_crashes import small
+from tests.coordinator.seeds import small
 from tests.coordinator.test_queue_crashes import QueueRun
 from tests.log.test_backup import LiveSource, SimTarget
 from tests.support.clock import SimClock

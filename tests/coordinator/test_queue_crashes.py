@@ -10,8 +10,6 @@ its seed, which repeats it.
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Callable
 from typing import Any, Literal
 from uuid import UUID
@@ -26,7 +24,8 @@ from mainstem.promise import Promise
 from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.pages import PositionState
 from mainstem.queues.view import SequenceView
-from tests.coordinator.test_crashes import CoordinatorRun, small
+from tests.coordinator.seeds import Durability, main, run_seeds
+from tests.coordinator.test_crashes import CoordinatorRun
 
 NAMES = ("mail", "bills")
 Event = tuple[int, UUID, int]
@@ -56,12 +55,11 @@ def facts_of(view: SubscriptionView) -> Any:
 class QueueRun(CoordinatorRun):
     """The run of one seed."""
 
-    def __init__(self, seed: int, durability: Literal["disk", "os"]) -> None:
+    def __init__(self, seed: int, durability: Durability) -> None:
         super().__init__(seed, durability)
         self.acked: set[Event] = set()
         """Events that were answered as acknowledged, and that were not asked for again."""
         self.leases: list[tuple[int, DeliveryLease, int]] = []
-        self.answers = 0
         self.asked_again = 0
         """Rises with each request to deliver events again."""
         self.reached: dict[int, set[frozenset[Fact]]] = {0: set()}
@@ -265,35 +263,10 @@ ACTS: tuple[Callable[[QueueRun], None], ...] = (
 )
 
 
-def run_seed(seed: int, durability: Literal["disk", "os"]) -> int:
-    """Execute the run of a seed; how many answers counted. A failure names the seed."""
-    run = QueueRun(seed, durability)
-    try:
-        run.run()
-    except Exception as error:
-        raise AssertionError(f"seed {seed}, durability {durability}: {error}") from error
-    return run.answers
-
-
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_what_was_answered_survives_every_crash(durability: Literal["disk", "os"]) -> None:
-    logging.disable(logging.CRITICAL)
-    try:
-        with small():
-            answers = sum(run_seed(seed, durability) for seed in range(25))
-    finally:
-        logging.disable(logging.NOTSET)
-    assert answers > 100, "the runs settle something"
+def test_what_was_answered_survives_every_crash(durability: Durability) -> None:
+    assert run_seeds(QueueRun, range(25), durability) > 100, "the runs settle something"
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    total = 0
-    with small():
-        for number in range(options.first, options.first + options.seeds):
-            total += run_seed(number, "os" if number % 3 == 0 else "disk")
-    print(f"{options.seeds} runs, {total} answers, no failure")
+    main(QueueRun)

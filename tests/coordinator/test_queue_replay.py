@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mainstem.coordinator.errors import UnknownSnapshot, UnknownSubscription
+from mainstem.coordinator.queues import views as views_module
 from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
-from mainstem.coordinator.queues.types import DeadLetter, Settlement
+from mainstem.coordinator.queues.types import Settlement, WrittenDeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.runtime import snapshots as module
 from mainstem.queues import waits as waits_module
@@ -42,6 +43,12 @@ SETTINGS = st.fixed_dictionaries(
 END = 4_200
 EVER_MS = 1 << 42
 """Later than the end of each run."""
+
+
+@pytest.fixture(autouse=True)
+def small_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots have several records of what was redriven."""
+    monkeypatch.setattr(views_module, "EXEMPT_OF_RECORD", 2)
 
 
 def skipped(first: int, end: int) -> list[tuple[int, int]]:
@@ -72,8 +79,22 @@ def durable_facts(view: SubscriptionView) -> Any:
         for position in range(sequence.start, END)
         if sequence.state(position) is not PositionState.DONE
     ]
-    exempt = [place for run in view.sequence.exempt for place in range(*run) if place >= view.sequence.oldest]
-    return (view.id, view.place, sequence.start, sequence.marked, positions, sequence.dying(END), exempt)
+    without_times = [
+        [place for run in runs for place in range(*run) if place >= first]
+        for runs, first in (
+            (view.sequence.exempt, sequence.start),
+            (view.sequence.woken, view.sequence.oldest),
+        )
+    ]
+    return (
+        view.id,
+        view.place,
+        sequence.start,
+        sequence.marked,
+        positions,
+        sequence.dying(END),
+        without_times,
+    )
 
 
 def state_of(rig: QueueRig) -> bytes:
@@ -220,6 +241,17 @@ class QueueReplay(RuleBasedStateMachine):
         if view is not None:
             getattr(self.rig.subscriptions.changes, what)(view, [(first, first + count)])
 
+    @rule(
+        name=NAMES, first=POSITIONS, count=st.integers(1, 50), due_s=st.integers(1, 90), ahead=st.booleans()
+    )
+    def delay(self, name: str, first: int, count: int, due_s: int, ahead: bool) -> None:
+        view = self.view(name)
+        if view is None:
+            return
+        changes, now_ms = self.rig.subscriptions.changes, self.rig.clock.wall_ms()
+        due_ms = {place: now_ms + due_s * 1000 + place for place in range(first, first + count)}
+        (changes.delay_ahead if ahead else changes.delay)(view, due_ms)
+
     @rule(name=NAMES, position=POSITIONS, what=st.sampled_from(["seek", "purge", "cut", "trim"]))
     def change(self, name: str, position: int, what: str) -> None:
         view, changes = self.view(name), self.rig.subscriptions.changes
@@ -296,7 +328,9 @@ class QueueReplay(RuleBasedStateMachine):
     def write_dead_letters(self, name: str) -> None:
         view = self.view(name)
         if view is not None:
-            letters = [DeadLetter(position, UUID(int=9), 0, 5) for position, _ in view.sequence.dying(3)]
+            letters = [
+                WrittenDeadLetter(position, UUID(int=9), 0, 5) for position, _ in view.sequence.dying(3)
+            ]
             self.rig.subscriptions.changes.dead_lettered(view, letters)
 
     @rule(topic=TOPICS)

@@ -11,6 +11,21 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mainstem.access_contract import (
+    ANY_HOST,
+    ANY_NAME,
+    USER,
+    Acl,
+    ApiToken,
+    Operation,
+    PatternType,
+    Permission,
+    Principal,
+    ResourceType,
+    ScramMechanism,
+    ScramVerifier,
+)
+from mainstem.coordinator.access.users import KEY_BYTES
 from mainstem.coordinator.groups.types import (
     CommitRequest,
     GroupRecord,
@@ -25,15 +40,24 @@ from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.runtime.state_log import STATE_LOG
 from mainstem.coordinator.state_machines import StateMachines
 from mainstem.log.disk.contract import Disk
+from mainstem.masking.rules import ANY_PART, MaskKind, MaskPath, MaskRule
+from mainstem.quota_contract import QuotaEntity, QuotaKey
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.fake_state import FakeStateDisk, FakeStateLog
 
 NAMES = st.sampled_from(["a", "b", "c.d", "c_d"])
+QUOTA_NAMES = st.sampled_from([None, "", "a"])
 GROUPS = st.sampled_from(["g1", "g2"])
 CONFIGS = st.dictionaries(
     st.sampled_from(["retention.ms", "segment.ms", "nonsense"]), st.sampled_from(["1", "2", "x"]), max_size=2
 )
+
+
+def acl(name: str, pattern: PatternType) -> Acl:
+    """An entry about topics."""
+    everybody = Principal(USER, ANY_NAME)
+    return Acl(ResourceType.TOPIC, name, pattern, everybody, ANY_HOST, Operation.READ, Permission.ALLOW)
 
 
 class CoordinatorRig:
@@ -138,6 +162,52 @@ class StateReplay(RuleBasedStateMachine):
     @rule(group=GROUPS)
     def forget_group(self, group: str) -> None:
         self.live.runtime.write(lambda: ((GroupTombstone(group),), None))
+
+    @rule(user=QUOTA_NAMES, client_id=QUOTA_NAMES, value=st.sampled_from((None, 0.0, 1.0, 2.0)))
+    def alter_quota(self, user: str | None, client_id: str | None, value: float | None) -> None:
+        self.live.machines.quotas.alter(QuotaEntity(user, client_id), {QuotaKey.PRODUCE: value})
+
+    @rule(name=NAMES, mechanism=st.sampled_from(ScramMechanism), salt=st.binary(min_size=1, max_size=2))
+    def put_user(self, name: str, mechanism: ScramMechanism, salt: bytes) -> None:
+        key = bytes(KEY_BYTES[mechanism])
+        self.live.machines.users.put(name, [ScramVerifier(mechanism, salt, 4096, key, key)])
+
+    @rule(name=NAMES, mechanisms=st.lists(st.sampled_from(ScramMechanism)))
+    def delete_user(self, name: str, mechanisms: list[ScramMechanism]) -> None:
+        self.live.machines.users.delete(name, mechanisms)
+
+    @rule(names=st.lists(NAMES), pattern=st.sampled_from((PatternType.LITERAL, PatternType.PREFIXED)))
+    def create_acls(self, names: list[str], pattern: PatternType) -> None:
+        self.live.machines.acls.create([acl(name, pattern) for name in names])
+
+    @rule(names=st.lists(NAMES), pattern=st.sampled_from((PatternType.LITERAL, PatternType.PREFIXED)))
+    def delete_acls(self, names: list[str], pattern: PatternType) -> None:
+        self.live.machines.acls.delete([acl(name, pattern) for name in names])
+
+    @rule(name=NAMES, kind=st.sampled_from(MaskKind))
+    def put_mask_rule(self, name: str, kind: MaskKind) -> None:
+        path = MaskPath("field", (name, ANY_PART))
+        everybody = (Principal(USER, ANY_NAME),)
+        mask = MaskRule(name, "a", PatternType.LITERAL, path, kind, everybody)
+        self.live.machines.mask_rules.put_rule(mask)
+
+    @rule(name=NAMES)
+    def delete_mask_rule(self, name: str) -> None:
+        self.live.machines.mask_rules.delete_rule(name)
+
+    @rule(
+        name=NAMES, number=st.integers(0, 9), scopes=st.frozensets(st.sampled_from(("read-only", "topics:a")))
+    )
+    def add_api_token(self, name: str, number: int, scopes: frozenset[str]) -> None:
+        if all(known.id != str(number) for known in self.live.machines.api_tokens.tokens()):
+            made = ApiToken(
+                id=str(number), user=name, name="n", scopes=scopes, created_ms=number, expires_ms=number + 5
+            )
+            self.live.machines.api_tokens.add(made, bytes([number]) * 32)
+
+    @rule(number=st.integers(0, 9))
+    def delete_api_token(self, number: int) -> None:
+        self.live.machines.api_tokens.delete(str(number))
 
     # --- what happens to them -----------------------------------------------------------------------------
 

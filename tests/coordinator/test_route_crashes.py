@@ -8,10 +8,8 @@ snapshots, the index being written, failing syncs, kills, power cuts in the midd
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -29,7 +27,8 @@ from mainstem.promise import Promise
 from mainstem.queues.index_page import Arrival
 from mainstem.queues.runs import Run
 from tests.coordinator.routed_rig import SPACE, create_queue, records_at, sequences_of
-from tests.coordinator.test_crashes import CoordinatorRun, small
+from tests.coordinator.seeds import Durability, main, run_seeds
+from tests.coordinator.test_crashes import CoordinatorRun
 
 QUEUES = ("x", "y", "z")
 
@@ -51,7 +50,7 @@ def contents(sequence: RoutedSequence) -> tuple[list[Arrival], dict[int, list[Ru
 class RouteRun(CoordinatorRun):
     """The run of one seed."""
 
-    def __init__(self, seed: int, durability: Literal["disk", "os"]) -> None:
+    def __init__(self, seed: int, durability: Durability) -> None:
         super().__init__(seed, durability)
         self.sent: dict[bytes, tuple[int, ...]] = {}
         """Event -> its queues."""
@@ -60,7 +59,11 @@ class RouteRun(CoordinatorRun):
         self.sequences: set[int] = set()
         """All that any queue ever had."""
         self.queues_deleted: set[int] = set()
-        self.answers = 0
+
+    def run(self) -> None:
+        """See `CoordinatorRun`. Pages of the index have few entries."""
+        with mock.patch("mainstem.queues.routed_index.PAGE_ENTRIES", 8):
+            super().run()
 
     @property
     def space(self) -> Namespace | None:
@@ -112,7 +115,7 @@ class RouteRun(CoordinatorRun):
 
     def delete(self) -> None:
         if self.rng.random() < 0.15:
-            self.node.subscriptions.delete(self.rng.choice(QUEUES))
+            self.node.subscriptions.delete(f"{SPACE}/{self.rng.choice(QUEUES)}")
 
     def publish(self) -> None:
         topic, space = self.node.topics.get("a"), self.space
@@ -165,7 +168,7 @@ class RouteRun(CoordinatorRun):
 
 
 def client_batch() -> bytearray:
-    return build([(None, b"foreign", [("mainstem-route", b"\x01\x02\x03")], 1_356_998_400_000)])
+    return build([(None, b"foreign", [("mainstem-route", b"\x01\x02\x03\x00")], 1_356_998_400_000)])
 
 
 ACTS: tuple[Callable[[RouteRun], None], ...] = (
@@ -175,36 +178,10 @@ ACTS: tuple[Callable[[RouteRun], None], ...] = (
 )
 
 
-def run_seed(seed: int, durability: Literal["disk", "os"]) -> int:
-    """Execute the run of a seed; how many events were published. A failure names the seed."""
-    run = RouteRun(seed, durability)
-    try:
-        with mock.patch("mainstem.queues.routed_index.PAGE_ENTRIES", 8):
-            run.run()
-    except Exception as error:
-        raise AssertionError(f"seed {seed}, durability {durability}: {error}") from error
-    return run.answers
-
-
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_what_was_published_is_in_its_queues_after_every_crash(durability: Literal["disk", "os"]) -> None:
-    logging.disable(logging.CRITICAL)
-    try:
-        with small():
-            answers = sum(run_seed(seed, durability) for seed in range(8))
-    finally:
-        logging.disable(logging.NOTSET)
-    assert answers > 50, "the runs publish something"
+def test_what_was_published_is_in_its_queues_after_every_crash(durability: Durability) -> None:
+    assert run_seeds(RouteRun, range(8), durability) > 50, "the runs publish something"
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    total = 0
-    with small():
-        for number in range(options.first, options.first + options.seeds):
-            total += run_seed(number, "os" if number % 3 == 0 else "disk")
-    print(f"{options.seeds} runs, {total} events, no failure")
+    main(RouteRun)

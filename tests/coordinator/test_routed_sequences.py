@@ -33,9 +33,10 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def contents(node: Node) -> dict[str, list[bytes | None]]:
     topology = node.subscriptions.topology
     return {
-        known.name: values(node, known.name)
+        name: values(node, name)
         for known in node.subscriptions.all()
-        if topology.of_queue(known.id) is not None
+        if (space := topology.of_queue(known.id)) is not None
+        for name in [known.name.removeprefix(f"{space.name}/")]
     }
 
 
@@ -115,7 +116,7 @@ def test_bindings_of_a_test_door_choose_the_queues_and_may_change_later() -> Non
 def test_a_deleted_queue_is_in_no_index_and_another_of_its_name_begins_empty() -> None:
     rig = RoutedRig("a", "b")
     rig.publish(b"1", "a", "b")
-    rig.done(rig.node.subscriptions.delete("a"))
+    rig.done(rig.node.subscriptions.delete("shop/a"))
     rig.publish(b"2", "b")
     rig.done(create_queue(rig.node, "a"))
     rig.publish(b"3", "a", "b")
@@ -131,7 +132,7 @@ def test_a_header_of_a_client_routes_nothing() -> None:
     rig.publish(b"real", "a")
     space = namespace_of(rig.node)
     ((route, _),) = space.routes.items()
-    forged = RoutePlace(space.id, route, 50).encode()
+    forged = RoutePlace(space.id, route, 50, 0).encode()
     orders = rig.node.topics.get("orders")
     assert orders is not None
     batch = record_batch.build([(None, b"forged", [(ROUTE_HEADER, forged)], 0)])
@@ -157,17 +158,17 @@ def test_headers_come_back_as_they_were_published() -> None:
 
 
 def test_only_its_own_bytes_are_a_route_header() -> None:
-    place = RoutePlace(3, 1 << 40, (1 << 48) - 1)
+    place = RoutePlace(3, 1 << 40, (1 << 48) - 1, -(1 << 62))
     assert place_of([(ROUTE_HEADER, place.encode())]) == place
-    assert len(RoutePlace(1, 20, 1_000_000).encode()) == 5
+    assert len(RoutePlace(1, 20, 1_000_000, 0).encode()) == 6
     for value in (
         None,
         b"",
-        b"\x01\x01",
-        b"\x01\x01\x01\x01",
-        b"\x01\x80\x00\x01",
-        b"\x01\x01\x81",
-        bytes(30),
+        b"\x01\x01\x01",
+        b"\x01\x01\x01\x01\x01",
+        b"\x01\x80\x00\x01\x01",
+        b"\x01\x01\x01\x81",
+        bytes(40),
     ):
         assert place_of([(ROUTE_HEADER, value)]) is None
     assert place_of([("x", b""), (ROUTE_HEADER, place.encode())]) is None

@@ -19,7 +19,7 @@ from mainstem.coordinator.groups.types import (
 from mainstem.coordinator.topics.types import ConfigChange
 from mainstem.node import Node
 from mainstem.promise import Promise
-from tests.coordinator.test_crashes import small
+from tests.coordinator.seeds import small
 from tests.test_node import NodeRig, refusal
 
 
@@ -257,7 +257,14 @@ def test_the_session_timeout_and_the_interval_are_those_of_the_group(rig: ShareN
     assert rig.members() == []
 
 
-@pytest.mark.parametrize("change", [{"topics": ("b",)}, {"single_active": True}, {"by_priority": True}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"topics": ("b",)}, {"single_active": True}, {"by_priority": True}),
+        *({"failures_max": 0}, {"failures_max": 32_768}, {"lock_ms": 999}, {"in_flight_max": 99}),
+        {"dead_letter_topic": "__letters"},
+    ],
+)
 def test_a_share_group_keeps_the_settings_that_are_its_own(rig: ShareNodeRig, change: dict[str, Any]) -> None:
     rig.beat("m1", 0, "a")
     assert refusal(rig.node.subscriptions.alter("g", change)) == "INVALID_CONFIG"

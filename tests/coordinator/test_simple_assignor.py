@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import cast
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.coordinator.groups.simple_assignor import Assignments, assign
+from mainstem.coordinator.groups import simple_assignor
+from mainstem.coordinator.groups.simple_assignor import Assignments, TopicPartition
 
+LARGEST_STEP = 1_000
 TOPICS = [UUID(int=number) for number in range(1, 5)]
+
+
+def assign(
+    subscriptions: Mapping[str, frozenset[UUID]],
+    partitions: Mapping[UUID, int],
+    current: Mapping[str, Collection[TopicPartition]],
+) -> Assignments:
+    """All steps of an assignment at once."""
+    steps = simple_assignor.assign(subscriptions, partitions, current)
+    while True:
+        try:
+            assert next(steps) <= LARGEST_STEP
+        except StopIteration as end:
+            return cast(Assignments, end.value)
 
 
 def spread(counts: Collection[int]) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from mainstem.coordinator.errors import InvalidSubscriptionSetting
 from mainstem.coordinator.queues import subscriptions
-from mainstem.coordinator.queues.types import RANGES
+from mainstem.coordinator.queues.types import RANGES, changed_settings
 from mainstem.queues.settings import SubscriptionSettings
 from tests.coordinator.queue_rig import TOPIC, QueueRig
 from tests.coordinator.state_rig import code, done
@@ -110,3 +111,14 @@ def test_other_settings_apply_to_the_views_that_exist() -> None:
     assert view.sequence.rules.in_flight_max == 7
     rig.restart()
     assert rig.known().sequence.rules.in_flight_max == 7
+
+
+def test_a_refused_value_is_shown_as_people_write_it() -> None:
+    shown = {
+        "topics": (("a", "b c"), "invalid value 'a', 'b c' for the setting topics: names of topics"),
+        "lock_ms": (None, "invalid value null for the setting lock_ms: a whole number"),
+        "failures_max": (True, "invalid value true for the setting failures_max: a whole number"),
+    }
+    for name, (value, text) in shown.items():
+        with pytest.raises(InvalidSubscriptionSetting, match=text):
+            changed_settings(SubscriptionSettings(), {name: value})

@@ -12,9 +12,9 @@ from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.queues import settlements
 from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.types import (
-    DeadLetter,
     GiveUpReason,
     Settlement,
+    WrittenDeadLetter,
 )
 from mainstem.log.errors import StorageError
 from mainstem.queues.ordered_view import OrderedView
@@ -286,8 +286,8 @@ def test_after_its_last_failure_an_event_is_dropped_or_dies(restarts: bool) -> N
     assert (states(dropping, 3), states(dying, 3)) == ("xrr", "drr")
     assert dying.sequence.dying(5) == [(0, GiveUpReason.FAILED)]
     assert rig.subscriptions.given_up("dropping", GiveUpReason.FAILED) == 1
-    letter = DeadLetter(0, UUID(int=9), 0, 5)
-    done(rig.subscriptions.changes.dead_lettered(dying, [letter, DeadLetter(1, UUID(int=9), 0, 6)]))
+    letter = WrittenDeadLetter(0, UUID(int=9), 0, 5)
+    done(rig.subscriptions.changes.dead_lettered(dying, [letter, WrittenDeadLetter(1, UUID(int=9), 0, 6)]))
     assert states(dying, 3) == "xrr", "what is not dying has no dead letter"
     rig.restart()
     known = rig.known("dying")

@@ -44,12 +44,12 @@ class SpaceRig(QueueRig):
         return namespace
 
     def ids(self, *names: str) -> tuple[int, ...]:
-        return tuple(sorted(self.subscriptions.get(name).id for name in names))
+        return tuple(sorted(self.subscriptions.get(f"shop/{name}").id for name in names))
 
 
 def test_a_routed_queue_is_a_subscription_with_one_view() -> None:
     rig = SpaceRig()
-    (view,) = rig.subscriptions.views_of("b")
+    (view,) = rig.subscriptions.views_of("shop/b")
     assert (view.place[1], view.partition, view.sequence.start) == (rig.shop.sequence_id, 0, 7)
     assert rig.subscriptions.topology.of_queue(view.subscription) is rig.shop
     done(rig.subscriptions.create("plain"))
@@ -70,15 +70,15 @@ def facts(rig: SpaceRig) -> Any:
 def test_all_of_it_survives_a_restart(with_snapshot: bool) -> None:
     rig = SpaceRig()
     done(rig.routing.create_namespace("other"))
-    done(rig.routing.bind("a", b"key"))
-    removed = done(rig.routing.bind("b", b"x"))
+    done(rig.routing.bind("shop", "a", b"key"))
+    removed = done(rig.routing.bind("shop", "b", b"x"))
     assert done(rig.routing.unbind("shop", removed.id)) is True
     assert done(rig.routing.unbind("shop", removed.id)) is False
     for names in ("a", "ab", "abc", "bc"):
         done(rig.routing.route(rig.shop, rig.ids(*names)))
     assert done(rig.routing.ordinal(rig.shop, PLACE, 5)) == 0
     assert done(rig.routing.ordinal(rig.shop, (PLACE[0], 1), 9)) == 1
-    done(rig.subscriptions.delete("c"))
+    done(rig.subscriptions.delete("shop/c"))
     before = facts(rig)
     if with_snapshot:
         rig.runtime.take_snapshot()
@@ -88,16 +88,16 @@ def test_all_of_it_survives_a_restart(with_snapshot: bool) -> None:
     assert rig.shop.routes.find(rig.ids("a", "b")) is not None
     assert [binding.data for binding in rig.shop.bindings.values()] == [b"key"]
     known = {number for number, _ in rig.shop.routes.items()}
-    assert done(rig.routing.bind("a", b"new")).id not in known
+    assert done(rig.routing.bind("shop", "a", b"new")).id not in known
 
 
 def test_a_deleted_queue_takes_its_bindings_and_leaves_its_routes() -> None:
     rig = SpaceRig()
-    done(rig.routing.bind("a", b"1"))
-    done(rig.routing.bind("b", b"2"))
+    done(rig.routing.bind("shop", "a", b"1"))
+    done(rig.routing.bind("shop", "b", b"2"))
     route = done(rig.routing.route(rig.shop, rig.ids("a", "b")))
     alone = done(rig.routing.route(rig.shop, rig.ids("a")))
-    done(rig.subscriptions.delete("a"))
+    done(rig.subscriptions.delete("shop/a"))
     assert [binding.data for binding in rig.shop.bindings.values()] == [b"2"]
     assert rig.shop.routes.queues(route) == rig.ids("b")
     assert rig.shop.routes.queues(alone) == ()
@@ -108,7 +108,11 @@ def test_a_deleted_queue_takes_its_bindings_and_leaves_its_routes() -> None:
 def test_a_deleted_namespace_takes_its_queues() -> None:
     rig = SpaceRig()
     done(rig.subscriptions.create("plain"))
-    assert [queue.name for queue in done(rig.routing.delete_namespace("shop"))] == ["a", "b", "c"]
+    assert [queue.name for queue in done(rig.routing.delete_namespace("shop"))] == [
+        "shop/a",
+        "shop/b",
+        "shop/c",
+    ]
     assert rig.subscriptions.topology.all() == []
     assert [known.name for known in rig.subscriptions.all()] == ["plain"]
     assert rig.subscriptions.views.all() == []
@@ -158,12 +162,13 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[tuple[Any, str]] = [
         (rig.routing.create_namespace("third"), "INVALID_REQUEST"),
         (rig.routing.create_namespace("shop"), "INVALID_REQUEST"),
-        (rig.routing.create_namespace("a/b"), "INVALID_GROUP_ID"),
+        (rig.routing.create_namespace("a\nb"), "INVALID_GROUP_ID"),
+        (rig.routing.create_queue("shop", "", {}, lambda _: 0), "INVALID_GROUP_ID"),
         (rig.routing.create_queue("nowhere", "q", {}, lambda _: 0), "GROUP_ID_NOT_FOUND"),
-        (rig.routing.create_queue("shop", "plain", {}, lambda _: 0), "INVALID_REQUEST"),
-        (rig.routing.bind("plain", b""), "GROUP_ID_NOT_FOUND"),
-        (rig.routing.bind("missing", b""), "GROUP_ID_NOT_FOUND"),
-        (rig.routing.bind("a", bytes(11)), "INVALID_REQUEST"),
+        (rig.routing.create_queue("shop", "a", {}, lambda _: 0), "INVALID_REQUEST"),
+        (rig.routing.bind("shop", "plain", b""), "GROUP_ID_NOT_FOUND"),
+        (rig.routing.bind("shop", "missing", b""), "GROUP_ID_NOT_FOUND"),
+        (rig.routing.bind("shop", "a", bytes(11)), "INVALID_REQUEST"),
         (rig.routing.route(rig.shop, rig.ids("a", "b")), "POLICY_VIOLATION"),
         (rig.routing.route(rig.shop, foreign), "INVALID_REQUEST"),
         (rig.routing.route(rig.shop, ()), "INVALID_REQUEST"),

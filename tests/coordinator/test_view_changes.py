@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from mainstem.coordinator.queues.types import DeadLetter
+from mainstem.coordinator.queues.types import WrittenDeadLetter
 from tests.coordinator.queue_rig import TOPIC, QueueRig, states, uncommitted_rig
 from tests.coordinator.state_rig import code, done
 
@@ -90,7 +90,7 @@ def test_changes_of_a_view_that_is_there_no_more_are_refused_and_write_nothing()
         changes.seek(view, 0),
         changes.redrive(view, [(0, 3)]),
         changes.purge(view, 9),
-        changes.dead_lettered(view, [DeadLetter(0, UUID(int=9), 0, 0)]),
+        changes.dead_lettered(view, [WrittenDeadLetter(0, UUID(int=9), 0, 0)]),
     ):
         assert code(refused) == "GROUP_ID_NOT_FOUND"
     done(changes.trim(TOPIC, 0, 9))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mainstem.api.host import HostedNode
 from mainstem.contract import Engine
 from tests.support.server import Server
 
@@ -44,6 +45,20 @@ async def embedded(folder: Path) -> AsyncIterator[Engine]:
         await node.close()
 
 
+@pytest.fixture
+def hosted_node() -> Iterator[HostedNode]:
+    """A node in memory, in a thread of its own, as `mainstem.open(":memory:")` has it."""
+    node = HostedNode.open(":memory:")
+    yield node
+    assert node.close_now() == []
+
+
+@asynccontextmanager
+async def in_thread(node: HostedNode) -> AsyncIterator[Engine]:
+    """The engine of a node in a thread of its own, which it outlives: it is in memory."""
+    yield node.engine
+
+
 @asynccontextmanager
 async def kafka(address: str) -> AsyncIterator[Engine]:
     """The Kafka engine on a cluster."""
@@ -56,12 +71,22 @@ async def kafka(address: str) -> AsyncIterator[Engine]:
         await engine.close()
 
 
-@pytest.fixture(params=["embedded", "kafka", pytest.param("apache-kafka", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("in-thread", marks=pytest.mark.slow),
+        "kafka",
+        pytest.param("apache-kafka", marks=pytest.mark.slow),
+    ]
+)
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs a coroutine function with an engine."""
     opener: Any
     if request.param == "embedded":
         opener = lambda: embedded(tmp_path)  # noqa: E731
+    elif request.param == "in-thread":
+        hosted = request.getfixturevalue("hosted_node")
+        opener = lambda: in_thread(hosted)  # noqa: E731
     elif request.param == "kafka":
         address = request.getfixturevalue("server").address
         opener = lambda: kafka(address)  # noqa: E731

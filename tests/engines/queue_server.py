@@ -13,7 +13,7 @@ from mainstem.log.disk.contract import Disk
 from mainstem.node import Node
 from mainstem.queue_contract import Ack, Delivery, QueueDepth, SubscriptionSettings
 from mainstem.settings import Settings
-from tests.coordinator.test_crashes import small
+from tests.coordinator.seeds import small
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
 

@@ -38,7 +38,7 @@ class RoutedDoor:
             await self.server.drive(self.queues.create_queue(SPACE, queue, SubscriptionSettings(**settings)))
 
     async def bind(self, queue: str, exchange: str, key: str = "") -> int:
-        return await self.server.drive(self.queues.bind_queue(queue, f"{exchange}\n{key}".encode()))
+        return await self.server.drive(self.queues.bind_queue(SPACE, queue, f"{exchange}\n{key}".encode()))
 
     async def events(self, exchange: str, key: str, events: list[NewEvent]) -> list[RoutedEvent]:
         """The events with the queues whose bindings match."""

@@ -6,26 +6,39 @@ import asyncio
 import socket
 import subprocess
 import sys
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 import mainstem
 from mainstem.clock import BlockingClock
-from mainstem.contract import Headers, InvalidArgument, NewEvent, NotReachable, Position, StreamError
+from mainstem.contract import (
+    Bounds,
+    EventTooLarge,
+    Headers,
+    InvalidArgument,
+    NewEvent,
+    NotReachable,
+    Position,
+    StreamError,
+    UnknownTopic,
+)
 from mainstem.engines.kafka import headers, read
 from mainstem.engines.kafka.engine import KafkaEngine
+from mainstem.engines.kafka.publish import PendingCount
+from tests.engines.conftest import kafka
 from tests.support.server import Server
 
 
 def test_connect_is_the_public_way_in_and_out(server: Server) -> None:
     async def work() -> None:
         async with mainstem.connect(server.address) as stream:
-            (position,) = await stream.publish("public", [mainstem.NewEvent(b"hello", key=b"k")])
-            reader = await stream.reader([position])
-            result = await reader.read(wait_ms=10_000)
-            await reader.close()
-        assert [(event.key, event.value) for event in result.events] == [(b"k", b"hello")]
+            position = await stream.publish("public", "hello", key="k")
+            events = [event async for event in stream.read("public")]
+        assert [(event.key, event.value, event.offset) for event in events] == [("k", "hello", 0)]
+        assert position == Position("public", 0, 0)
 
     asyncio.run(work())
 
@@ -33,7 +46,7 @@ def test_connect_is_the_public_way_in_and_out(server: Server) -> None:
 def test_one_address_of_several_is_enough(server: Server) -> None:
     async def work() -> None:
         async with mainstem.connect(f"127.0.0.1:1,{server.address}") as stream:
-            assert (await stream.cluster()).id
+            assert (await stream.backend.engine.cluster()).id
 
     asyncio.run(work())
 
@@ -74,6 +87,7 @@ def test_an_address_without_a_listener_is_an_immediate_error() -> None:
         asyncio.run(KafkaEngine.connect("127.0.0.1"))
 
 
+@pytest.mark.slow
 def test_a_listener_that_is_not_kafka_is_an_error_after_the_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -96,7 +110,7 @@ def test_headers_of_a_bounded_number_of_partitions_are_kept(
     monkeypatch.setattr(headers, "PARTITIONS_MAX", 2)
 
     async def publish() -> None:
-        async with mainstem.connect(server.address) as stream:
+        async with kafka(server.address) as stream:
             await stream.create_topic("headers", partitions=4)
             events = [NewEvent(b"x", headers=(("n", b"%d" % i),), partition=i) for i in range(4)]
             await stream.publish("headers", events)
@@ -133,7 +147,7 @@ def test_headers_that_cannot_be_read_cost_no_other_event(
     async def work() -> tuple[list[int], int]:
         offsets: list[int] = []
         errors = 0
-        async with mainstem.connect(server.address) as stream:
+        async with kafka(server.address) as stream:
             await stream.create_topic("unread-headers", partitions=1)
             await stream.publish("unread-headers", [NewEvent(b"%d" % i) for i in range(5)])
             reader = await stream.reader([Position("unread-headers", 0, 0)])
@@ -150,3 +164,82 @@ def test_headers_that_cannot_be_read_cost_no_other_event(
     offsets, errors = asyncio.run(work())
     assert offsets == [0, 1, 2, 3, 4]
     assert errors >= 1
+
+
+def test_values_and_keys_alone_are_published_in_order_and_errors_are_raised(server: Server) -> None:
+    async def work() -> None:
+        async with kafka(server.address) as engine:
+            await engine.create_topic("plain", partitions=3, settings={"max.message.bytes": "500000"})
+            assert isinstance(engine, KafkaEngine)
+            await engine.publish_plain("plain", [], None)
+            await engine.publish_plain("plain", [None, b""], None)
+            values = [b"%d" % number for number in range(3_000)]
+            await engine.publish_plain("plain", values, [b"k%d" % (int(value) % 5) for value in values])
+            reader = await engine.reader([Position("plain", partition, 0) for partition in range(3)])
+            by_key: dict[bytes | None, list[int]] = {}
+            while sum(map(len, by_key.values())) < 3_000:
+                for event in (await reader.read()).events:
+                    if event.key is not None:
+                        by_key.setdefault(event.key, []).append(int(event.value or b""))
+            await reader.close()
+            assert by_key == {b"k%d" % key: list(range(key, 3_000, 5)) for key in range(5)}
+            with pytest.raises(EventTooLarge):
+                await engine.publish_plain("plain", [b"a", b"x" * 600_000, b"b"], None)
+
+    asyncio.run(work())
+
+
+def test_the_last_report_may_come_before_all_events_are_handed_over() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        early, late, refused = (PendingCount("t", loop) for _ in range(3))
+        early.delivered(None, None)
+        early.handed_over(1, None)
+        await early.done
+        late.handed_over(2, None)
+        late.delivered(None, None)
+        assert not late.done.done()
+        late.delivered(None, None)
+        await late.done
+        refused.handed_over(0, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+        with pytest.raises(EventTooLarge):
+            await refused.done
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE],
+)
+def test_a_broker_that_learns_late_of_a_new_topic_is_asked_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Several brokers share a cluster's news, and the one that leads a new partition may be the last."""
+    asked = 0
+
+    async def work() -> None:
+        async with kafka(server.address) as engine:
+            assert isinstance(engine, KafkaEngine)
+            client = engine._admin.client
+            list_offsets = client.list_offsets
+
+            def late(partitions: Any, **options: Any) -> Any:
+                nonlocal asked
+                asked += 1
+                futures = list_offsets(partitions, **options)
+                if asked <= 2:  # the first offsets and the ends
+                    for partition in futures:
+                        futures[partition] = Future[Any]()
+                        futures[partition].set_exception(KafkaException(KafkaError(code)))
+                return futures
+
+            topic = f"late-{code}"
+            await engine.create_topic(topic, partitions=1)
+            monkeypatch.setattr(client, "list_offsets", late)
+            assert await engine.bounds(topic, 0) == Bounds(0, 0)
+            assert asked == 4
+            with pytest.raises(UnknownTopic):
+                await engine.bounds("not-there", 0)
+
+    asyncio.run(work())

@@ -140,3 +140,21 @@ def test_events_are_with_one_consumer_at_a_time_whatever_they_do() -> None:
         assert (await server.drive(server.engine.subscription("s"))).depth.outstanding == 0
 
     simulated(test, single_active=True, active_timeout_ms=2_000, lock_ms=3_000)
+
+
+def test_only_answers_of_the_active_consumer_are_signs_of_its_life() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0", b"1", b"2")
+        (old,) = await pull(server, "b")
+        settings = (await server.drive(server.engine.subscription("s"))).settings
+        await server.drive(server.engine.alter_subscription("s", replace(settings, single_active=True)))
+        (event,) = await pull(server, "a")
+        await server.ack(event)
+        for _ in range(4):
+            await server.pass_time(2)
+            await server.drive(server.engine.settle("s", [Extend(old.token, 20_000)]))
+        assert await active(server) is None
+        assert values(await pull(server, "c")) == [b"2"]
+        assert await active(server) == "c"
+
+    simulated(test, active_timeout_ms=5_000, lock_ms=20_000)

@@ -12,7 +12,7 @@ from mainstem.contract import NewEvent
 from mainstem.coordinator.queues import release_turns, view_changes
 from mainstem.coordinator.queues.records import EventsAcked, EventsReleased, ViewRecord
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
-from mainstem.engines.embedded.queues import counters, service
+from mainstem.engines.embedded.queues import service
 from mainstem.queue_contract import Delivery, Nack
 from mainstem.queues.runs import count_positions
 from tests.engines.queue_server import SimulatedServer, depth, simulated
@@ -59,8 +59,7 @@ class WorkOfTurns:
 
 @pytest.fixture(autouse=True)
 def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (counters, service):
-        monkeypatch.setattr(module, "WAKES_OF_TURN", 100)
+    monkeypatch.setattr(service, "WAKES_OF_TURN", 100)
     for name, module in (("RELEASED_OF_TURN", release_turns), ("RELEASED_OF_TURN", service)):
         monkeypatch.setattr(module, name, 100)
 

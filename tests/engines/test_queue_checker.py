@@ -1,7 +1,7 @@
 """A history of random deliveries and answers with kills and power cuts, judged as a whole.
 
 Promised (docs/QUEUES.md): an event that was published is processed or dead-lettered in the end; an answered
-acknowledgement or rejection is final; nothing is delivered that was not published.
+acknowledgement or rejection is final; nothing is delivered that was not published, nor before its time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mainstem.contract import NewEvent, Position
+from mainstem.contract import Headers, NewEvent, Position
 from mainstem.queue_contract import Ack, Delivery, Nack, Outcome, Reject, SubscriptionSettings
+from mainstem.queues.event_headers import not_before_of
 from tests.engines.queue_server import SimulatedServer
 
 STEPS = 40
@@ -23,6 +24,8 @@ CONSUMERS = 3
 
 class QueueHistory:
     """What clients saw of one subscription."""
+
+    name = "s"
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -38,6 +41,8 @@ class QueueHistory:
         self.attempts: defaultdict[bytes, tuple[int, int]] = defaultdict(lambda: (0, 0))
         """Of the last delivery: its attempt, and the crashes before it."""
         self.deliveries = 0
+        self.delayed = 0
+        """Deliveries of delayed events."""
         self.crashes = 0
         self.unanswered: list[Delivery] = []
         """Delivered, and not answered yet."""
@@ -69,12 +74,19 @@ class QueueHistory:
         values = [b"%d" % number for number in range(self.count, self.count + self.rng.randint(1, 30))]
         self.count += len(values)
         self.maybe_published.update(values)
-        events = [NewEvent(value, self.key(value)) for value in values]
+        events = [NewEvent(value, self.key(value), self.delay()) for value in values]
         call = asyncio.ensure_future(self.server.engine.publish("t", events))
         if await self.crash_during(call):
             return
         self.on_published(events, await self.server.drive(call))
         self.published.update(values)
+
+    def delay(self) -> Headers:
+        """The headers of an event: some are delayed."""
+        if self.rng.random() < 0.8:
+            return ()
+        due_ms = self.server.clock.wall_ms() + self.rng.randrange(4_000)
+        return (("mainstem-not-before", b"%d" % due_ms),)
 
     def on_published(self, events: list[NewEvent], positions: list[Position]) -> None:
         """The publisher got its answer."""
@@ -82,7 +94,7 @@ class QueueHistory:
     async def pull(self) -> None:
         consumer = f"c{self.rng.randrange(CONSUMERS)}"
         call = asyncio.ensure_future(
-            self.server.engine.pull("s", consumer, max_events=self.rng.randint(1, 20))
+            self.server.engine.pull(self.name, consumer, max_events=self.rng.randint(1, 20))
         )
         if not await self.crash_during(call):
             self.received(consumer, await self.server.drive(call))
@@ -92,6 +104,9 @@ class QueueHistory:
             value = delivery.event.value or b""
             assert value in self.maybe_published, "delivered, and never published"
             assert value not in self.done, "resurrected: delivered after its answered acknowledgement"
+            due_ms = not_before_of(delivery.event.headers)
+            assert self.server.clock.wall_ms() >= due_ms, "delivered before its time"
+            self.delayed += bool(due_ms)
             attempts, crashes = self.attempts[value]
             least = attempts if crashes == self.crashes else min(attempts, 1)
             assert delivery.attempt > least, "attempts count up"
@@ -114,7 +129,7 @@ class QueueHistory:
         ]
         self.maybe_done.update(value for value, _ in final)
         self.on_answers(answered)
-        call = asyncio.ensure_future(self.server.engine.settle("s", outcomes))
+        call = asyncio.ensure_future(self.server.engine.settle(self.name, outcomes))
         if await self.crash_during(call):
             return
         verdicts = dict(zip(outcomes, await self.server.drive(call), strict=True))
@@ -152,12 +167,12 @@ class QueueHistory:
         for _ in range(100):
             await server.pass_time(3)
             self.unanswered = []
-            self.received("c", await server.pull(count=1_000))
+            self.received("c", await server.pull(self.name, count=1_000))
             tokens = [Ack(item.token) for item in self.unanswered]
-            verdicts = await server.drive(server.engine.settle("s", tokens))
+            verdicts = await server.drive(server.engine.settle(self.name, tokens))
             assert set(verdicts) <= {"done"}
             self.done.update(item.event.value or b"" for item in self.unanswered)
-            depth = (await server.drive(server.engine.subscription("s"))).depth
+            depth = (await server.drive(server.engine.subscription(self.name))).depth
             if not depth.outstanding:
                 break
         assert not depth.outstanding, f"the lag is not 0: {depth}"
@@ -185,6 +200,7 @@ def seed_run(seed: int) -> QueueHistory:
 def test_nothing_is_lost_and_nothing_comes_back_over_crashes() -> None:
     histories = [seed_run(seed) for seed in range(12)]
     assert sum(history.deliveries for history in histories) > 1_000
+    assert sum(history.delayed for history in histories) > 150
     assert sum(history.crashes for history in histories) > 40
     assert sum(len(history.rejected) for history in histories) > 20
 

@@ -57,6 +57,36 @@ def test_what_fails_too_often_or_is_rejected_is_dead_lettered_with_its_reason() 
     simulated(test, failures_max=2, dead_letter_topic="dead")
 
 
+def test_a_letter_is_of_the_past_when_its_event_was_redriven_until_it_is_given_up_again() -> None:
+    async def redriven(server: SimulatedServer) -> list[tuple[int, bool]]:
+        letters = await server.drive(server.engine.dead_letters("s"))
+        return [(letter.origin.offset, letter.is_redriven) for letter in letters]
+
+    async def reject_all(server: SimulatedServer, count: int) -> None:
+        rejected: list[Outcome] = [Reject(delivery.token) for delivery in await server.pull()]
+        assert await server.drive(server.engine.settle("s", rejected)) == ["done"] * count
+        await server.pass_time(1)
+
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"0", b"1", b"2")
+        await reject_all(server, 3)
+        assert await redriven(server) == [(0, False), (1, False), (2, False)]
+        place = [Position("t", 0, 0), Position("t", 0, 2)]
+        assert await server.drive(server.engine.redrive("s", place)) == 2
+        await server.publish("t", b"3")
+        first, *others = await server.pull()
+        await server.ack(first)
+        rejected: list[Outcome] = [Reject(delivery.token) for delivery in others]
+        assert await server.drive(server.engine.settle("s", rejected)) == ["done"] * 2
+        await server.pass_time(1)
+        expected = [(0, True), (1, False), (2, False), (2, False), (3, False)]
+        assert await redriven(server) == expected
+        await server.crash(power=True)
+        assert await redriven(server) == expected
+
+    simulated(test, dead_letter_topic="dead")
+
+
 def test_without_a_dead_letter_topic_what_is_given_up_is_dropped_and_counted() -> None:
     async def test(server: SimulatedServer) -> None:
         await server.publish("t", b"0")

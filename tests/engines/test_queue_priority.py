@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mainstem.contract import Event, InvalidArgument, NewEvent
+from mainstem.contract import InvalidArgument, NewEvent
 from mainstem.engines.embedded.queues import subscription_queue
-from mainstem.engines.embedded.queues.event_headers import priority_of
 from mainstem.queue_contract import Ack, Nack, SubscriptionSettings
+from mainstem.queues.event_headers import priority_of
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
 
@@ -46,7 +46,7 @@ def test_the_highest_comes_first_and_equal_ones_in_their_order() -> None:
 
 def test_a_header_that_is_no_priority_does_not_count() -> None:
     def of(value: bytes | None) -> int:
-        return priority_of(Event("t", 0, 0, 0, None, b"", (("priority", value),)))
+        return priority_of((("priority", value),))
 
     assert [of(value) for value in (b"0", b"9", b"255", b"high", b"", None, b"-1", b"9" * 12)] == [
         0, 9, 9, 4, 4, 4, 4, 4,

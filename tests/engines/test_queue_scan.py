@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from mainstem.contract import NewEvent
-from mainstem.engines.embedded.queues import event_slice, feed, partition_scan
+from mainstem.engines.embedded.queues import event_scan, event_slice, partition_scan, subscription_feed
 from mainstem.engines.embedded.queues.event_slice import EventSlice, record_ends
 from mainstem.engines.embedded.queues.events import read_batches
 from mainstem.engines.embedded.queues.partition_scan import PartitionScan
@@ -132,7 +132,10 @@ def test_a_scan_goes_on_although_nobody_pulls_and_is_not_repeated_after_a_kill()
     async def test(server: SimulatedServer) -> None:
         for number in range(60):
             await server.publish("t", *[b"%s%d" % (b"x" * 300, number * 10 + digit) for digit in range(10)])
-        with patch.object(feed, "RECORD_BYTES", 20_000), patch.object(partition_scan, "SLICE_BYTES", 8_000):
+        with (
+            patch.object(subscription_feed, "RECORD_BYTES", 20_000),
+            patch.object(partition_scan, "SLICE_BYTES", 8_000),
+        ):
             await subscribe(server, "f", filter="*7")
             await server.pass_time(1)
             assert (await depth(server, "f")).ready == 60
@@ -202,6 +205,34 @@ def test_views_at_different_places_are_scanned_to_the_end_and_find_what_a_naive_
     simulated(test)
 
 
+def test_a_view_that_is_far_behind_loses_nothing_to_one_at_the_newest_events() -> None:
+    """Or to a seek backwards in the middle of a look at a slice."""
+
+    async def test(server: SimulatedServer) -> None:
+        with patch.object(PartitionScan, "scan_soon", lambda _: None):
+            await server.publish("t", *[b"x%d" % number for number in range(100)])
+            await subscribe(server, "new", filter="x*", from_latest=True)
+            await subscribe(server, "old", filter="x*")
+            await server.publish("t", b"x100")
+        scan = the_scan(server)
+        feeds = list(scan._scanned)
+        assert [view.scanned for view in feeds] == [100, 0]
+        scan._turns = 2  # so that the newest events are next
+        await server.drive(scan._scan_some(feeds))
+        assert [view.scanned for view in feeds] == [101, 0]
+        scan.scan_soon()
+        await server.pass_time(1)
+        assert len(await drain(server, "old")) == 101
+        slice_, size = await server.drive(scan._read(100))
+        await server.drive(scan._look(slice_, feeds))
+        await server.drive(server.engine.seek("new", "earliest"))
+        await server.drive(scan._pass(slice_, size, feeds, 100))
+        await server.pass_time(1)
+        assert len(await drain(server, "new")) == 101
+
+    simulated(test)
+
+
 def test_a_turn_of_the_loop_tests_a_bounded_number_of_events() -> None:
     async def test(server: SimulatedServer) -> None:
         await server.publish("t", *[b'{"value":%d}' % (number % 10) for number in range(3_000)])
@@ -222,13 +253,13 @@ def test_a_turn_of_the_loop_tests_a_bounded_number_of_events() -> None:
 
         with (
             patch.object(Matcher, "matches", counting),
-            patch.object(partition_scan, "next_turn", noted_turn),
+            patch.object(event_scan, "next_turn", noted_turn),
         ):
             for number in range(4):
                 await subscribe(server, f"f{number}", filter=f"value>{number}")
             await server.pass_time(1)
         assert sum(of_turn) == 12_000
-        most = partition_scan.TURN_US // event_slice.TEST_US + event_slice.STEP_EVENTS
+        most = event_scan.TURN_US // event_slice.TEST_US + event_slice.STEP_EVENTS
         assert max(of_turn) <= most
         assert (await depth(server, "f2")).ready == 2_100
 

@@ -89,6 +89,29 @@ def test_reading_the_figures_changes_nothing_and_sees_what_retention_deleted() -
     simulated(test)
 
 
+@pytest.mark.parametrize("power", [False, True])
+def test_after_a_start_what_is_done_is_not_counted_before_a_call_has_met_it(power: bool) -> None:
+    """The state log says what is done, and the scan begins anew."""
+
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", *[b"%d" % number for number in range(20)])
+        deliveries = await server.pull(count=12)
+        await server.ack(*deliveries[:3], *deliveries[4:])
+        await server.drive(server.engine.settle("s", [Nack(deliveries[3].token, 60_000)]))
+        before = await totals_of(server)
+        assert (before.depth.ready, before.depth.waiting) == (8, 1)
+        await server.crash(power=power)
+        after = await totals_of(server)
+        assert (after.depth, after.oldest_ms) == (before.depth, before.oldest_ms)
+        await server.ack(*await server.pull())
+        assert await server.drive(server.engine.cancel("s", None)) == 1
+        await server.crash(power=power)
+        after = await totals_of(server)
+        assert (after.depth.outstanding, after.oldest_ms) == (0, None)
+
+    simulated(test)
+
+
 def test_a_partition_that_no_call_has_met_counts() -> None:
     async def test(server: SimulatedServer) -> None:
         await server.drive(server.engine.add_partitions("t", 2))

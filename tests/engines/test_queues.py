@@ -11,7 +11,7 @@ import pytest
 
 from mainstem.contract import InvalidArgument, NewEvent, Position, PositionOutOfRange, UnknownTopic
 from mainstem.engines.embedded.engine import EmbeddedEngine
-from mainstem.engines.embedded.queues.tokens import DeliveryToken
+from mainstem.engines.embedded.queues.tokens import DeliveryToken, decode_tokens, encode_tokens
 from mainstem.queue_contract import (
     Ack,
     Delivery,
@@ -140,6 +140,25 @@ def test_a_token_is_27_characters_and_comes_back() -> None:
     assert DeliveryToken.decode(text) == token
     assert DeliveryToken.decode(text[:-1]) is None
     assert DeliveryToken.decode(text[:-1] + "_") is None
+
+
+def test_tokens_of_a_lease_are_those_of_its_positions() -> None:
+    positions = [0, 1, 5, (1 << 32) - 1, 1 << 32, (1 << 48) - 1]
+    tokens = [DeliveryToken(7, position, 1 << 40, 3) for position in positions]
+    texts = encode_tokens(7, positions, 1 << 40, 3)
+    assert texts == [token.encode() for token in tokens]
+    assert decode_tokens(texts) == tokens
+    assert encode_tokens(7, (), 1, 3) == []
+    assert decode_tokens([]) == []
+    for damaged in (
+        "",
+        texts[0][:-1],
+        texts[0][:-1] + "_",
+        "/" * 26 + "A",
+        "\u00e4" * 26 + "A",
+        texts[0][1:] + "=A",
+    ):
+        assert decode_tokens([texts[0], damaged, texts[1]]) == [tokens[0], None, tokens[1]]
 
 
 def test_a_waiting_pull_is_woken_by_a_commit_and_a_cancelled_one_leaves_no_lease() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from mainstem.queue_contract import (
     SubscriptionNameTaken,
     SubscriptionSettings,
 )
+from mainstem.queues.event_headers import not_before_of
 from mainstem.routing_contract import NamespaceNameTaken, NoSuchNamespace
 from mainstem.settings import Settings
 from tests.engines.queue_server import SimulatedServer, depth, values
@@ -56,14 +58,14 @@ def test_each_queue_gets_what_its_bindings_match_and_acknowledges_for_itself() -
         await door.publish("all", "", b"0", b"1", partition=0)
         await door.publish("direct", "a", b"2", headers=(("mainstem-x", b"1"), ("plain", b"2")))
         await door.publish("direct", "unbound", b"3")
-        first = await server.pull("a")
+        first = await server.pull("shop/a")
         assert values(first) == [b"0", b"1", b"2"]
         assert first[2].event.headers == (("mainstem-x", b"1"), ("plain", b"2"))
-        assert values(await server.pull("b")) == [b"0", b"1"]
-        await server.ack(*first, name="a")
+        assert values(await server.pull("shop/b")) == [b"0", b"1"]
+        await server.ack(*first, name="shop/a")
         await server.crash(power=True)
-        assert values(await server.pull("a")) == []
-        again = await server.pull("b")
+        assert values(await server.pull("shop/a")) == []
+        again = await server.pull("shop/b")
         assert values(again) == [b"0", b"1"]
         assert [delivery.attempt for delivery in again] == [2, 2]
 
@@ -75,22 +77,22 @@ def test_an_event_comes_back_after_a_failure_and_dies_after_too_many() -> None:
         server = door.server
         await door.publish("all", "", b"0", b"1", b"2", partition=1)
         for attempt in (1, 2):
-            deliveries = await server.pull("a")
+            deliveries = await server.pull("shop/a")
             assert [delivery.attempt for delivery in deliveries] == [attempt] * len(deliveries)
             outcomes = [Nack(delivery.token, 1_000) for delivery in deliveries]
-            await server.drive(server.engine.settle("a", outcomes))
-            assert await server.pull("a") == []
+            await server.drive(server.engine.settle("shop/a", outcomes))
+            assert await server.pull("shop/a") == []
             await server.pass_time(1.1)
         await server.pass_time(1)
-        assert (await depth(server, "a")).outstanding == 0
-        letters = await server.drive(server.engine.dead_letters("a"))
+        assert (await depth(server, "shop/a")).outstanding == 0
+        letters = await server.drive(server.engine.dead_letters("shop/a"))
         assert [letter.letter.value for letter in letters] == [b"0", b"1", b"2"]
         assert [letter.origin for letter in letters] == [Position("orders", 1, offset) for offset in range(3)]
         assert not any(name.startswith("mainstem-route") for name, _ in letters[0].letter.headers)
-        assert await server.drive(server.engine.redrive("a", [letters[1].origin], dry_run=True)) == 1
-        assert await server.drive(server.engine.redrive("a", [letters[1].origin])) == 1
-        assert values(await server.pull("a")) == [b"1"]
-        assert values(await server.pull("b")) == [b"0", b"1", b"2"], "no other queue notices"
+        assert await server.drive(server.engine.redrive("shop/a", [letters[1].origin], dry_run=True)) == 1
+        assert await server.drive(server.engine.redrive("shop/a", [letters[1].origin])) == 1
+        assert values(await server.pull("shop/a")) == [b"1"]
+        assert values(await server.pull("shop/b")) == [b"0", b"1", b"2"], "no other queue notices"
 
     with_door(test, "a", "b", failures_max=2, dead_letter_topic="dead")
 
@@ -98,7 +100,7 @@ def test_an_event_comes_back_after_a_failure_and_dies_after_too_many() -> None:
 def test_a_pull_that_waits_gets_what_is_published_meanwhile() -> None:
     async def test(door: RoutedDoor) -> None:
         server = door.server
-        waiting = asyncio.ensure_future(server.drive(server.engine.pull("a", "c", wait_ms=60_000)))
+        waiting = asyncio.ensure_future(server.drive(server.engine.pull("shop/a", "c", wait_ms=60_000)))
         await server.turns()
         await door.publish("direct", "b", b"other")
         await server.turns()
@@ -114,19 +116,19 @@ def test_browse_shows_a_queue_in_its_order_in_parts() -> None:
         server = door.server
         for number in range(10):
             await door.publish("all" if number % 3 else "direct", "a", b"%d" % number, partition=number % 2)
-        await server.pull("b", count=2)
-        before = await depth(server, "b")
+        await server.pull("shop/b", count=2)
+        before = await depth(server, "shop/b")
         seen: list[bytes | None] = []
         after = None
-        while part := await server.drive(server.engine.browse("b", after=after, max_events=2)):
+        while part := await server.drive(server.engine.browse("shop/b", after=after, max_events=2)):
             seen += [browsed.event.value for browsed in part]
             last = part[-1].event
             after = Position(last.topic, last.partition, last.offset)
         assert seen == [b"1", b"2", b"4", b"5", b"7", b"8"]
-        leased = await server.drive(server.engine.browse("b", "leased"))
+        leased = await server.drive(server.engine.browse("shop/b", "leased"))
         assert [browsed.event.value for browsed in leased] == [b"1", b"2"]
-        assert await depth(server, "b") == before
-        info = await server.drive(server.engine.subscription("b"))
+        assert await depth(server, "shop/b") == before
+        info = await server.drive(server.engine.subscription("shop/b"))
         assert (info.oldest, before.ready, before.leased) == (Position("orders", 1, 0), 4, 2)
 
     with_door(test, "a", "b")
@@ -140,27 +142,27 @@ def test_seek_and_purge() -> None:
             await door.publish("direct", "b", b"other", partition=number % 2)
             places += await door.publish("all", "", b"%d" % number, partition=number % 2)
             await server.pass_time(1)
-        await server.ack(*await server.pull("a"), name="a")
-        assert await server.drive(server.engine.seek("a", "earliest")) == 6
-        assert len(await server.pull("a")) == 6
+        await server.ack(*await server.pull("shop/a"), name="shop/a")
+        assert await server.drive(server.engine.seek("shop/a", "earliest")) == 6
+        assert len(await server.pull("shop/a")) == 6
         third = places[3]
         assert isinstance(third, Position)
-        assert await server.drive(server.engine.seek("a", third)) == 3
-        later = await server.pull("a")
+        assert await server.drive(server.engine.seek("shop/a", third)) == 3
+        later = await server.pull("shop/a")
         assert values(later) == [b"3", b"4", b"5"]
-        assert await server.drive(server.engine.seek("a", later[1].event.timestamp_ms)) == 2
-        assert values(await server.pull("a")) == [b"4", b"5"]
-        assert await server.drive(server.engine.seek("a", "earliest")) == 6
-        assert await server.drive(server.engine.purge("a")) == 6
-        assert await server.pull("a") == []
-        assert await server.drive(server.engine.seek("a", "latest")) == 0
-        assert (await depth(server, "b")).outstanding == 12
+        assert await server.drive(server.engine.seek("shop/a", later[1].event.timestamp_ms)) == 2
+        assert values(await server.pull("shop/a")) == [b"4", b"5"]
+        assert await server.drive(server.engine.seek("shop/a", "earliest")) == 6
+        assert await server.drive(server.engine.purge("shop/a")) == 6
+        assert await server.pull("shop/a") == []
+        assert await server.drive(server.engine.seek("shop/a", "latest")) == 0
+        assert (await depth(server, "shop/b")).outstanding == 12
         with pytest.raises(PositionOutOfRange):
-            await server.drive(server.engine.seek("a", Position("orders", 0, 99)))
+            await server.drive(server.engine.seek("shop/a", Position("orders", 0, 99)))
         with pytest.raises(UnknownTopic):
-            await server.drive(server.engine.seek("a", Position("dead", 0, 0)))
+            await server.drive(server.engine.seek("shop/a", Position("dead", 0, 0)))
         await server.crash(power=False)
-        assert await server.pull("a") == []
+        assert await server.pull("shop/a") == []
 
     with_door(test, "a", "b")
 
@@ -173,11 +175,11 @@ def test_redrive_takes_only_events_of_the_queue_that_are_done() -> None:
             *await door.publish("direct", "b", b"1", partition=0),
             *await door.publish("all", "", b"2", partition=0),
         ]
-        await server.ack(*await server.pull("a", count=1), name="a")
+        await server.ack(*await server.pull("shop/a", count=1), name="shop/a")
         positions = [place for place in places if isinstance(place, Position)]
         others = [Position("orders", 0, 99), Position("dead", 0, 0), Position("orders", 1, 0)]
-        assert await server.drive(server.engine.redrive("a", [*positions, *others])) == 1
-        assert values(await server.pull("a")) == [b"0", b"2"]
+        assert await server.drive(server.engine.redrive("shop/a", [*positions, *others])) == 1
+        assert values(await server.pull("shop/a")) == [b"0", b"2"]
 
     with_door(test, "a", "b")
 
@@ -186,13 +188,13 @@ def test_a_deleted_queue_ends_its_pulls_and_a_deleted_namespace_all_of_them() ->
     async def test(door: RoutedDoor) -> None:
         server = door.server
         await door.publish("all", "", b"0")
-        await server.drive(server.engine.delete_subscription("a"))
+        await server.drive(server.engine.delete_subscription("shop/a"))
         with pytest.raises(NoSuchSubscription):
-            await server.pull("a")
+            await server.pull("shop/a")
         await door.declare("a")
-        assert await server.pull("a") == [], "a new queue has nothing that was published before"
+        assert await server.pull("shop/a") == [], "a new queue has nothing that was published before"
         await door.publish("all", "", b"1")
-        assert await server.pull("a") == [], "its bindings went with the old one"
+        assert await server.pull("shop/a") == [], "its bindings went with the old one"
         assert await server.drive(door.queues.queues_of(SPACE)) == ["a", "b"]
         await server.drive(door.queues.delete_namespace(SPACE))
         assert await server.drive(server.engine.subscriptions()) == []
@@ -213,31 +215,31 @@ def test_what_the_contract_refuses() -> None:
                 await server.drive(call)
 
         await refused(queues.create_namespace(SPACE), NamespaceNameTaken)
-        await refused(queues.create_namespace("a b"), InvalidArgument)
+        await refused(queues.create_namespace("a\x00b"), InvalidArgument)
         await refused(queues.create_queue("nowhere", "q", SubscriptionSettings()), NoSuchNamespace)
         await refused(queues.create_queue(SPACE, "a", SubscriptionSettings()), SubscriptionNameTaken)
         for wrong in (
-            {"filter": "x"},
-            {"in_key_order": True},
+            {"filter": "("},
+            {"in_key_order": True, "by_priority": True},
             {"topics": ("orders",)},
-            {"pin_ms": -1},
-            {"ttl_ms": 5},
+            {"from_latest": True},
             {"lock_ms": 0},
         ):
             await refused(queues.create_queue(SPACE, "q", SubscriptionSettings(**wrong)), InvalidArgument)
         missing = SubscriptionSettings(dead_letter_topic="missing")
         await refused(queues.create_queue(SPACE, "q", missing), UnknownTopic)
-        await refused(queues.bind_queue("q", b""), NoSuchSubscription)
+        await refused(queues.bind_queue(SPACE, "q", b""), NoSuchSubscription)
         await refused(queues.unbind_queue("nowhere", 1), NoSuchNamespace)
         await refused(queues.bindings("nowhere"), NoSuchNamespace)
         assert await server.drive(queues.unbind_queue(SPACE, 999)) is False
         await refused(
-            server.engine.alter_subscription("a", SubscriptionSettings(topics=("orders",))), InvalidArgument
+            server.engine.alter_subscription("shop/a", SubscriptionSettings(topics=("orders",))),
+            InvalidArgument,
         )
-        await server.drive(server.engine.alter_subscription("a", SubscriptionSettings(lock_ms=1_000)))
+        await server.drive(server.engine.alter_subscription("shop/a", SubscriptionSettings(lock_ms=1_000)))
         results = await door.publish("all", "", b"0", bytes(2 << 20), b"1", partition=0)
         assert [type(result) for result in results] == [Position, EventTooLarge, Position]
-        assert values(await server.pull("a")) == [b"0", b"1"]
+        assert values(await server.pull("shop/a")) == [b"0", b"1"]
         door.topic = "missing"
         assert isinstance((await door.publish("all", "", b"2"))[0], UnknownTopic)
 
@@ -250,17 +252,17 @@ def test_events_that_retention_deleted_are_trimmed_in_every_queue() -> None:
         for number in range(8):
             await door.publish("all" if number % 2 else "direct", "a", b"%d" % number, partition=0)
             await server.pass_time(1)
-        await server.ack(*await server.pull("a", count=3), name="a")
+        await server.ack(*await server.pull("shop/a", count=3), name="shop/a")
         topic = server.node.topics.get("orders")
         assert topic is not None
         await server.drive(server.node.partition(topic, 0).delete_records(6))
-        info = await server.drive(engine.subscription("a"))
+        info = await server.drive(engine.subscription("shop/a"))
         assert (info.trimmed, info.depth.outstanding, info.oldest) == (3, 2, Position("orders", 0, 6))
-        other = await server.drive(engine.subscription("b"))
+        other = await server.drive(engine.subscription("shop/b"))
         assert (other.trimmed, other.depth.outstanding) == (3, 1)
-        assert values(await server.pull("a")) == [b"6", b"7"]
+        assert values(await server.pull("shop/a")) == [b"6", b"7"]
         await server.crash(power=True)
-        assert values(await server.pull("b")) == [b"7"]
+        assert values(await server.pull("shop/b")) == [b"7"]
 
     with_door(test, "a", "b")
 
@@ -279,9 +281,9 @@ def test_a_queue_is_never_ahead_of_the_log(seed: int) -> None:
             places = await door.publish("all", "", *new)
             assert all(isinstance(place, Position) for place in places)
             received: list[bytes | None] = []
-            while deliveries := await server.pull("a"):
+            while deliveries := await server.pull("shop/a"):
                 received += values(deliveries)
-                await server.ack(*deliveries, name="a")
+                await server.ack(*deliveries, name="shop/a")
             assert set(new) <= set(received)
             server.node.routed._on_timer()  # the index may reach the disk, and the events not
             await server.crash(power=True)
@@ -292,12 +294,15 @@ def test_a_queue_is_never_ahead_of_the_log(seed: int) -> None:
 class RoutedHistory(QueueHistory):
     """The history of the routed queue `s`, which gets every event, beside one that gets some."""
 
+    name = f"{SPACE}/s"
+    settings_of_queue: Mapping[str, Any] = MappingProxyType({})
+    """Beside those of all histories."""
+
     async def begin(self) -> None:
         self.door = RoutedDoor(self.server)
         await self.server.drive(self.server.engine.create_topic("dead", partitions=1))
-        await self.door.declare(
-            "s", lock_ms=2_000, backoff_min_ms=100, failures_max=6, dead_letter_topic="dead"
-        )
+        usual = {"lock_ms": 2_000, "backoff_min_ms": 100, "failures_max": 6, "dead_letter_topic": "dead"}
+        await self.door.declare("s", **usual, **self.settings_of_queue)
         await self.door.declare("other")
         await self.door.bind("s", "direct", "s")
         await self.door.bind("s", "all")
@@ -316,7 +321,7 @@ class RoutedHistory(QueueHistory):
         partition = self.rng.randrange(2)
 
         async def call() -> Any:
-            events = [NewEvent(value, partition=partition) for value in new]
+            events = [NewEvent(value, headers=self.delay(), partition=partition) for value in new]
             return await self.door.queues.publish(SPACE, await self.door.events(exchange, key, events))
 
         publishing = asyncio.ensure_future(call())
@@ -330,7 +335,8 @@ class RoutedHistory(QueueHistory):
 
     def received(self, consumer: str, deliveries: Any) -> None:
         for delivery in deliveries:
-            if self.attempts[delivery.event.value or b""] == (0, 0):
+            is_delayed = not_before_of(delivery.event.headers) > 0
+            if not is_delayed and self.attempts[delivery.event.value or b""] == (0, 0):
                 number = int(delivery.event.value or b"")
                 assert number > self.highest.get(delivery.event.partition, -1), "an inversion"
                 self.highest[delivery.event.partition] = number

@@ -48,8 +48,13 @@ class SocketClient:
         return int(partition.base_offset)
 
     def create(self, topic: str) -> None:
-        """Make a topic."""
-        self.call(3, 9, Message(topics=[Message(name=topic)], allow_auto_topic_creation=True))
+        """Make a topic. Automatic creation has a rate, so it may take more than one request."""
+        request = Message(topics=[Message(name=topic)], allow_auto_topic_creation=True)
+        give_up_s = time.monotonic() + WAIT_S
+        while (code := self.call(3, 9, request).topics[0].error_code) == LEADER_NOT_AVAILABLE:
+            assert time.monotonic() < give_up_s, f"topic {topic} is not created"
+            time.sleep(PAUSE_S)
+        assert code == 0, f"creating topic {topic}: error {code}"
 
     def close(self) -> None:
         """Hang up."""

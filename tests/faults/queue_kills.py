@@ -14,9 +14,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -38,10 +40,30 @@ SUBSCRIPTIONS: dict[str, dict[str, Any]] = {
     "ordered": {"in_key_order": True, "dead_letter_topic": "ordered-dead"},
     "plain": {"failures_max": 6, "dead_letter_topic": "plain-dead"},
 }
+WAITS = {"lock_ms": LOCK_MS, "backoff_min_ms": 20, "backoff_max_ms": 500}
+"""Settings of all subscriptions."""
+
+
+@dataclass(frozen=True)
+class KillRig:
+    """What is killed: a server, and subscriptions that work on the same events."""
+
+    subscriptions: Mapping[str, Mapping[str, Any]]
+    """Name -> settings."""
+    create: Callable[[QueueApi], None]
+    publisher: Callable[[str, str, int, Sequence[WorkHistory]], QueuePublisher]
+    module: str = "mainstem"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Of the server."""
 
 
 class Unanswered(Exception):
     """The server did not answer: it is not known what it did."""
+
+
+def subscription_path(name: str) -> str:
+    """The address of a subscription."""
+    return f"/subscriptions/{quote(name, safe='')}"
 
 
 class QueueApi:
@@ -68,7 +90,7 @@ class QueueApi:
     def depth(self, name: str) -> Counter[str]:
         """How many events are in each state."""
         try:
-            reply = self._http.get(f"/subscriptions/{name}")
+            reply = self._http.get(subscription_path(name))
         except httpx.HTTPError as error:
             raise Unanswered(str(error)) from None
         if reply.status_code >= 500:
@@ -77,7 +99,7 @@ class QueueApi:
 
     def browse(self, name: str) -> list[dict[str, Any]]:
         """The first events that are not done, without their payloads."""
-        rows = self._http.get(f"/subscriptions/{name}:browse", params={"limit": 20}).json()["events"]
+        rows = self._http.get(f"{subscription_path(name)}:browse", params={"limit": 20}).json()["events"]
         return [row | {"event": (row["event"]["partition"], row["event"]["offset"])} for row in rows]
 
     def letters(self, topic: str) -> Counter[QueueEvent]:
@@ -136,13 +158,17 @@ class QueuePublisher(LoadThread):
             self._numbers[key] += 1
         for history in self._histories:
             history.publishing(events)
-        rows = [{"key": event.key, "value": event.text, "value_encoding": "text"} for event in events]
-        self.api.call(f"/topics/{TOPIC}/events", rows)
+        self.send(events)
         for history in self._histories:
             history.published(events)
         time.sleep(self.rng.expovariate(50))
-        while self.api.depth("ordered").total() > BACKLOG_MAX and not self.ended.is_set():
+        while self.api.depth(self._histories[0].name).total() > BACKLOG_MAX and not self.ended.is_set():
             time.sleep(0.1)
+
+    def send(self, events: Sequence[QueueEvent]) -> None:
+        """Publish events in this order. Unanswered."""
+        rows = [{"key": event.key, "value": event.text, "value_encoding": "text"} for event in events]
+        self.api.call(f"/topics/{TOPIC}/events", rows)
 
 
 class QueueWorker(LoadThread):
@@ -156,7 +182,7 @@ class QueueWorker(LoadThread):
     def step(self) -> None:
         start = self._history.pulling(time.monotonic())
         body = {"consumer": self.name, "max_events": self.rng.choice((1, 5, 50)), "wait_ms": 300}
-        pulled = self.api.call(f"/subscriptions/{self._history.name}:pull", body)["deliveries"]
+        pulled = self.api.call(f"{subscription_path(self._history.name)}:pull", body)["deliveries"]
         now_s = time.monotonic()
         deliveries = [(QueueEvent.of(row["event"]["value"]), row["token"]) for row in pulled]
         for (event, _), row in zip(deliveries, pulled, strict=True):
@@ -191,7 +217,8 @@ class QueueWorker(LoadThread):
 
     def _call(self, verb: str, part: Sequence[tuple[QueueEvent, str]], **more: object) -> list[str]:
         body = {"tokens": [token for _, token in part], **more}
-        verdicts: list[str] = self.api.call(f"/subscriptions/{self._history.name}:{verb}", body)["verdicts"]
+        path = f"{subscription_path(self._history.name)}:{verb}"
+        verdicts: list[str] = self.api.call(path, body)["verdicts"]
         return verdicts
 
 
@@ -200,17 +227,16 @@ def create(api: QueueApi) -> None:
     api.call("/topics", {"topic": TOPIC, "partitions": PARTITIONS})
     for name, settings in SUBSCRIPTIONS.items():
         api.call("/topics", {"topic": settings["dead_letter_topic"], "partitions": 1})
-        waits = {"lock_ms": LOCK_MS, "backoff_min_ms": 20, "backoff_max_ms": 500}
-        body = {"subscription": name, "topics": [TOPIC], "settings": waits | settings}
+        body = {"subscription": name, "topics": [TOPIC], "settings": WAITS | settings}
         api.call("/subscriptions", body)
 
 
-def wait_until_served(api: QueueApi) -> None:
+def wait_until_served(api: QueueApi, name: str) -> None:
     """Wait until the HTTP door answers: its code is loaded by its first connection."""
     limit = time.monotonic() + DRAIN_S
     while True:
         try:
-            api.depth("plain")
+            api.depth(name)
             return
         except Unanswered:
             assert time.monotonic() < limit
@@ -245,23 +271,28 @@ def stop_all(threads: Sequence[LoadThread]) -> None:
 
 
 def run(
-    folder: Path, *, kills: int, seed: int, on_kill: Callable[[int], None] = lambda number: None
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    on_kill: Callable[[int], None] = lambda number: None,
+    rig: KillRig | None = None,
 ) -> list[WorkHistory]:
     """Kill the server `kills` times under load, drain, and judge. AssertionError: what is violated. `on_kill`
     gets the number of each kill."""
     rng = random.Random(seed)
+    rig = KillRig(SUBSCRIPTIONS, create, QueuePublisher) if rig is None else rig
     histories = [
         WorkHistory(name, lock_s=LOCK_MS / 1000, in_key_order=settings.get("in_key_order", False))
-        for name, settings in SUBSCRIPTIONS.items()
+        for name, settings in rig.subscriptions.items()
     ]
-    with (
-        Server(folder / "data", http="127.0.0.1:0", log_level="warning") as server,
-        contextlib.closing(QueueApi(server.http)) as api,
-    ):
+    started = Server(folder / "data", http="127.0.0.1:0", log_level="warning", **rig.settings)
+    started.module = rig.module
+    with started as server, contextlib.closing(QueueApi(server.http)) as api:
         server.settings["http"] = server.http
-        create(api)
+        rig.create(api)
         publishers = [
-            QueuePublisher(f"p{number}", server.http, rng.randrange(1 << 32), histories)
+            rig.publisher(f"p{number}", server.http, rng.randrange(1 << 32), histories)
             for number in range(PUBLISHERS)
         ]
         workers = [
@@ -274,7 +305,7 @@ def run(
         try:
             for number in range(kills):
                 on_kill(number)
-                wait_until_served(api)
+                wait_until_served(api, histories[0].name)
                 time.sleep(rng.uniform(0.1, 1.5))
                 for history in histories:
                     history.dying()
@@ -291,7 +322,7 @@ def run(
         violations = [
             line
             for history in histories
-            for line in history.judge(api.letters(SUBSCRIPTIONS[history.name]["dead_letter_topic"]))
+            for line in history.judge(api.letters(rig.subscriptions[history.name]["dead_letter_topic"]))
         ]
     assert not violations, "\n".join([f"seed {seed}, {len(violations)} violations:", *violations[:30]])
     return histories
@@ -303,7 +334,7 @@ def show_progress(number: int) -> None:
         print(f"{number} kills", flush=True)
 
 
-def main() -> None:
+def main(rig: KillRig | None = None) -> None:
     """The long run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
@@ -311,7 +342,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        histories = run(Path(folder), kills=options.kills, seed=options.seed, on_kill=show_progress)
+        histories = run(Path(folder), kills=options.kills, seed=options.seed, on_kill=show_progress, rig=rig)
         for history in histories:
             print(f"{history.name}: {history.deaths} kills, {dict(history.counts)}, no violation")
 

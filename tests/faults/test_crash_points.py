@@ -16,11 +16,12 @@ from unittest import mock
 
 import pytest
 
-from tests.coordinator.test_crashes import CoordinatorRun, small
+from tests.coordinator.seeds import small
+from tests.coordinator.test_crashes import CoordinatorRun
 from tests.support.simdisk import PowerCut, SimDisk
 
-EVERY = 5
-"""The default suite takes each fifth call, from another first one for each fault; the slow suite takes
+EVERY = 10
+"""The default suite takes each tenth call, from another first one for each fault; the slow suite takes
 all."""
 SEED = 4
 

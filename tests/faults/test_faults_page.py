@@ -28,6 +28,11 @@ ALSO = (
     "inside of a network",
     "a server that pushes",
     "`mainstem work` runs commands",
+    "a Python subscriber with 32 handlers",
+    "while Python subscribers run",
+    "the relay of an outbox",
+    "events whose time to live is over",
+    "A thousand clients wait",
     "consumer that never answers",
     "Filters of very many subscriptions",
     "Events of one key that come back",
@@ -57,14 +62,27 @@ ALSO = (
     "100,000 deep",
     "not plain lines",
     "offset beyond the end",
+    "Verifiers of passwords in output",
+    "while entries are loaded again",
     "forge lines of the log",
     "nanoseconds",
     "Retention deletes",
     "while consumers acknowledge",
     "published to routed queues",
+    "foreign index of routed queues",
     "acknowledged by a subscription are lost",
     "acknowledge garbage",
     "state log of queues",
+    "right is taken away while a Kafka client waits",
+    "reader with masked fields",
+    "masked while Kafka clients wait",
+    "queue of a namespace",
+    "keys of push tokens",
+    "while consumers have events of subscriptions",
+    "pull without end and never answer",
+    "full disk while consumers acknowledge",
+    "clock is set back or forth while tokens",
+    "Kafka client without rights",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 
@@ -97,17 +115,29 @@ def test_every_fault_has_its_row() -> None:
     assert all(word in row[0] for word, row in zip(ALSO, rows("Also"), strict=True))
 
 
-def test_every_test_that_is_named_exists() -> None:
-    cells = [row[-2] for row in (*rows("The table"), *rows("Also"))]
-    missing = [
+def missing_of(text: str) -> list[str]:
+    """The tests that a text names and that do not exist."""
+    return [
         f"{file}::{test}"
-        for cell in cells
-        for file, test in named(cell)
+        for file, test in named(text)
         if not (ROOT / file).exists() or test not in defined_in(ROOT / file)
     ]
-    assert missing == []
+
+
+def test_every_test_that_is_named_exists() -> None:
+    cells = [row[-2] for row in (*rows("The table"), *rows("Also"))]
+    assert [name for cell in cells for name in missing_of(cell)] == []
     unread = [cell for cell in cells if re.sub(r"`[\w/]+\.py::\w+`", "", cell).strip()]
     assert unread == [], "a cell of tests holds tests alone"
+
+
+def test_every_attack_on_the_page_of_security_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "SECURITY.md").read_text()
+    tables = page.split("\n| attack | what happens | test |\n")[1:]
+    attacks = [line for table in tables for line in table.split("\n\n")[0].splitlines()[1:]]
+    assert len(attacks) >= 50
+    assert [line for line in attacks if not named(line)] == []
+    assert missing_of(page) == []
 
 
 def test_what_is_shown_names_a_test_and_what_is_not_says_what_is_missing() -> None:

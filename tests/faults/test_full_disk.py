@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -54,6 +56,47 @@ def test_a_full_disk_refuses_only_events_and_recovers_without_a_restart(tmp_path
             assert client.read("orders") == client.acknowledged
             assert "topics accept events again" in server.logs()
             assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_answers_about_events_are_final_and_dead_letters_wait(tmp_path: Path) -> None:
+    with disks.tmpfs(tmp_path / "disk", 64) as disk:
+        settings = {"disk_reserve_bytes": 8 << 20, "log_retention_check_interval_ms": 500}
+        with on(disk, tmp_path, http="127.0.0.1:0", **settings) as server:
+            client = AcknowledgedClient(server.address)
+            client.create("orders", "dead")
+            client.write("orders", 30, 1000)
+            http = httpx.Client(base_url=f"http://{server.http}/api/v1/", trust_env=False, timeout=WAIT_S)
+
+            def call(path: str, body: dict[str, object]) -> Any:
+                reply = http.post(path, json=body)
+                assert reply.is_success, reply.text
+                return reply.json()
+
+            chosen = {"dead_letter_topic": "dead", "lock_ms": 600_000}
+            call("subscriptions", {"subscription": "s", "topics": ["orders"], "settings": chosen})
+            taken = disks.fill(disk, leave_bytes=4 << 20)
+            wait_for(lambda: "topics accept no events" in server.logs(), server.logs())
+
+            pulled = call("subscriptions/s:pull", {"consumer": "c", "max_events": 20})["deliveries"]
+            tokens = [delivery["token"] for delivery in pulled]
+            assert call("subscriptions/s:ack", {"tokens": tokens[:10]})["verdicts"] == ["done"] * 10
+            assert call("subscriptions/s:reject", {"tokens": tokens[10:12]})["verdicts"] == ["done"] * 2
+            disks.fill(disk, leave_bytes=0)  # what is written from now on was reserved before
+            for token in tokens[12:16]:
+                assert call("subscriptions/s:ack", {"tokens": [token]})["verdicts"] == ["done"]
+            shown = http.get("subscriptions/s").json()
+            assert (shown["depth"]["dying"], shown["depth"]["leased"]) == (2, 4)
+            assert "the disk is full" in shown["problems"][0]
+
+            taken.unlink()
+            wait_for(lambda: not http.get("subscriptions/s").json()["depth"]["dying"], server.logs())
+            server.restart(kill=True)
+            http.base_url = f"http://{server.http}/api/v1/"
+            depth = http.get("subscriptions/s").json()["depth"]
+            assert (depth["ready"], sum(depth.values())) == (14, 14)
+            assert len(client.read("dead")) == 2
+            http.close()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tests.support.server import Server
 T = 1_356_998_400_000
 
 
+@pytest.mark.slow
 def test_a_folder_behind_a_link_is_one_folder(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("real")

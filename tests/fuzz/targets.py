@@ -12,7 +12,7 @@ import gc
 import logging
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -38,6 +38,7 @@ from mainstem.search.match.matcher import Matcher
 from mainstem.search.query.errors import QueryError
 from mainstem.search.query.format import format_query
 from mainstem.search.query.parser import parse
+from tests.doors.kafka.access_kit import MemoryAuthorizer, memory_access
 from tests.doors.kafka.kit import DoorClient, RecordingWaiter, frame_reader
 from tests.doors.kafka.oracle import entity_of
 from tests.log.logs import TOPIC
@@ -93,7 +94,8 @@ def frames(data: bytes) -> None:
 
 
 class RequestsTarget:
-    """One handler after the other, on a node whose disk is in memory; a new one now and then."""
+    """One handler after the other, for a client without rights and for one with all, on a node whose disk is
+    in memory; a new one now and then."""
 
     LIFE = 200
 
@@ -132,19 +134,31 @@ class RequestsTarget:
         version = low + data[1] % (high - low + 1)
         tags = b"\0" if version >= api(key).request.flexible else b""
         body = struct.pack(">hhih", key, version, 7, -1) + tags + data[2:]
+        frame = len(body).to_bytes(4, "big") + body
         before = self.state()
-        client = DoorClient(self.machine.node)  # type: ignore[arg-type]
+        without_rights = MemoryAuthorizer()
+        without_rights.set()
+        self.send(frame, key, version, without_rights)
+        assert self.state() == before, "somebody without rights changed something"
+        refusals = self.send(frame, key, version, MemoryAuthorizer())
+        if "protocol" in refusals:
+            assert self.state() == before, "a refused request changed something"
+
+    def send(self, frame: bytes, key: int, version: int, authorizer: MemoryAuthorizer) -> Mapping[str, int]:
+        """Send a request as a client with these rights, and judge its reply. Why the client was refused, how
+        often."""
+        access = memory_access(authorizer)
+        client = DoorClient(self.machine.node, access=access)  # type: ignore[arg-type]
         with self.faults:
-            client.feed(len(body).to_bytes(4, "big") + body)
+            client.feed(frame)
             self.machine.settle(0.05)
             client.connection.lost()
             self.machine.settle(0.05)
         assert not self.faults.messages, self.faults.messages
-        if "protocol" in client.dispatcher.refusals:
-            assert self.state() == before, "a refused request changed something"
         if client.transport.sent:
             self.judge(key, version, bytes(client.transport.sent))
         assert client.dispatcher.in_flight.used_bytes == client.dispatcher.parked.used_bytes == 0
+        return client.dispatcher.refusals
 
     @staticmethod
     def judge(key: int, version: int, sent: bytes) -> None:

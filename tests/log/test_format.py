@@ -11,6 +11,11 @@ from uuid import UUID
 import msgspec
 
 import mainstem.log
+from mainstem.access_contract import ScramMechanism, ScramVerifier
+from mainstem.coordinator.access.acls import Acls
+from mainstem.coordinator.access.mask_rules import MaskRules
+from mainstem.coordinator.access.quotas import Quotas
+from mainstem.coordinator.access.users import Users
 from mainstem.coordinator.groups.epoch_group import MemberFacts
 from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.share_groups import ShareGroups
@@ -23,6 +28,7 @@ from mainstem.coordinator.queues.records import (
     VIEW_RECORDS,
     EventsAcked,
     EventsCarried,
+    EventsDelayed,
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
@@ -55,10 +61,12 @@ from mainstem.queues.delay_run import (
     decode_block,
     decode_header,
     encode_run,
+    pack_entry,
     unpack_entries,
 )
 from mainstem.queues.routed_index import RoutedIndex
 from mainstem.queues.settings import SubscriptionSettings
+from mainstem.quota_contract import QuotaKey
 from mainstem.search.blocks import token_filter
 from mainstem.search.index import layout
 from tests.support.clock import SimClock
@@ -157,6 +165,36 @@ def test_the_example_of_a_state_snapshot_with_the_start_of_the_producer_ids() ->
     assert (producer_ids.server_id, producer_ids.snapshot()) == (server_id, records)
 
 
+def test_the_example_of_a_state_snapshot_with_a_user_and_an_access_control_entry() -> None:
+    data = example("state-snapshot-access")
+    codec = RecordCodec([*Users.RECORDS, *Acls.RECORDS])
+    records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 4)]
+    assert packed_snapshot(4, [codec.encode(record) for record in records]) == data
+    users, acls = Users(), Acls()
+    users.apply(records[0])
+    acls.apply(records[1])
+    keys = bytes(range(64))
+    verifier = ScramVerifier(ScramMechanism.SHA_256, b"salt", 4096, keys[:32], keys[32:])
+    assert users.verifier("alice", ScramMechanism.SHA_256) == verifier
+    assert [*users.snapshot(), *acls.snapshot()] == records
+    assert records[1].acl.principal.text == "User:alice"
+    for record_type in (*Users.RECORDS, *Acls.RECORDS, *MaskRules.RECORDS):
+        assert f"| `{record_type.__struct_config__.tag}` |" in PAGE
+
+
+def test_the_example_of_a_state_snapshot_of_quotas() -> None:
+    data = example("state-snapshot-quotas")
+    codec = RecordCodec([*Quotas.RECORDS])
+    records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 5)]
+    assert packed_snapshot(5, [codec.encode(record) for record in records]) == data
+    quotas = Quotas()
+    for record in records:
+        quotas.apply(record)
+    assert quotas.applying(QuotaKey.PRODUCE, "alice", "c") == (1 << 20, ("alice", "c"))
+    assert quotas.connections_of("10.0.0.1") == 5
+    assert list(quotas.snapshot()) == records
+
+
 def test_the_example_of_a_state_snapshot_of_queues() -> None:
     data = example("queue-state-snapshot")
     codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
@@ -174,6 +212,10 @@ def test_the_examples_of_records_of_queues() -> None:
     assert codec.encode(carried) == example("events-carried")
     assert f"partition 0 of topic id {paths.CARRIED_TOPIC.int} (`{CARRIED_TOPIC}`)" in PAGE
     assert f"`{FROM_HEADER}`" in PAGE
+    due_ms = {104: 1_356_998_400_000, 110: 1_356_998_460_000}
+    delayed = EventsDelayed(5, b"".join(pack_entry(due, 0, position) for position, due in due_ms.items()))
+    assert codec.encode(delayed) == example("events-delayed")
+    assert delayed.due_ms == due_ms
     assert acked.runs == [(104, 105), (106, 109)]
     data = example("queue-view-snapshot")
     records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 9)]
@@ -229,7 +271,7 @@ def test_the_page_lists_the_records_of_namespaces() -> None:
 
 
 def test_the_examples_of_routed_queues() -> None:
-    assert RoutePlace.decode(example("route-header")) == RoutePlace(3, 9, 1_000_000)
+    assert RoutePlace.decode(example("route-header")) == RoutePlace(3, 9, 1_000_000, -1)
     disk = MemoryDisk()
     disk.make_folder("routed/x")
     disk.write_all("routed/x/0000000001.index", example("routed-index"))
@@ -237,7 +279,7 @@ def test_the_examples_of_routed_queues() -> None:
     (group,) = files.load(verify=True)
     assert (group.covered, group.start, group.cut, group.end) == ({0: 43, 1: 9}, 90, NO_CUT, 103)
     routed = RoutedIndex(3, files)
-    routed.load(group.rows)
+    routed.load(group.loaded)
     places = [(arrival.sequence, arrival.partition, arrival.offset) for arrival in routed.arrivals()]
     assert places == [(100, 0, 40), (101, 1, 7), (102, 0, 42)]
     assert [routed.runs(queue, 0, 9)[0] for queue in (5, 6)] == [[(100, 101), (102, 103)], [(100, 103)]]

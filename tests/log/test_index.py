@@ -6,7 +6,7 @@ import struct
 from itertools import pairwise
 from typing import TypeAlias
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.log.storage.arrival_index import ArrivalIndex
@@ -96,6 +96,7 @@ def test_files_parse_to_what_was_written_and_truncation_keeps_earlier_entries(
     assert parsed.entries == before
 
 
+@settings(deadline=None)
 @given(batches=appends, data=st.data())
 def test_continuing_from_files_gives_the_same_index(batches: Triples, data: st.DataObject) -> None:
     whole, placed = grown(batches)

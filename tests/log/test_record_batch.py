@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -19,7 +20,7 @@ from mainstem.log.errors import (
     UnsupportedCompression,
     UnsupportedFormat,
 )
-from mainstem.log.storage import codecs
+from mainstem.log.storage import codecs, record_batch
 from mainstem.log.storage.record_batch import (
     HEADER_BYTES,
     Record,
@@ -274,6 +275,24 @@ def test_the_slow_parser_agrees_with_the_fast_one(records) -> None:  # type: ign
     assert [
         (fields.key, fields.value, fields.headers, first_ms + fields.timestamp_delta) for fields in parsed
     ] == records
+
+
+def test_batches_decode_where_aiokafka_has_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = build([(b"k", b"v", (("name", b"x"),), 5), (None, None, (), 4)], codec="lz4")
+    damaged = bytearray(batch(3))
+    damaged[HEADER_BYTES] = 0x7F
+    struct.pack_into(">I", damaged, 17, crc32c(damaged[21:]))
+    decoded = decode(data)
+    for name in ("aiokafka.record._crecords.default_records", "aiokafka.record.default_records"):
+        monkeypatch.setitem(sys.modules, name, None)
+    record_batch.record_parser.cache_clear()
+    try:
+        assert record_batch.record_parser() is None
+        assert decode(data) == decoded
+        with pytest.raises(CorruptBatch):
+            decode(damaged)
+    finally:
+        record_batch.record_parser.cache_clear()
 
 
 @settings(max_examples=100, deadline=None)

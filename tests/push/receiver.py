@@ -20,6 +20,7 @@ from mainstem.push.addresses import AllowedAddresses
 from mainstem.push.client import PushClient
 from mainstem.push.resolver import Resolve, SystemResolver
 from mainstem.push.service import PushService
+from mainstem.push.tokens import PushTokens
 from mainstem.queue_contract import SubscriptionInfo, SubscriptionSettings
 from mainstem.queues.push_settings import PushSettings
 from mainstem.settings import Settings
@@ -129,7 +130,8 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
 class PushRig:
     """A running engine with a pusher. Its subscriptions are named like their topics."""
 
-    def __init__(self, engine: EmbeddedEngine, pusher: PushService) -> None:
+    def __init__(self, engine: EmbeddedEngine, pusher: PushService, tokens: PushTokens) -> None:
+        self.tokens = tokens
         self.engine = engine
         self.pusher = pusher
 
@@ -163,19 +165,24 @@ async def pushing(
     allow: str = "loopback",
     resolve: Resolve | None = None,
     tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    issuer: str | None = None,
 ) -> AsyncIterator[PushRig]:
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
-    options = Settings(data=str(folder), durability="os")
+    options = Settings(data=str(folder), durability="os", push_issuer=issuer)
     node = await Node.open(options, RealDisk(folder, loop), clock, random.Random(7))
     engine = EmbeddedEngine(node)
     allowed = AllowedAddresses.parse(allow)
     pusher = PushService(
-        engine, clock, allowed, lambda: PushClient(clock, allowed, resolve or SystemResolver(), tls)
+        engine,
+        clock,
+        allowed,
+        tokens := PushTokens(folder / "push" / "keys.json", issuer, clock),
+        lambda: PushClient(clock, allowed, resolve or SystemResolver(), tls),
     )
     engine.attach_pusher(pusher)
     try:
-        yield PushRig(engine, pusher)
+        yield PushRig(engine, pusher, tokens)
     finally:
         await pusher.close()
         await engine.close()

@@ -14,7 +14,8 @@ from mainstem.clock import LoopClock
 from mainstem.contract import NewEvent
 from mainstem.push import resolver
 from mainstem.push.addresses import AllowedAddresses
-from mainstem.push.client import PushClient, PushFailed, PushRequest
+from mainstem.push.client import PushClient, PushRequest
+from mainstem.push.errors import PushFailed
 from mainstem.push.resolver import SystemResolver
 from mainstem.queues.push_settings import EndpointUrl
 from tests.push.receiver import Received, Receiver, pushing, receiving, status
@@ -39,7 +40,7 @@ def client(resolve: Resolver, allow: str = "loopback", tls: ssl.SSLContext | Non
 
 
 async def send(sender: PushClient, url: str, body: bytes = b"x") -> int:
-    return await sender.send(PushRequest(EndpointUrl.parse(url), (), body))
+    return (await sender.send(PushRequest(EndpointUrl.parse(url), (), body))).status
 
 
 def run(test: Callable[[Receiver], Awaitable[None]]) -> None:

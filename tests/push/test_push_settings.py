@@ -17,7 +17,7 @@ from mainstem.push.push_stats import MinuteRate
 from mainstem.push.signature import signature_headers, webhook_id
 from mainstem.push.window import PAUSE_S_MAX, PushWindow
 from mainstem.queue_contract import Delivery
-from mainstem.queues.push_settings import EndpointUrl, PushSettings, push_problem
+from mainstem.queues.push_settings import EndpointUrl, PushSettings, push_problem, shown_endpoint
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -98,6 +98,28 @@ def test_nothing_secret_is_shown() -> None:
     assert push_problem(push) is None
     assert repr(push) == str(push) == "PushSettings(https://a/hook?…)"
     assert len(push.secrets) == 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        ("https://a.example/hook", "https://a.example/hook"),
+        ("https://a.example:8443", "https://a.example:8443"),
+        ("http://[::1]:80/?", "http://[::1]:80/?…"),
+        ("https://user:secret@a.example/x@y", "https://a.example/x@y"),
+        (
+            "https://hooks.slack.com/services/T00000000/B00000000/abcdEFGHijkl1234MNOP5678",
+            "https://hooks.slack.com/services/T00000000/B00000000/…",
+        ),
+        ("https://api.telegram.org/bot123456:AAE-secretsecret/send", "https://api.telegram.org/…/send"),
+        ("https://a.example/payment-notifications/in", "https://a.example/payment-notifications/in"),
+        ("https://a.example/PaymentNotification?a=1", "https://a.example/…?…"),
+        ("secretsecretsecret1", "secretsecretsecret1"),
+    ],
+)
+def test_an_endpoint_is_shown_without_what_may_be_secret(endpoint: str, shown: str) -> None:
+    assert shown_endpoint(endpoint) == shown
+    assert PushSettings(endpoint=endpoint).shown_endpoint == shown
 
 
 # ----------------------------------------------------------------------------------------------------------

@@ -34,6 +34,10 @@ class NaiveView:
         self.rules = rules
         self.start = self.scanned = self.marked = self.cursor = start
         self.delivered_below = start
+        self.began_ms = 0
+        """When this life began, until all is woken that was due then."""
+        self.undelivered: set[int] = set()
+        """Below that, and waited for their first delivery when the last life ended."""
         self.positions: dict[int, NaivePosition] = {}
         self.leases: dict[int, tuple[str, list[int], int]] = {}
         """Number -> (consumer, positions, deadline)."""
@@ -99,7 +103,9 @@ class NaiveView:
         entry = self.positions.get(position, NaivePosition())
         if entry.counted is not None:
             return entry.counted[0]
-        before = self.start <= position < self.delivered_below
+        if entry.state == WAITING:
+            return 0
+        before = self.start <= position < self.delivered_below and position not in self.undelivered
         return before + (entry.state == LEASED)
 
     def failures(self, position: int) -> int:
@@ -134,10 +140,22 @@ class NaiveView:
             if self.state(position) in (DONE, AHEAD):
                 self.positions[position] = NaivePosition(READY)
 
+    def delayed(self, due_ms: dict[int, int]) -> None:
+        for position, time_ms in due_ms.items():
+            entry = self.at_position(position)
+            if entry.state in (AHEAD, READY, WAITING):
+                entry.state, entry.due_ms = WAITING, time_ms
+
+    def note_undelivered(self, position: int, entry: NaivePosition) -> None:
+        if entry.counted is None and position < self.delivered_below:
+            self.undelivered.add(position)
+
     def scheduled(self, runs: Sequence[Run], due_ms: int | None) -> None:
         for position in self.each_of(runs):
             entry = self.at_position(position)
             if entry.state in (AHEAD, READY, WAITING):
+                if entry.state == WAITING and due_ms is None and not self.began_ms:
+                    self.note_undelivered(position, entry)
                 entry.state, entry.due_ms = (READY if due_ms is None else WAITING), due_ms
 
     def sought(self, position: int) -> None:
@@ -162,19 +180,25 @@ class NaiveView:
 
     def wake_due(self, now_ms: int) -> int:
         woken = 0
-        for entry in self.positions.values():
+        for position, entry in self.positions.items():
             if entry.state == WAITING and entry.due_ms is not None and entry.due_ms <= now_ms:
+                if entry.due_ms > self.began_ms:
+                    self.note_undelivered(position, entry)
                 entry.state, entry.due_ms = READY, None
                 woken += 1
+        if now_ms >= self.began_ms:
+            self.began_ms = 0
         return woken
 
-    def restart(self) -> None:
+    def restart(self, now_ms: int) -> None:
         """Leases are no more; the marks say what may have been delivered."""
         for entry in self.positions.values():
             entry.lease = 0
             if entry.state == LEASED:
                 entry.state = READY
         self.leases.clear()
+        self.undelivered.clear()
+        self.began_ms = now_ms
         self.cursor = self.delivered_below = max(self.marked, self.start)
 
     def forget_from(self, end: int) -> int:
@@ -195,6 +219,7 @@ class NaiveView:
             assert view.state(position) == self.state(position), position
             assert view.failures(position) == self.failures(position), position
             assert view.acquisitions(position) == self.acquisitions(position), position
+        assert view.acquisitions_of([(low, high)]) == [self.acquisitions(p) for p in range(low, high)]
         counts = view.counts()
         assert [counts.ready, counts.leased, counts.waiting, counts.parked, counts.dying] == [
             len(self.in_state(state)) for state in (READY, LEASED, WAITING, PositionState.PARKED, DYING)

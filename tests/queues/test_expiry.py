@@ -27,6 +27,41 @@ class CountedRuns(list[Run]):
             yield run
 
 
+def redriven_view(*runs: Run) -> SequenceView:
+    view = SequenceView(DeliveryRules(), 0)
+    view.scan(20)
+    view.apply_acked([(0, 20)])
+    view.apply_redriven(runs)
+    return view
+
+
+def test_what_was_redriven_is_known_until_it_is_given_up_or_trimmed() -> None:
+    view = redriven_view((0, 4), (6, 8), (10, 14))
+    view.apply_acked([(0, 20)])
+    assert [position for position in range(20) if view.was_redriven(position)] == [
+        *range(4),
+        6,
+        7,
+        *range(10, 14),
+    ]
+    view.apply_rejecting([(2, 3), (5, 12)], 1)
+    assert view.exempt == [(0, 4), (6, 8), (10, 14)], "what is done is not given up"
+
+
+def test_what_is_given_up_again_was_not_redriven_since() -> None:
+    view = redriven_view((0, 4), (6, 8), (10, 14))
+    copied = view.exempt
+    view.apply_rejecting([(2, 3), (5, 12)], 1)
+    assert view.exempt == [(0, 2), (3, 4), (12, 14)]
+    assert copied == [(0, 4), (6, 8), (10, 14)], "a snapshot has it"
+    view.apply_dropped([(13, 14)])
+    assert view.exempt == [(0, 2), (3, 4), (12, 13)]
+    view.apply_trimmed(4)
+    assert view.exempt == [(12, 13)]
+    view.apply_redriven([(13, 14)])
+    assert view.exempt == [(12, 14)]
+
+
 def test_scattered_positions_that_were_redriven_are_looked_at_once() -> None:
     view = SequenceView(DeliveryRules(), 0)
     view.scan(EVENTS)

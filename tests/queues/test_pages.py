@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 
 import pytest
 
@@ -22,6 +23,7 @@ from mainstem.queues.pages import (
     is_all_ready,
     thaw,
     undone_of,
+    undone_states,
 )
 from mainstem.queues.tries import COUNT_MAX, SPARSE_MAX, TryCounts
 
@@ -88,7 +90,7 @@ def test_the_sizes_that_the_module_promises() -> None:
     ("damage", "data"),
     [
         ("nothing", ""),
-        ("unknown flags", "20 00"),
+        ("unknown flags", "80 00"),
         ("ahead that is cut off", "10 00 01"),
         ("ahead beyond the page", "10 00 1000"),
         ("a position that is ahead", "10 01 0005 0005"),
@@ -106,11 +108,38 @@ def test_the_sizes_that_the_module_promises() -> None:
         ("tries beyond the page", "08 01 0001 0001 1000 0001 0001"),
         ("an entry of zeros", "08 01 0001 0001 0001 0000 0000"),
         ("bytes after the end", "00 01 0001 00"),
+        ("tries and counts", "28 01 0001 00010001"),
+        ("counts that are cut off", "20 01 0001 000100"),
+        ("counts that are few", "20 01 0001 00010001"),
+        ("a stream that is none", "44 01 0001 ff"),
+        ("a stream that is cut off", "42 01 0001 ab"),
+        ("bytes after a stream", "42 01 0001" + (zlib.compress(b"\3", 1, -15) + b"\0").hex()),
+        ("a stream that is too long", "42 01 0001" + zlib.compress(bytes(1 << 20), 1, -15).hex()),
     ],
 )
 def test_damage_is_a_value_error(damage: str, data: str) -> None:
     with pytest.raises(ValueError):
         thaw(bytes.fromhex(data))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_page_of_retries_is_small(seed: int) -> None:
+    chance = random.Random(seed)
+    page = OpenPage(bytearray(FILL[WAITING]))
+    for offset in range(PAGE_POSITIONS):
+        page.words[offset] = 5000 + offset  # each acquired alone
+        page.tries.put(offset, 1, 1)
+    assert len(freeze(page)) < 1 + 512 + 512
+    assert thaw(freeze(page)).words == page.words
+    for offset in range(PAGE_POSITIONS):
+        page.states[offset] = chance.choice((READY, WAITING, WAITING))
+        page.words[offset] += chance.randrange(200)
+        if page.states[offset] == WAITING:
+            page.tries.put(offset, *[chance.choice((1, 1, 1, 2, 3))] * 2)
+    data = freeze(page)
+    assert len(data) < 3 * PAGE_POSITIONS, "of 9 bytes each"
+    assert everything(thaw(data)) == everything(page)
+    assert undone_states(data) == bytes(page.states)
 
 
 def test_a_byte_of_damage_is_never_a_crash() -> None:
@@ -123,6 +152,7 @@ def test_a_byte_of_damage_is_never_a_crash() -> None:
             del damaged[chance.choice((len(damaged), chance.randrange(len(damaged)))) :]
             try:
                 assert thaw(bytes(damaged)).undone <= PAGE_POSITIONS
+                assert len(undone_states(bytes(damaged))) <= PAGE_POSITIONS
             except ValueError:
                 continue
 

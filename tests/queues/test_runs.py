@@ -103,6 +103,11 @@ def test_merged_runs_have_the_same_positions(runs: list[Run]) -> None:
     assert all(a[1] < b[0] for a, b in pairwise(merged))
 
 
+@given(st.lists(st.integers(0, 60)))
+def test_positions_in_any_order_are_runs(positions: list[int]) -> None:
+    assert runs_of(positions) == merge_runs((position, position + 1) for position in positions)
+
+
 def test_a_run_that_is_added_joins_the_last() -> None:
     runs: list[Run] = []
     for first, end in [(1, 3), (3, 4), (6, 7)]:

@@ -14,8 +14,9 @@ from bench import queues as bench
 
 from mainstem.queues import page_table
 from mainstem.queues.frozen_pages import FrozenPages
-from mainstem.queues.pages import PAGE_POSITIONS
+from mainstem.queues.pages import PAGE_POSITIONS, PositionState
 from mainstem.queues.rules import DeliveryRules
+from mainstem.queues.runs import complement
 from mainstem.queues.view import SequenceView
 
 OPEN_PAGES = 2
@@ -171,3 +172,40 @@ def test_waking_opens_few_frozen_pages_at_a_time(monkeypatch: pytest.MonkeyPatch
         woken.append(part)
     assert sum(woken) == 60
     assert max(woken) <= 16
+
+
+def test_open_pages_of_all_views_are_bounded_and_sparse_views_work_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As routed queues that get one event in thousands, each with events in flight."""
+    monkeypatch.setattr(page_table, "OPEN_PAGES_ALL", 40)
+    monkeypatch.setattr(page_table, "_opened", page_table.OpenedPages())
+    rng = random.Random(7)
+    views, flight = [SequenceView(RULES, 0) for _ in range(30)], 20
+    positions = [
+        [(n + 1) * PAGE_POSITIONS + rng.randrange(PAGE_POSITIONS) for n in range(flight)] for _ in views
+    ]
+    for view, own in zip(views, positions, strict=True):
+        view.scan((flight + 2) * PAGE_POSITIONS, complement(0, 1 << 40, [(p, p + 1) for p in own]))
+    leases = [[] for _ in views]  # type: list[list[tuple[int, int]]]
+    for _ in range(flight):
+        for number, view in enumerate(views):
+            lease = view.acquire("worker", 1, 0)
+            assert lease is not None
+            leases[number].append((lease.id, lease.runs[0][0]))
+    assert sum(len(view.table.open_pages) for view in views) <= 40 + OPEN_PAGES
+    for number, view in enumerate(views):
+        assert [position for _, position in leases[number]] == positions[number]
+        assert view.counts().leased == flight
+        rng.shuffle(leases[number])
+        for lease_id, position in leases[number][: flight // 2]:
+            runs = view.ackable(lease_id, [(position, position + 1)])
+            assert runs == [(position, position + 1)]
+            view.apply_acked(runs)
+        for lease_id, position in leases[number][flight // 2 :]:
+            view.apply_released(view.releasable(lease_id, [(position, position + 1)]), True, None)
+        assert (view.counts().ready, view.counts().leased) == (flight // 2, 0)
+        left = sorted(position for _, position in leases[number][flight // 2 :])
+        assert [first for first, _ in view.runs_in(PositionState.READY)] == left
+        assert [view.failures(position) for position in left] == [1] * (flight // 2)
+    assert sum(len(view.table.open_pages) for view in views) <= 40 + flight

@@ -216,6 +216,8 @@ class ViewLife:
         self.apply("scheduled", waiting, None)
         ready = self.naive.in_state(PositionState.READY)[:20]
         self.apply("scheduled", runs_of(ready), self.now_ms + self.random.choice((1, 300, 3_000)))
+        ready = [p for p in self.naive.in_state(PositionState.READY) if self.view.may_be_delayed(p)]
+        self.apply("delayed", {p: self.now_ms + self.random.choice((1, 2_000)) for p in ready[-9:]})
         if self.random.random() < 0.1:
             self.apply("acked", self.view.unleased_among(runs))
 
@@ -252,8 +254,8 @@ class ViewLife:
     def restart(self) -> None:
         """I5: a snapshot and what it becomes are the same state, without the leases."""
         self.view = self.restored()
-        self.view.restarted()
-        self.naive.restart()
+        self.view.restarted(now_ms=self.now_ms)
+        self.naive.restart(self.now_ms)
         self.lease_ids = [0, 99]
         if self.random.random() < 0.3:
             end = self.random.randrange(self.naive.start, self.naive.scanned + 30)
@@ -269,6 +271,10 @@ class ViewLife:
         for name, arguments in self.records:
             getattr(view, f"apply_{name}")(*arguments)
         positions = range(view.scanned, self.view.scanned)
+        ahead = view.table.ahead_in(positions.start, positions.stop)
+        states = [view.state(p) for p in positions]
+        undone = [p for p, state in zip(positions, states, strict=True) if state != PositionState.DONE]
+        assert ahead == (states.count(PositionState.AHEAD), min(undone, default=positions.stop))
         skipped = {p for p in positions if is_skipped(p)}
         view.scan(
             max(view.scanned, self.view.scanned),

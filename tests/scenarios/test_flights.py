@@ -292,6 +292,7 @@ def run(folder: Path, lines: list[bytes], size: Size) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_flights(tmp_path: Path) -> None:
     run(tmp_path, flights.sample(), SAMPLE)
 

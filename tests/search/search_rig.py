@@ -32,6 +32,7 @@ from mainstem.search.contract import (
 from mainstem.search.local.search import LogSearch
 from mainstem.search.match.matcher import Matcher
 from mainstem.settings import Settings
+from tests.doors.kafka.access_kit import memory_access
 from tests.support.listening import ListeningDoor
 
 Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]
@@ -179,7 +180,7 @@ async def open_search_rig(
     local = LogSearch(
         engine, folder, clock, workers=workers, block_bytes=block_bytes, part_blocks=part_blocks
     )
-    listening = ListeningDoor(KafkaDoor(node), clock)
+    listening = ListeningDoor(KafkaDoor(node, memory_access()), clock)
     # The cluster search needs only the Kafka door's address from the engine; it reads through the door.
     cluster = ClusterSearch(
         EmbeddedEngine(node, address=listening.address),

@@ -10,6 +10,7 @@ import tempfile
 from contextlib import aclosing
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,7 @@ async def check_search_during_changes(rig: SearchRig, rng: random.Random, reques
     assert before & after <= set(hits)
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
 def test_a_search_during_changes_finds_the_events_that_remain(seed: int) -> None:

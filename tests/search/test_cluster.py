@@ -66,6 +66,7 @@ async def restarted_search(rig: SearchRig) -> AsyncIterator[ClusterSearch]:
 # --- filters ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_spans_that_cannot_match_are_skipped(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, batches=20)

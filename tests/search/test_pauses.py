@@ -18,8 +18,8 @@ from mainstem.log.storage.record_batch import assign_offsets, build
 from mainstem.search.facets import FieldCounts
 from mainstem.search.ipc import (
     VALUES_A_REPLY,
+    FailureReply,
     Paused,
-    RequestFailed,
     ScanCounts,
     ScanReply,
     ScanRequest,
@@ -257,7 +257,7 @@ def test_the_death_of_a_worker_fails_its_job_and_no_other(large_unit: Unit) -> N
         assert isinstance(reply, ScanReply)
         assert reply.bytes == large_unit.end
         failed = await first.final_reply()
-        if isinstance(failed, RequestFailed):
+        if isinstance(failed, FailureReply):
             assert "exit code -9" in failed.reason
 
     in_pool(work)
@@ -281,7 +281,7 @@ def test_a_job_can_be_cancelled_while_its_worker_dies(
         while pool.pids:
             await asyncio.sleep(0.001)
         pool.cancel(job)
-        assert isinstance(await job.final_reply(), RequestFailed)
+        assert isinstance(await job.final_reply(), FailureReply)
 
     in_pool(work)
 

@@ -20,10 +20,10 @@ from mainstem.search import ipc
 from mainstem.search.ipc import (
     LENGTH,
     CancelRequest,
+    FailureReply,
     FindFiltersRequest,
     Reply,
     Request,
-    RequestFailed,
     ScanMatches,
     ScanProgress,
     ScanReply,
@@ -155,7 +155,7 @@ def test_deleted_data_and_invalid_requests_are_answered(
     folder = Unit("orders", 0, str(tmp_path), 0, 10, 0, 10)
     worker.send(scan(deleted, "word"), scan(shorter, "word"), scan(folder, "word"), scan(unit, "a:("))
     replies = [worker.reply() for _ in range(4)]
-    assert [reply.data_deleted for reply in replies if isinstance(reply, RequestFailed)] == [
+    assert [reply.data_deleted for reply in replies if isinstance(reply, FailureReply)] == [
         True,
         True,
         False,
@@ -244,3 +244,24 @@ def test_a_worker_that_was_started_early_executes_the_first_request_and_ends_whe
     tmp_path: Path,
 ) -> None:
     asyncio.run(_prepared(tmp_path))
+
+
+async def _abandoned(closed: list[bool]) -> None:
+    pool = WorkerPool(LoopClock(asyncio.get_running_loop()), workers=1)
+    try:
+        pool.prepare()
+        while not pool.pids:
+            await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks():  # as the end of a loop does after an interrupt, all at once
+            task.cancel()
+        await asyncio.sleep(10.0)
+    finally:
+        await pool.close()
+        closed.append(True)
+
+
+def test_a_pool_whose_tasks_were_all_cancelled_can_be_closed() -> None:
+    closed: list[bool] = []
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(_abandoned(closed))
+    assert closed

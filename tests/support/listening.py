@@ -13,6 +13,7 @@ from mainstem.doors.net.accepted import AcceptedConnection
 from mainstem.doors.net.acceptor import Acceptor
 from mainstem.doors.net.address import HostPort
 from mainstem.doors.net.limits import ConnectionLimits, connections_within_descriptors
+from mainstem.doors.net.security import SecurityProtocol
 from mainstem.doors.net.warning_log import WarningLog
 from mainstem.settings import Settings
 
@@ -29,6 +30,8 @@ class ListeningDoor:
         sock: socket.socket | None = None,
         advertised: tuple[str, int] | None = None,
         warnings: WarningLog | None = None,
+        security: SecurityProtocol = SecurityProtocol.PLAINTEXT,
+        mechanisms: tuple[str, ...] = (),
     ) -> None:
         settings = settings or Settings()
         self.door = door
@@ -45,10 +48,12 @@ class ListeningDoor:
         bound = HostPort.of(sock)
         self.address = (bound.host, bound.port)
         listener = Listener(
-            name="PLAINTEXT",
+            name=security.name,
             address=bound,
             advertised=bound if advertised is None else HostPort(*advertised),
             doors=("door",),
+            security=security,
+            mechanisms=mechanisms,
         )
         warnings = warnings or WarningLog(clock, logging.getLogger("mainstem.kafka"))
         self._acceptor = Acceptor(

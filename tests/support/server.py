@@ -32,6 +32,8 @@ class Server:
         self.settings: dict[str, object] = {"kafka": "127.0.0.1:0", **settings}
         if "http" not in self.settings:
             self.settings.setdefault("doors", "kafka")  # the usual port is one for the whole machine
+        self.module = "mainstem"
+        """The program: `python -m MODULE serve`."""
         self.environ: dict[str, str] = {}
         """Variables of its environment beside ours."""
         self.process: subprocess.Popen[str] | None = None
@@ -60,7 +62,7 @@ class Server:
         environ |= {**self.environ, "MAINSTEM_DATA": str(self.data)}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mainstem", "serve"],
+                [sys.executable, "-m", self.module, "serve"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -72,7 +74,7 @@ class Server:
         if match is None:
             self.kill()
             raise AssertionError(f"not ready: {self.ready_line!r}\n{self.logs()}")
-        self.host, self.port = match[1].strip("[]"), int(match[2])
+        self.host, self.port = match[1].rpartition("//")[2].strip("[]"), int(match[2])
         self.http = "".join(re.findall(r"  http=(\S+)", self.ready_line))
         return self
 

@@ -81,7 +81,7 @@ def main() -> None:
 
     events.Handle._run = run  # type: ignore[assignment, method-assign]
     gc.callbacks.append(collecting)
-    server.loop_factory = lambda: factory
+    server.loop_factory = lambda: factory  # type: ignore[attr-defined]
     with open(sys.argv.pop(1), "w") as out:
         serve()
 

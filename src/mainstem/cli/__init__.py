@@ -14,9 +14,10 @@ import sys
 
 import click
 
-from mainstem import __version__
 from mainstem.cli.common import print_error
+from mainstem.cli.credentials import keep_context
 from mainstem.cli.exit_codes import ExitCode
+from mainstem.version import __version__
 
 COMMANDS = (
     "serve",
@@ -31,15 +32,23 @@ COMMANDS = (
     "groups",
     "queues",
     "work",
+    "run",
+    "users",
+    "acls",
+    "quotas",
+    "masking-rules",
+    "tokens",
     "inspect",
     "doctor",
     "backup",
     "restore",
+    "certs",
 )
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is asked for: attribute `command` of the module of the same name."""
+    """Imports a command when it is asked for: attribute `command` of the module of the same name, with `_` in
+    the place of `-`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,12 +56,21 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"mainstem.cli.commands.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"mainstem.cli.commands.{module}").command
         return command
 
 
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--context",
+    envvar="MAINSTEM_CONTEXT",
+    expose_value=False,
+    callback=keep_context,
+    metavar="NAME",
+    help="Connect as this context says, see docs/CLI.md; also MAINSTEM_CONTEXT.",
 )
 @click.version_option(__version__, prog_name="mainstem", message="%(prog)s %(version)s")
 def mainstem() -> None:

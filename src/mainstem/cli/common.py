@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mainstem.cli.credentials import credential_options, current_security, keep_protocol
 from mainstem.printable import escape_controls
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ DEFAULT_ADDRESS = "127.0.0.1:9092"
 
 
 def at_option(command: F) -> F:
-    """Add the option `--at HOST:PORT`, or MAINSTEM_AT, to a command."""
+    """Add the option `--at HOST:PORT`, or MAINSTEM_AT, to a command, and those of `credentials`."""
     return click.option(
         "--at",
         "address",
@@ -35,8 +36,10 @@ def at_option(command: F) -> F:
         default=DEFAULT_ADDRESS,
         show_default=True,
         metavar="HOST:PORT",
-        help="Address of a mainstem server or any Kafka cluster; also MAINSTEM_AT.",
-    )(command)
+        callback=keep_protocol,
+        help="Address of a mainstem server or any Kafka cluster; also MAINSTEM_AT. --ca FILE,"
+        " --user NAME, --password-file FILE and others: see docs/CLI.md.",
+    )(credential_options(command))
 
 
 def json_option(command: F) -> F:
@@ -44,7 +47,7 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
-FILE_PARAMETERS = frozenset({"files", "output", "data", "arguments"})
+FILE_PARAMETERS = frozenset({"file", "files", "output", "data", "arguments"})
 """Parameters whose bytes need not be UTF-8, because they are paths, or the arguments of another command."""
 
 
@@ -72,7 +75,7 @@ def with_engine(address: str, work: Callable[[Engine], Awaitable[T]]) -> T:
     from mainstem.engines.kafka.engine import KafkaEngine
 
     async def connect_and_work() -> T:
-        engine = await KafkaEngine.connect(address)
+        engine = await KafkaEngine.connect(address, security=current_security())
         try:
             return await work(engine)
         except NotReachable as error:
@@ -156,6 +159,25 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], *, ind
     click.echo(style(aligned([escape_controls(heading) for heading in headings]), dim=True))
     for line in lines:
         click.echo(aligned(line))
+
+
+def print_list(
+    items: Sequence[T],
+    headings: Sequence[str],
+    row: Callable[[T], Sequence[object]],
+    *,
+    as_json: bool,
+    none: str,
+) -> None:
+    """Print what a command lists, each as a line of JSON or as a row of a table. If there is nothing, a
+    terminal shows `none`, and a pipe gets nothing."""
+    if as_json:
+        for item in items:
+            print_json(item)
+    elif items or not is_terminal():
+        print_rows(headings, [row(item) for item in items])
+    else:
+        click.echo(none, err=True)
 
 
 def tab_cell(cell: object) -> str:

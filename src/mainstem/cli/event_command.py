@@ -16,8 +16,8 @@ from contextlib import suppress
 
 import msgspec
 
-from mainstem.cli.event_decoding import decode_event
 from mainstem.contract import Event
+from mainstem.engines.remote.event_decoding import decode_event
 from mainstem.http_api.deliveries import DeliveryJson
 
 VARIABLE_BYTES_MAX = 100_000

@@ -20,26 +20,34 @@ class ExitCode(IntEnum):
         self.meaning = meaning
         return self
 
-    DONE = 0, "The command was successful; `serve` was stopped by SIGTERM or Ctrl-C and closed cleanly."
+    DONE = (
+        0,
+        "The command was successful; `serve` or `run` was stopped by SIGTERM or Ctrl-C and closed cleanly.",
+    )
     FAILED = 1, "The server refused, or what was asked for does not exist; `search`: no matches."
     USAGE = 2, "The command line or a setting is wrong; nothing was done. `search`: any refusal."
     NOT_REACHABLE = 3, "No server responds at `--at`, or it stopped responding."
     BAD_INPUT = (
         4,
-        "`produce`: some lines were bad; `tail`, `search`, `trace`, `export`, `replay`, `inspect`, `doctor`,"
-        " `restore`: there is damage, and what was damaged is left out.",
+        "`produce`, `users import`: some lines were bad; `tail`, `search`, `trace`, `export`, `replay`,"
+        " `inspect`, `doctor`, `restore`: there is damage, and what was damaged is left out.",
     )
     REFUSED = (
         5,
         "`serve`: unsafe settings (public address without authentication, wildcard without `--advertise`),"
         " or too few open files permitted.",
     )
-    ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
+    ADDRESS = 6, "`serve`, `run --health`: the address is in use or cannot be bound."
     FOLDER = (
         7,
-        "`serve`, `doctor`, `backup`, `restore`: a data folder cannot be created, written or read.",
+        "`serve`, `users`, `acls`, `quotas`, `masking-rules`, `doctor`, `backup`, `restore`: a data folder"
+        " cannot be created, written or read.",
     )
-    LOCKED = 8, "`serve`, `doctor`, `restore`: another server is using the data folder."
+    LOCKED = (
+        8,
+        "`serve`, `users`, `acls`, `quotas`, `masking-rules`, `doctor`, `restore`: another server is using"
+        " the data folder.",
+    )
     INTERRUPTED = 130, "Ctrl-C."
     PIPE_CLOSED = 141, "The reader of standard output closed the pipe."
 

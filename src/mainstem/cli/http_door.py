@@ -1,19 +1,16 @@
-"""Finds the HTTP door of the server whose Kafka door is at `--at`.
+"""Finds the HTTP door of the server whose Kafka door is at `--at`, if that is not the HTTP door itself.
 
-Owns: whether there is such a door, and whether it can be used. Refuses: a door that belongs to another
-cluster than the server at `--at`.
+Owns: running a command's work with it. Refuses: to look for it, which `engines/remote/door.py` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from mainstem.cli.common import refuse_broken_text
-from mainstem.contract import StreamError
-
-if TYPE_CHECKING:
-    from mainstem.engines.kafka.server_info import ServerInfo
+from mainstem.cli.credentials import current_security
+from mainstem.stream_errors import InvalidArgument, StreamError
 
 T = TypeVar("T")
 
@@ -30,32 +27,34 @@ def with_door(address: str, work: Callable[[str], Awaitable[T]]) -> T:
     return asyncio.run(find_and_work())
 
 
-async def require_door(address: str) -> str:
-    """HOST:PORT of the HTTP door of the server at `address`. Raises as `with_door`."""
-    from mainstem.engines.kafka.server_info import fetch_server_info
+def named_door(address: str) -> str | None:
+    """The HTTP door if `address` is that of one, such as the console's in front of a Kafka cluster:
+    https://HOST:PORT, or HOST:PORT of http://HOST:PORT; None if it is that of a cluster. InvalidArgument: the
+    login would be sent where others can read it."""
+    scheme, separator, door = address.partition("://")
+    if not separator:
+        return None
+    if scheme == "https":
+        return address
+    from mainstem.engines.remote.http_client import is_loopback
 
-    door, reason = await find_door(address, await fetch_server_info(address))
-    if door is None:
-        raise StreamError(f"{reason}; subscriptions need the HTTP door of a mainstem server")
+    if current_security().authorization() is not None and not is_loopback(door.rpartition(":")[0]):
+        raise InvalidArgument(f"{address}: others could read the login; use https://{door}")
     return door
 
 
-async def find_door(address: str, server: ServerInfo) -> tuple[str | None, str]:
-    """HOST:PORT of the cluster's HTTP door; or None, and the reason why there is none that can be used."""
-    if server.http_listener is None:
-        return None, f"{address} is not a mainstem server"
-    if not server.http_listener:
-        return None, f"the server at {address} serves no HTTP"
-    from mainstem.cli.remote_search import cluster_id
+async def require_door(address: str) -> str:
+    """HOST:PORT of the HTTP door of the server at `address`. Raises as `with_door`."""
+    if (named := named_door(address)) is not None:
+        return named
+    from mainstem.engines.kafka.server_info import fetch_server_info
+    from mainstem.engines.remote.door import find_door
 
-    host, _, port = server.http_listener.rpartition(":")
-    if host in ("0.0.0.0", "[::]", ""):  # it listens on all addresses, so also on the one in --at
-        host = address.split(",")[0].rpartition(":")[0]
-    door = f"{host}:{port}"
-    try:
-        id_at_door = await cluster_id(door)
-    except StreamError as error:
-        return None, f"the server's HTTP door is not reachable from here: {error}"
-    if id_at_door != server.cluster_id:
-        return None, f"the server's HTTP door is not reachable from here: {door} is another server's"
-    return door, ""
+    security = current_security()
+    server = await fetch_server_info(address, security=security)
+    door, reason = await find_door(address, server, security)
+    if door is None:
+        if server.http_listener is None:
+            reason += " (name the door itself then: --at https://HOST:PORT)"
+        raise StreamError(f"{reason}; this command needs the HTTP door of a mainstem server")
+    return door

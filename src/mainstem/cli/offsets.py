@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mainstem.cli.common import print_error
-from mainstem.contract import PositionOutOfRange
+from mainstem.stream_errors import PositionOutOfRange
 from mainstem.timespec import SECONDS_MAX, StartPoint, format_iso
 
 if TYPE_CHECKING:

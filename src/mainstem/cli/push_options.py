@@ -80,6 +80,11 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Sign requests with the secrets in this file (whsec_…); - for standard input.",
     ),
     click.option(
+        "--push-token-audience",
+        metavar="TEXT",
+        help="Send a token that the server signs, for this audience (docs/QUEUES.md).",
+    ),
+    click.option(
         "--push-deadline",
         "push_deadline_ms",
         metavar="DURATION",

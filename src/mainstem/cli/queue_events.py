@@ -38,6 +38,11 @@ Request = TypeVar("Request", "RedriveJson", "WakeJson", "CancelJson")
     help="With --all: only dead letters from this time on (UTC), or of this age (2d, 1h30m) and newer.",
 )
 @click.option(
+    "--again",
+    is_flag=True,
+    help="With --all: also events that were redriven before, and not given up since.",
+)
+@click.option(
     "--rate",
     "per_s",
     type=click.FloatRange(0.01, 100_000),
@@ -51,6 +56,7 @@ def redrive_queue(
     address: str,
     every: bool,
     since_ms: int | None,
+    again: bool,
     per_s: float | None,
     dry_run: bool,
 ) -> None:
@@ -61,14 +67,17 @@ def redrive_queue(
     _check_choice(positions, every)
     if since_ms is not None and not every:
         raise click.UsageError("--since is for --all")
+    if again and not every:
+        raise click.UsageError("--again is for --all; events that are named are redriven in any case")
     places = _places(positions)
 
     async def work(door: str) -> int:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
         from mainstem.http_api.subscriptions import RedriveJson
 
-        body = {"positions": places, "since_ms": since_ms, "per_s": per_s, "dry_run": dry_run}
-        return (await RemoteQueues(door).redrive(name, _request(body, RedriveJson))).events
+        body = {"positions": places, "since_ms": since_ms, "again": again, "per_s": per_s, "dry_run": dry_run}
+        return (await SubscriptionCalls(door_client(door)).redrive(name, _request(body, RedriveJson))).events
 
     events = plural(with_door(address, work), "event", "events")
     click.echo(f"{'would redrive' if dry_run else 'redrove'} {events}")
@@ -89,11 +98,12 @@ def wake_events(name: str, positions: tuple[str, ...], address: str, every: bool
     places = _places(positions)
 
     async def work(door: str) -> int:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
         from mainstem.http_api.subscriptions import WakeJson
 
         request = _request({"positions": places, "dry_run": dry_run}, WakeJson)
-        return (await RemoteQueues(door).change_events(name, "wake", request)).events
+        return (await SubscriptionCalls(door_client(door)).change_events(name, "wake", request)).events
 
     events = plural(with_door(address, work), "event", "events")
     click.echo(f"{'would wake' if dry_run else 'woke'} {events}")
@@ -120,11 +130,12 @@ def cancel_events(
         confirm(f"Cancel {which} of {escape_controls(name)} at {address}?", yes=yes)
 
     async def work(door: str) -> int:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
         from mainstem.http_api.subscriptions import CancelJson
 
         request = _request({"positions": places, "dry_run": dry_run}, CancelJson)
-        return (await RemoteQueues(door).change_events(name, "cancel", request)).events
+        return (await SubscriptionCalls(door_client(door)).change_events(name, "cancel", request)).events
 
     events = plural(with_door(address, work), "event", "events")
     click.echo(f"{'would cancel' if dry_run else 'cancelled'} {events}")

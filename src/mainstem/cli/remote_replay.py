@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from mainstem.cli.http_client import error_from_problem, send_request
+from mainstem.cli.http_client import send_request
 from mainstem.cli.replay_runner import ReplayRequest
-from mainstem.contract import NotReachable
+from mainstem.engines.remote.http_client import error_from_problem
 from mainstem.http_api.replay import MatchesJson, ReplayProgressJson, ReplayRequestJson
 from mainstem.replay import ReplayProgress
+from mainstem.stream_errors import NotReachable
 
 COUNTING_TIMEOUT_S = 3_600.0
 """How long the HTTP door may send nothing: it first counts the events, and looks for those that the job has

@@ -26,8 +26,9 @@ from mainstem.cli.common import (
     refuse_broken_text,
     style_error,
 )
+from mainstem.cli.credentials import current_security
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.contract import NotReachable, StreamError
+from mainstem.stream_errors import NotReachable, StreamError
 from mainstem.timespec import format_iso, parse_start_point
 
 if TYPE_CHECKING:
@@ -136,22 +137,29 @@ async def connect_search(address: str) -> AsyncIterator[SearchTarget]:
     and all events are read by the Kafka protocol."""
     import asyncio
 
-    from mainstem.cli.http_door import find_door
+    from mainstem.cli.http_door import named_door
     from mainstem.clock import LoopClock
     from mainstem.engines.kafka.engine import KafkaEngine
     from mainstem.engines.kafka.server_info import fetch_server_info
+    from mainstem.engines.remote.door import find_door
     from mainstem.search.cluster.filters import user_cache_folder
     from mainstem.search.cluster.search import ClusterSearch
 
-    door, reason = await find_door(address, await fetch_server_info(address))
+    security = current_security()
+    door, reason = named_door(address), ""
+    if door is None:
+        server = await fetch_server_info(address, security=security)
+        door, reason = await find_door(address, server, security)
     if door is not None:
-        from mainstem.cli.remote_search import RemoteSearch
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.search import RemoteSearch
 
-        yield SearchTarget(RemoteSearch(door), door, None)
+        yield SearchTarget(RemoteSearch(door_client(door)), door, None)
         return
     print_error(f"{reason}; reading every event by the Kafka protocol, which is slower")
-    engine = await KafkaEngine.connect(address)
-    search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()), cache=user_cache_folder())
+    engine = await KafkaEngine.connect(address, security=security)
+    clock = LoopClock(asyncio.get_running_loop())
+    search = ClusterSearch(engine, clock, cache=user_cache_folder(), security=security)
     try:
         yield SearchTarget(search, None, engine)
     except NotReachable as error:

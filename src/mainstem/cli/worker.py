@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from mainstem.contract import NotReachable, StreamError
 from mainstem.http_api.deliveries import (
     REASON_CHARACTERS_MAX,
     AckJson,
@@ -25,6 +24,7 @@ from mainstem.http_api.deliveries import (
     NackJson,
     RejectJson,
 )
+from mainstem.stream_errors import NotReachable, StreamError
 
 T = TypeVar("T")
 PULL_WAIT_MS = 20_000
@@ -51,7 +51,7 @@ class JobCode(IntEnum):
 
 
 class WorkSource(Protocol):
-    """The calls of `RemoteQueues` that a worker makes."""
+    """The calls of `SubscriptionCalls` that a worker makes."""
 
     async def pull(
         self, name: str, consumer: str, max_events: int, wait_ms: int
@@ -243,7 +243,7 @@ class Worker:
             work = self._finish(job, self._acknowledge(job))
         elif self._stopping.is_set():
             # Pulled while the worker was asked to stop.
-            work = self._finish(job, self._give_back(job))
+            work = self._finish(job, self._give_back(job, was_begun=False))
         else:
             if self._left is not None:
                 self._left -= 1
@@ -341,9 +341,13 @@ class Worker:
         )
         self.counts.failed += 1
 
-    async def _give_back(self, job: _EventJob) -> None:
+    async def _give_back(self, job: _EventJob, *, was_begun: bool = True) -> None:
+        """`was_begun`: whether there was a command for the event; without one, this was no delivery."""
         name = self._plan.subscription
-        await self._answer(job, lambda token: self._source.nack(name, NackJson([token], counts=False)))
+        await self._answer(
+            job,
+            lambda token: self._source.nack(name, NackJson([token], counts=False, delivered=was_begun)),
+        )
         self.counts.given_back += 1
 
     # ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from mainstem.clock import Clock
+from mainstem.coordinator.access.acls import Acls
+from mainstem.coordinator.access.users import Users
+from mainstem.coordinator.queues.index_examination import routed_findings
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
@@ -137,12 +140,15 @@ class OfflineState:
     def __init__(self, disk: ReadOnlyDisk) -> None:
         self._names: dict[UUID, str] = {}
         self._topics = Topics(Settings(), random.Random(0))
+        self._users = Users()
+        self._acls = Acls()
         self._subscriptions = Subscriptions(cast(Clock, None), random.Random(0))  # its clock is for requests
         self._logs = {
-            STATE_LOG.key: OfflineStateLog(disk, STATE_LOG, self._apply, self._topics.reset),
+            STATE_LOG.key: OfflineStateLog(disk, STATE_LOG, self._apply, self._forget),
             QUEUE_LOG.key: OfflineStateLog(disk, QUEUE_LOG, self._apply_of_queues, self._subscriptions.reset),
         }
         self.findings = [finding for state in self._logs.values() for finding in state.findings]
+        self.findings += routed_findings(disk, self._subscriptions.topology)
         self.records = sum(state.records for state in self._logs.values())
         """Number of records that were read and could be decoded."""
         self.redundant_snapshots = [
@@ -186,11 +192,24 @@ class OfflineState:
             topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"
         )
 
+    def user_count(self) -> int:
+        """The number of users."""
+        return len(self._users.names())
+
+    def acl_count(self) -> int:
+        """The number of access control entries."""
+        return len(self._acls)
+
+    def _forget(self) -> None:
+        for machine in (self._topics, self._users, self._acls):
+            machine.reset()
+
     def _apply(self, record: Any) -> None:
         if isinstance(record, TopicCreated | TopicDeleted):
             self._names[record.id] = record.name
-        if isinstance(record, Topics.RECORDS):
-            self._topics.apply(record)
+        for machine in (self._topics, self._users, self._acls):
+            if isinstance(record, machine.RECORDS):
+                machine.apply(record)
 
     def _apply_of_queues(self, record: Any) -> None:
         if isinstance(record, Subscriptions.RECORDS):

@@ -103,6 +103,45 @@ class TransactionsUnsupported(CoordinatorError):
     code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
 
 
+# --- users and access -------------------------------------------------------------------------------------
+
+
+class InvalidUserName(CoordinatorError):
+    """The error for a name that a user cannot have."""
+
+    code = "UNACCEPTABLE_CREDENTIAL"
+
+
+class UnacceptableVerifier(CoordinatorError):
+    """The error for a SCRAM verifier with too few or too many iterations, or with keys of a wrong length."""
+
+    code = "UNACCEPTABLE_CREDENTIAL"
+
+
+class UnknownVerifier(CoordinatorError):
+    """The error for deleting verifiers of a user who does not exist, or has none of these mechanisms."""
+
+    code = "RESOURCE_NOT_FOUND"
+
+
+class TooManyUsers(CoordinatorError):
+    """The error for adding a user when the server has as many as it keeps."""
+
+    code = "POLICY_VIOLATION"
+
+
+class InvalidAcl(CoordinatorError):
+    """The error for an access control entry that Kafka does not accept."""
+
+    code = "INVALID_REQUEST"
+
+
+class TooManyAcls(CoordinatorError):
+    """The error for creating more access control entries than the server keeps, or changes in one request."""
+
+    code = "POLICY_VIOLATION"
+
+
 # --- groups -----------------------------------------------------------------------------------------------
 
 
@@ -241,8 +280,33 @@ class InvalidSubscriptionSetting(CoordinatorError):
     code = "INVALID_CONFIG"
 
 
+class InvalidMaskRule(CoordinatorError):
+    """The error for a masking rule that names nothing, or is one more than there can be."""
+
+    code = "INVALID_REQUEST"
+
+
+class InvalidApiToken(CoordinatorError):
+    """The error for an API token that cannot be: its user, its scopes or its time."""
+
+    code = "INVALID_REQUEST"
+
+
+class UnknownApiToken(CoordinatorError):
+    """The error if there is no API token of this id."""
+
+    code = "RESOURCE_NOT_FOUND"
+
+
 class SubscriptionExists(CoordinatorError):
     """The error for creating a subscription whose name another one has."""
+
+    code = "INVALID_REQUEST"
+
+
+class SubscriptionChanged(CoordinatorError):
+    """The error if the settings of a subscription are not those that a change was made for: somebody else has
+    changed them meanwhile."""
 
     code = "INVALID_REQUEST"
 

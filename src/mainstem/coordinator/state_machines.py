@@ -13,6 +13,11 @@ from typing import Any, NamedTuple, get_type_hints
 import msgspec
 
 from mainstem.clock import Clock
+from mainstem.coordinator.access.acls import Acls
+from mainstem.coordinator.access.mask_rules import MaskRules
+from mainstem.coordinator.access.quotas import Quotas
+from mainstem.coordinator.access.tokens import ApiTokens
+from mainstem.coordinator.access.users import Users
 from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.groups.share_groups import ShareGroups
@@ -35,17 +40,34 @@ class StateMachines(NamedTuple):
     group_settings: GroupSettings
     share_groups: ShareGroups
     publishers: Publishers
+    users: Users
+    acls: Acls
+    mask_rules: MaskRules
+    quotas: Quotas
+    api_tokens: ApiTokens
 
     @classmethod
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
         """Create the machines without any state. Call `connect` before the first request."""
         topics = Topics(settings, rng)
+        users = Users()
         groups = Groups(settings, clock, rng, topics)
         subscriptions = Subscriptions(clock, rng)
         group_settings = GroupSettings(subscriptions)
         share_groups = ShareGroups(settings, clock, topics, subscriptions, group_settings, groups)
         return cls(
-            topics, ProducerIds(rng), groups, subscriptions, group_settings, share_groups, Publishers(clock)
+            topics,
+            ProducerIds(rng),
+            groups,
+            subscriptions,
+            group_settings,
+            share_groups,
+            Publishers(clock),
+            users,
+            Acls(),
+            MaskRules(rng),
+            Quotas(),
+            ApiTokens(users),
         )
 
     def of(self, kind: StateLogKind) -> list[Any]:
@@ -66,7 +88,7 @@ class StateMachines(NamedTuple):
 
 
 FIELDS: Mapping[StateLogKind, tuple[str, ...]] = {
-    STATE_LOG: ("topics", "producer_ids", "groups"),
+    STATE_LOG: ("topics", "producer_ids", "groups", "users", "acls", "mask_rules", "quotas", "api_tokens"),
     QUEUE_LOG: ("subscriptions", "group_settings", "share_groups", "publishers"),
 }
 """The fields of `StateMachines` whose machines run on each state log."""

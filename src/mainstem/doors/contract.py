@@ -16,14 +16,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from mainstem.access_contract import ANONYMOUS, Principal
 from mainstem.doors.net.address import HostPort
-from mainstem.settings import SettingDefinition
+from mainstem.doors.net.security import SecurityProtocol
+from mainstem.quota_contract import ClientQuotas, NoQuotas
+from mainstem.setting_definition import SettingDefinition
 
 if TYPE_CHECKING:
+    from mainstem.access_contract import AccessAdmin, ApiTokenStore, Authorizer, Requester
+    from mainstem.audit.trail import AuditTrail
+    from mainstem.authentication.service import Authentication
     from mainstem.clock import Clock
     from mainstem.contract import Engine
+    from mainstem.door_contract import PublishesTokenKeys
     from mainstem.doors.net.accepted import AcceptedConnection
     from mainstem.doors.net.warning_log import WarningLog
+    from mainstem.masking.contract import Masks, RequesterMasks
     from mainstem.node import Node
     from mainstem.search.contract import Search
     from mainstem.settings import Settings
@@ -59,13 +67,19 @@ class Listener:
     """One address that connections are accepted on."""
 
     name: str
-    """The name of the listener, as in Kafka: PLAINTEXT."""
+    """The name of the listener, as in Kafka: PLAINTEXT, or one that the settings give a protocol."""
     address: HostPort
     """The address that the socket is bound to."""
     advertised: HostPort
     """The address that clients are given to connect to."""
     doors: tuple[str, ...]
     """Names of the doors that serve its connections."""
+    security: SecurityProtocol = SecurityProtocol.PLAINTEXT
+    mechanisms: tuple[str, ...] = ()
+    """The SASL mechanisms by which clients may log in: those that are enabled, and safe on this address.
+    Empty unless `security.authenticates`."""
+    default_principal: Principal = ANONYMOUS
+    """Who a client is that does not authenticate."""
 
 
 class OpenDoor(Protocol):
@@ -109,10 +123,16 @@ class DoorStatus:
     """The addresses that the door listens on; empty if it is off."""
     advertised: tuple[HostPort, ...] = ()
     """The addresses that clients are given, in the order of `addresses`."""
+    security: tuple[SecurityProtocol, ...] = ()
+    """The security protocols, in the order of `addresses`."""
     off_reason: str = ""
     """Why it is off although it was asked for; empty if it is on, or was not asked for."""
     connections: int = 0
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What an administrator should do, though the door serves as it should; one line each."""
+    certificate_expires_at_s: float | None = None
+    """When its first certificate ends, in seconds since 1970; None without TLS."""
     metrics: Mapping[str, MetricDefinition] = field(default_factory=dict)
     samples: tuple[MetricSample, ...] = ()
 
@@ -122,12 +142,52 @@ class DoorStatus:
         return bool(self.addresses)
 
     @property
+    def address_texts(self) -> list[str]:
+        """The addresses, with the security protocol in front of those that are not PLAINTEXT."""
+        security = self.security or (SecurityProtocol.PLAINTEXT,) * len(self.addresses)
+        return [
+            str(address) if protocol is SecurityProtocol.PLAINTEXT else f"{protocol}://{address}"
+            for protocol, address in zip(security, self.addresses, strict=True)
+        ]
+
+    @property
     def text(self) -> str:
-        """The status in one line: `127.0.0.1:9092`, several addresses with commas, or `off`, with the reason
-        if there is one."""
+        """The status in one line: `127.0.0.1:9092`, several addresses with commas, `SASL_SSL://` and the like
+        in front of those that are not PLAINTEXT, or `off`, with the reason if there is one."""
         if self.addresses:
-            return ",".join(map(str, self.addresses))
+            return ",".join(self.address_texts)
         return f"off ({self.off_reason})" if self.off_reason else "off"
+
+
+class RequesterViews(Protocol):
+    """What each requester may see and do, as an engine and a search: whatever is not allowed raises
+    NotAuthorized or is left out."""
+
+    def limit(self, requester: Requester) -> bool:
+        """Whether there may be something that the requester may not see or do. If not, the engine itself may
+        be used in the place of a view."""
+
+    def masks(self, requester: Requester) -> RequesterMasks:
+        """What is masked for this requester."""
+
+    def engine(self, requester: Requester) -> Engine:
+        """The engine as this requester may use it."""
+
+    def search(self, requester: Requester) -> Search:
+        """The search of the topics that this requester may read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who it is, who may do what, and the users and entries that say so."""
+
+    authorizer: Authorizer
+    admin: AccessAdmin
+    authentication: Authentication
+    masks: Masks
+    quotas: ClientQuotas = field(default_factory=NoQuotas)
+    api_tokens: ApiTokenStore | None = None
+    """None: no API tokens are kept, and none is accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +197,7 @@ class DoorContext:
     settings: Settings
     clock: Clock
     engine: Engine
+    access: Access
     cluster_address: str
     """HOST:PORT where Kafka clients connect to the log; empty if they cannot."""
     listeners: tuple[Listener, ...]
@@ -147,6 +208,8 @@ class DoorContext:
     """Returns the status of every door of the server, this one included."""
     search: Callable[[], Search]
     """Returns the server's search, which is created at the first call."""
+    views: RequesterViews
+    """The engine and the search for each requester; those above are for the door itself."""
     version: str
     """The version of mainstem."""
     read_only: bool = False
@@ -154,8 +217,13 @@ class DoorContext:
     http_mounts: Mapping[str, Callable[[], Awaitable[HttpApp]]] = field(default_factory=dict)
     """For the HTTP door: by the path prefix of each other door that has one, the function that opens that
     door and returns its ASGI application."""
+    token_keys: PublishesTokenKeys | None = None
+    """The keys of tokens that pushed events are sent with; None: nothing is pushed."""
     disk_usage: Callable[[], DiskUsage] | None = None
-    """Returns the disk space of the log; None if the log is on another machine."""
+    """Returns the disk space of the log; None if the log is on another machine, or
+    on no disk."""
+    audit: AuditTrail | None = None
+    """Records who did what; None: there is no audit."""
     node: Node | None = None
     """The log and coordinator themselves, for doors that declare `needs_node`."""
 
@@ -192,6 +260,11 @@ class Door:
     """Whether the door uses log and coordinator directly (`DoorContext.node`), not only the engine."""
     uses_search: bool = False
     """Whether the door searches. If so, the server builds token filters."""
+    alpn: tuple[str, ...] = ()
+    """Names by which clients may ask for its protocol in the TLS handshake (RFC 7301)."""
+    mechanisms: tuple[str, ...] = ()
+    """The SASL mechanisms that the door's code can authenticate clients by; of HTTP, PLAIN is Basic and
+    OAUTHBEARER is Bearer. Without any, an address at which clients have to log in is refused."""
     on_by_default: bool = False
     """Whether the door is on without any setting or flag. If its port is then taken, the start fails."""
     preload: bool = False
@@ -209,7 +282,7 @@ class Door:
             name=self.name,
             type=str | None,
             default=None,
-            doc=f"HOST:PORT of the {self.title} door, several with commas; port 0 picks a free one.",
+            doc=f"[NAME://]HOST:PORT of the {self.title} door, several with commas; port 0 picks a free one.",
             kafka=self.kafka_listener_setting,
             metavar="HOST:PORT",
             has_flag=True,

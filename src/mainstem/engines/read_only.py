@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn, cast
 
-from mainstem.contract import NO_SETTINGS, Engine, Member, NewEvent, NotAllowed, Position
+from mainstem.contract import NO_SETTINGS, Engine, Member, MemberHooks, NewEvent, NotAllowed, Position
 from mainstem.door_contract import OnceResult
 from mainstem.queue_contract import (
     Delivery,
@@ -41,6 +41,7 @@ READS = frozenset(
         "reader",
         "snapshots",
         "subscription",
+        "subscription_settings",
         "subscription_totals",
         "subscriptions",
         "topic",
@@ -71,7 +72,12 @@ class _RefusedChanges:
         _refuse("publishing")
 
     async def join(
-        self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
+        self,
+        group: str,
+        topics: Sequence[str],
+        *,
+        start: Literal["earliest", "latest"],
+        hooks: MemberHooks | None = None,
     ) -> Member:
         """Refused, because a member changes the group's state."""
         _refuse("joining a group")
@@ -114,7 +120,14 @@ class _RefusedWork:
         """Refused."""
         _refuse("creating a subscription")
 
-    async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+    async def alter_subscription(
+        self,
+        name: str,
+        settings: SubscriptionSettings,
+        *,
+        expected: SubscriptionSettings | None = None,
+        dry_run: bool = False,
+    ) -> None:
         """Refused."""
         _refuse("changing a subscription")
 

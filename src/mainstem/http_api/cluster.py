@@ -42,4 +42,6 @@ class ClusterJson(msgspec.Struct, rename={"kafka_address": "at"}):
     embedded: Annotated[
         bool, Meta(description="true: this server stores the log; false: it is a client of the cluster.")
     ]
+    client_quotas: Annotated[bool, Meta(description="Whether client quotas are kept here.")]
+    api_tokens: Annotated[bool, Meta(description="Whether API tokens are kept here.")]
     doors: Annotated[list[DoorJson], Meta(description="All doors, on or off.")]

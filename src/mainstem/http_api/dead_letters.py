@@ -37,6 +37,9 @@ class DeadLetterJson(msgspec.Struct):
     detail: Annotated[str, Meta(description="What a consumer said last; may be empty.")]
     attempts: Annotated[int, Meta(description="How often the event was delivered.")]
     time: Annotated[str, Meta(description="When the letter was written, ISO 8601.")]
+    redriven: Annotated[
+        bool, Meta(description="The event was redriven since the last seek, and has not been given up again.")
+    ]
 
 
 class DeadLettersJson(msgspec.Struct):

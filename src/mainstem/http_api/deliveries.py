@@ -101,6 +101,13 @@ class NackJson(msgspec.Struct, forbid_unknown_fields=True):
         bool, Meta(description="false: given back untried; it is no failure, and no wait is added.")
     ] = True
     reason: Reason = ""
+    delivered: Annotated[
+        bool,
+        Meta(
+            description="false: the event reached no worker, so that its next delivery has the same attempt;"
+            " the other fields do not count then."
+        ),
+    ] = True
 
 
 class RejectJson(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,7 +6,6 @@ in JSON keep the digits with which they were written, and bytes that are not UTF
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Awaitable, Callable
 from typing import Literal
@@ -31,6 +30,9 @@ def event_to_json(event: Event, *, exact: bool = False, payload: EncodedPayload 
     key, key_encoding = _encode_text(event.key, exact=exact)
     value, value_encoding = _encode_payload(event.value, exact=exact) if payload is None else payload
     has_time = event.timestamp_ms >= 0
+    size = len(event.key or b"") + len(event.value or b"")
+    if event.headers:
+        size += sum(len(name.encode()) + len(content or b"") for name, content in event.headers)
     return EventJson(
         topic=event.topic,
         partition=event.partition,
@@ -40,9 +42,7 @@ def event_to_json(event: Event, *, exact: bool = False, payload: EncodedPayload 
         key=key,
         value=value,
         headers=[_header_to_json(name, content) for name, content in event.headers],
-        size=len(event.key or b"")
-        + len(event.value or b"")
-        + sum(len(name.encode()) + len(content or b"") for name, content in event.headers),
+        size=size,
         key_encoding=key_encoding,
         value_encoding=value_encoding,
     )
@@ -74,7 +74,7 @@ def _encode_payload(value: bytes | None, *, exact: bool) -> EncodedPayload:
         return NULL, UNSET
     text = None if exact else _utf8_text(value)
     if text is None:
-        return Raw(b'"' + base64.b64encode(value) + b'"'), "base64"
+        return Raw(b'"' + binascii.b2a_base64(value, newline=False) + b'"'), "base64"
     return _encode_utf8(value, text)
 
 
@@ -104,7 +104,7 @@ def _encode_text(
             return value.decode(), "text"
         except UnicodeDecodeError:
             pass
-    return base64.b64encode(value).decode(), "base64"
+    return binascii.b2a_base64(value, newline=False).decode(), "base64"
 
 
 def _header_to_json(name: str, content: bytes | None) -> HeaderJson:

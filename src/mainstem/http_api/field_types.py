@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, UnsetType
 
 LONG_MAX = 2**63 - 1
 
@@ -17,3 +17,8 @@ SignedOffset = Annotated[int, Meta(ge=-LONG_MAX, le=LONG_MAX)]
 """An offset; a negative one counts from the end of the partition."""
 Milliseconds = Annotated[int, Meta(ge=0, le=LONG_MAX)]
 """A duration in milliseconds, or a time in milliseconds since 1970."""
+Operations = Annotated[
+    list[str] | UnsetType,
+    Meta(description="What the requester may do to it; absent if nothing limits what they may do."),
+]
+"""Operations on a resource, by Kafka's names."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
-from mainstem.http_api.field_types import PartitionNumber
+from mainstem.http_api.field_types import Operations, PartitionNumber
 
 
 class GroupsQuery(msgspec.Struct):
@@ -126,6 +126,7 @@ class GroupDetailJson(msgspec.Struct):
             " Kafka's."
         ),
     ] = "consumer"
+    operations: Operations = UNSET
 
 
 class ResetJson(msgspec.Struct, forbid_unknown_fields=True):

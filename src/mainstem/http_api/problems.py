@@ -46,11 +46,26 @@ KINDS: dict[str, ProblemKind] = {
         "A page of another site must not send this request",
         "Send it from the console's own page or from a program.",
     ),
+    "unauthorized": ProblemKind(
+        401,
+        "A login is needed",
+        "Send user and password as Basic credentials, or a token as Bearer credentials.",
+    ),
+    "forbidden": ProblemKind(
+        403,
+        "Access control does not permit this",
+        "Ask an administrator for an access control entry that allows it.",
+    ),
     "not-allowed": ProblemKind(403, "This is not permitted", "Ask the administrator of the server."),
     "not-found": ProblemKind(404, "There is nothing at this path", "See /openapi.json for the paths."),
     "unknown-topic": ProblemKind(404, "There is no such topic", "GET /api/v1/topics lists the topics."),
     "unknown-group": ProblemKind(
         404, "There is no such consumer group", "GET /api/v1/groups lists the groups."
+    ),
+    "unknown-token": ProblemKind(404, "There is no such API token", "GET /api/v1/tokens lists the tokens."),
+    "unknown-user": ProblemKind(404, "There is no such user", "Add the user first."),
+    "unknown-masking-rule": ProblemKind(
+        404, "There is no such masking rule", "GET /api/v1/masking-rules lists them."
     ),
     "unknown-subscription": ProblemKind(
         404, "There is no such subscription", "GET /api/v1/subscriptions lists them."
@@ -71,8 +86,12 @@ KINDS: dict[str, ProblemKind] = {
         408, "The request did not arrive in time", "Send its headers without pauses."
     ),
     "topic-exists": ProblemKind(409, "A topic of this name exists already", "Choose another name."),
+    "user-exists": ProblemKind(409, "A user of this name exists already", "Change its password instead."),
     "subscription-exists": ProblemKind(
         409, "A subscription of this name exists already", "Choose another name."
+    ),
+    "settings-changed": ProblemKind(
+        409, "The settings have been changed by another request", "Read them again, and repeat the change."
     ),
     "snapshot-exists": ProblemKind(409, "A snapshot of this name exists already", "Choose another name."),
     "group-in-use": ProblemKind(409, "The consumer group has members", "Stop its members first."),
@@ -102,12 +121,25 @@ KINDS: dict[str, ProblemKind] = {
     "not-published": ProblemKind(
         422, "Not all events were published", "Correct the events that `errors` names."
     ),
+    "too-many-attempts": ProblemKind(
+        429, "Too many attempts to log in have failed", "Wait as long as the Retry-After header says."
+    ),
+    "quota-exceeded": ProblemKind(
+        429,
+        "The client has published, read or computed more than its quota",
+        "Wait as long as the Retry-After header says, or have the quota raised.",
+    ),
     "head-too-large": ProblemKind(
         431, "The request line and headers are too large", "Keep them below 64 KiB."
     ),
     "failed": ProblemKind(500, "The server failed", "See the server's log; trying again may help."),
     "busy": ProblemKind(
         503, "The server has no capacity for this request now", "Try again when other requests have ended."
+    ),
+    "no-keys": ProblemKind(
+        503,
+        "Tokens cannot be checked now",
+        "Try again later, or log in with a password; the server's log says what is wrong with the keys.",
     ),
     "crowded": ProblemKind(
         503, "There are too many connections", "Reuse connections instead of opening more."
@@ -120,14 +152,18 @@ KINDS: dict[str, ProblemKind] = {
 _KINDS_OF_ERRORS: tuple[tuple[type[contract.StreamError], str], ...] = (
     (contract.UnknownTopic, "unknown-topic"),
     (contract.UnknownGroup, "unknown-group"),
+    (contract.NoSuchUser, "unknown-user"),
+    (contract.NoSuchToken, "unknown-token"),
     (queue_contract.NoSuchSubscription, "unknown-subscription"),
     (queue_contract.NoSuchSnapshot, "unknown-snapshot"),
     (queue_contract.SnapshotNameTaken, "snapshot-exists"),
+    (queue_contract.SettingsHaveChanged, "settings-changed"),
     (contract.TopicExists, "topic-exists"),
     (queue_contract.SubscriptionNameTaken, "subscription-exists"),
     (contract.GroupInUse, "group-in-use"),
     (contract.PositionOutOfRange, "out-of-range"),
     (contract.EventTooLarge, "event-too-large"),
+    (contract.NotAuthorized, "forbidden"),
     (contract.NotAllowed, "not-allowed"),
     (contract.NotReachable, "not-reachable"),
     (contract.InvalidArgument, "unfit"),
@@ -137,6 +173,12 @@ _ERRORS_OF_KINDS: dict[str, type[contract.StreamError]] = {
     **{kind: error for error, kind in _KINDS_OF_ERRORS},
     "invalid": contract.InvalidArgument,
     "forbidden-host": contract.NotAllowed,
+    "busy": contract.NotReachable,
+    "crowded": contract.NotReachable,
+    "unauthorized": contract.NotAllowed,
+    "too-many-attempts": contract.NotReachable,
+    "quota-exceeded": contract.NotReachable,
+    "no-keys": contract.NotReachable,
 }
 
 

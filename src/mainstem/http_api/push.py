@@ -12,7 +12,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.http_api.events import EventJson
-from mainstem.queues.push_settings import CONCURRENCY, DEADLINE_MS, ENDPOINT_CHARACTERS_MAX, HEADERS_MAX
+from mainstem.queues.push_settings import (
+    AUDIENCE_CHARACTERS_MAX,
+    CONCURRENCY,
+    DEADLINE_MS,
+    ENDPOINT_CHARACTERS_MAX,
+    HEADERS_MAX,
+)
 
 
 class PushedEventJson(msgspec.Struct):
@@ -48,6 +54,13 @@ class PushSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
     signed: Annotated[
         bool | UnsetType, Meta(description="In a reply: whether requests are signed. Ignored in a request.")
     ] = UNSET
+    token_audience: Annotated[
+        Annotated[str, Meta(max_length=AUDIENCE_CHARACTERS_MAX)] | UnsetType,
+        Meta(
+            description="Whom the tokens are for that the server signs and sends with each request"
+            " (`Authorization: Bearer`); empty, the default: it sends none."
+        ),
+    ] = UNSET
     deadline_ms: Annotated[
         Annotated[int, Meta(ge=DEADLINE_MS[0], le=DEADLINE_MS[1])] | UnsetType,
         Meta(description="How long the endpoint may take to answer, ms; 10,000 by default."),
@@ -81,4 +94,10 @@ class PushReportJson(msgspec.Struct):
     last_error_time: Annotated[str | None, Meta(description="ISO 8601.")]
     paused_until: Annotated[
         str | None, Meta(description="Nothing is sent before this time, for requests failed; ISO 8601.")
+    ]
+    pull_failures: Annotated[
+        int, Meta(description="How often events could not be pulled to be sent; it is tried again.")
+    ]
+    pull_error: Annotated[
+        str | None, Meta(description="Why they cannot be pulled at the moment; null: they can.")
     ]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.http_api.events import EventJson
-from mainstem.http_api.field_types import Milliseconds, Offset, PartitionNumber, TopicName
+from mainstem.http_api.field_types import Milliseconds, Offset, Operations, PartitionNumber, TopicName
 from mainstem.http_api.push import PushReportJson, PushSettingsJson
 from mainstem.queues.settings import FILTER_CHARACTERS_MAX, LOCK_MS_MAX, NUMBER_RANGES, TOPICS_MAX
 
@@ -21,6 +21,8 @@ LOCK_MS_MIN = 1_000
 REDRIVEN_POSITIONS_MAX = 10_000
 SubscriptionName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 ConsumerName = Annotated[str, Meta(min_length=1, max_length=255)]
+SNAPSHOT_PATTERN = r"[a-zA-Z0-9._-]{1,249}"
+"""Of the name of a snapshot."""
 SnapshotText = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 LockTime = Annotated[int, Meta(ge=LOCK_MS_MIN, le=LOCK_MS_MAX)]
 POSITION_PATTERN = r"[a-zA-Z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}"
@@ -164,6 +166,9 @@ class ChangedSubscriptionJson(msgspec.Struct, forbid_unknown_fields=True):
 
     topics: Annotated[list[TopicName], Meta(min_length=1, max_length=TOPICS_MAX)] | UnsetType = UNSET
     settings: SubscriptionSettingsJson = msgspec.field(default_factory=SubscriptionSettingsJson)
+    dry_run: Annotated[
+        bool, Meta(description="Only check the change, and show the subscription as it would be.")
+    ] = False
 
 
 class DepthJson(msgspec.Struct):
@@ -250,6 +255,7 @@ class SubscriptionDetailJson(msgspec.Struct):
     ]
     problems: Annotated[list[str], Meta(description="What keeps events from being delivered.")]
     push: Annotated[PushReportJson | None, Meta(description="null: its events are not pushed.")] = None
+    operations: Operations = UNSET
 
 
 class DeletedSubscriptionJson(msgspec.Struct):
@@ -414,6 +420,13 @@ class RedriveJson(msgspec.Struct, forbid_unknown_fields=True):
             description="Without `positions`: only dead letters that match this query, see docs/SEARCH.md.",
         ),
     ] = ""
+    again: Annotated[
+        bool,
+        Meta(
+            description="Without `positions`: also dead letters whose events were redriven before, and not"
+            " given up since."
+        ),
+    ] = False
     per_s: Annotated[
         Annotated[float, Meta(ge=0.01, le=100_000)] | None,
         Meta(description="Events a second: the later ones wait in the subscription; null: all at once."),

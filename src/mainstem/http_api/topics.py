@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
-from mainstem.http_api.field_types import LONG_MAX, PartitionCount, PartitionNumber, TopicName
+from mainstem.http_api.field_types import LONG_MAX, Operations, PartitionCount, PartitionNumber, TopicName
 
 
 class TopicsQuery(msgspec.Struct):
@@ -98,10 +98,11 @@ class TopicDetailJson(msgspec.Struct):
     bytes: int | None
     partitions: list[PartitionJson]
     settings: list[SettingJson]
+    operations: Operations = UNSET
 
 
 class DryRunQuery(msgspec.Struct):
-    """Query parameter of a deletion: whether to delete, or only to report what would be deleted."""
+    """Query parameter of a change: whether to make it, or only to report what would be done."""
 
     dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
 

@@ -47,6 +47,8 @@ class Log:
         self._startup: Startup | None = startup
         self.cluster_id = startup.meta.cluster_id
         """base64url of a random UUID, made when the folder was created."""
+        self.folder_id = startup.meta.folder_id
+        """Made when the folder was created; no client is given it."""
         self._meta = startup.meta
         self._checkpointer = Checkpointer(disk, clock, config)
         self._committer: Journal | PageCacheCommitter

@@ -21,6 +21,15 @@ BALLAST = "ballast"
 BALLAST_BYTES = 1 << 20
 """Size of the file that a start on a full disk removes, to have room for what it writes: the checkpoint, and
 what it cuts off and keeps."""
+SECURE = "secure"
+"""The folder of `serve --secure`: keys, certificates, the first password; in no backup."""
+PUSH = "push"
+"""The folder of the keys by which tokens of push requests are signed; in no backup."""
+CLUSTER_FILTERS = "search-cluster"
+"""The folder of the token filters of a Kafka cluster, in the folder of a console in front of it."""
+SEARCH_CACHES = ("search", "search-index", CLUSTER_FILTERS)
+"""Folders of what search builds again: token filters and indexes of this log, and `CLUSTER_FILTERS`; in no
+backup."""
 DELETED_SUFFIX = ".deleted"
 STATE_TOPIC = UUID(int=1)
 """The state log of the coordinator is partition 0 of this topic id."""
@@ -29,6 +38,8 @@ QUEUE_STATE_TOPIC = UUID(int=2)
 CARRIED_TOPIC = UUID(int=3)
 """The topic of copies of pinned events. A backup copies it last: what was deleted from another
 topic meanwhile has its copy there."""
+AUDIT_TOPIC = UUID(int=4)
+"""The topic of audit events."""
 STATE_FOLDERS = {STATE_TOPIC: "state", QUEUE_STATE_TOPIC: "state-queues"}
 """The topic ids of the state logs, and the folder with the snapshots of each, in the order in which they are
 read and copied. Topics have random ids of version 4: none of them has one of these."""

@@ -18,6 +18,7 @@ import h11
 
 from mainstem.clock import Clock
 from mainstem.push.addresses import AllowedAddresses
+from mainstem.push.errors import PushFailed
 from mainstem.push.resolver import Resolve, is_address
 from mainstem.queues.push_settings import EndpointUrl
 
@@ -35,13 +36,18 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of this machine, and not of the endpoint."""
 
 
-class PushFailed(Exception):
-    """The error of a request that got no answer. The message is for people. `was_sent`: whether anything was
-    sent, so that it counts as an attempt."""
+@dataclass(frozen=True, slots=True)
+class PushAnswer:
+    """What an endpoint answered."""
 
-    def __init__(self, message: str, *, was_sent: bool = True) -> None:
-        super().__init__(message)
-        self.was_sent = was_sent
+    status: int
+    retry_after: str = ""
+    """The header Retry-After; empty: there is none."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is from 200 to 299."""
+        return 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,8 @@ class _Connection:
         self.has_answered = False
         """Whether a byte of the answer to the present request has arrived."""
 
-    async def send(self, request: PushRequest) -> int:
-        """Send a request and read its answer. Returns the status. OSError, EOFError, h11.ProtocolError."""
+    async def send(self, request: PushRequest) -> PushAnswer:
+        """Send a request and read its answer. OSError, EOFError, h11.ProtocolError."""
         self.has_answered = False
         headers = [
             ("host", request.endpoint.authority),
@@ -77,15 +83,16 @@ class _Connection:
         self._writer.write(self._parser.send(h11.Data(data=request.body)) or b"")
         self._writer.write(self._parser.send(h11.EndOfMessage()) or b"")
         await self._writer.drain()
-        status = await self._receive_status()
+        answer = await self._receive_answer()
         await self._receive_body()
-        return status
+        return answer
 
-    async def _receive_status(self) -> int:
+    async def _receive_answer(self) -> PushAnswer:
         for _ in range(INTERIM_ANSWERS_MAX + 1):
             event = await self._next_event()
             if isinstance(event, h11.Response):
-                return event.status_code
+                retry_after = next((value for name, value in event.headers if name == b"retry-after"), b"")
+                return PushAnswer(event.status_code, retry_after.decode("latin-1"))
             if not isinstance(event, h11.InformationalResponse):
                 break
         raise EOFError
@@ -146,9 +153,8 @@ class PushClient:
         self._idle_count = 0
         self._closed = False
 
-    async def send(self, request: PushRequest) -> int:
-        """Send a request. Returns the status of the answer. PushFailed. If it is cancelled, its connection is
-        closed."""
+    async def send(self, request: PushRequest) -> PushAnswer:
+        """Send a request. Returns the answer. PushFailed. If it is cancelled, its connection is closed."""
         connection = self._take_idle(request.endpoint)
         if connection is not None:
             try:
@@ -167,12 +173,12 @@ class PushClient:
         except OSError as error:
             raise PushFailed(f"the connection broke: {_text(error)}") from None
 
-    async def _send_over(self, connection: _Connection, request: PushRequest) -> int:
+    async def _send_over(self, connection: _Connection, request: PushRequest) -> PushAnswer:
         is_done = False
         try:
-            status = await connection.send(request)
+            answer = await connection.send(request)
             is_done = True
-            return status
+            return answer
         finally:
             if is_done and self._may_keep() and connection.can_send_again(self._clock.monotonic()):
                 self._idle.setdefault(_place(request.endpoint), []).append(connection)

@@ -37,15 +37,18 @@ async def make_request(
     delivery: Delivery,
     time_ms: int,
     yield_to_loop: Callable[[], Awaitable[None]],
+    token: str = "",
 ) -> PushRequest:
     """The request for a delivery that is sent at `time_ms`. `yield_to_loop` lets others run while a large
-    event is encoded."""
+    event is encoded. `token`: what proves that this server sends it; empty: there is none."""
     event = delivery.event
     headers = [
         ("user-agent", "mainstem"),
         ("mainstem-subscription", quote(subscription, safe="")),  # a share group may have any name
         ("mainstem-attempt", str(delivery.attempt)),
     ]
+    if token:
+        headers.append(("authorization", f"Bearer {token}"))
     if push.payload == "wrapped":
         pushed = PushedEventJson(
             subscription, delivery.attempt, await event_to_json_in_slices(event, yield_to_loop)

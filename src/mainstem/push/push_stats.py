@@ -52,6 +52,14 @@ class PushStats:
         self.latency_ms: float | None = None
         self.last_error: str | None = None
         self.last_error_ms: int | None = None
+        self.pull_failures = 0
+        self.pull_error: str | None = None
+        """Why nothing can be pulled at the moment."""
+
+    def pull_failed(self, problem: str) -> None:
+        """Events could not be pulled."""
+        self.pull_failures += 1
+        self.pull_error = problem
 
     def succeeded(self, now_s: float) -> None:
         """A request was answered with success."""

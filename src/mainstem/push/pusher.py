@@ -16,10 +16,13 @@ from typing import TypeAlias
 
 from mainstem.clock import Clock
 from mainstem.contract import Event, NotReachable, StreamError
-from mainstem.push.client import PushClient, PushFailed
+from mainstem.push.client import PushAnswer, PushClient
+from mainstem.push.errors import PushFailed
 from mainstem.push.limits import PushLimits
 from mainstem.push.payload import make_request
 from mainstem.push.push_stats import PushStats
+from mainstem.push.retry_after import retry_after_s
+from mainstem.push.tokens import PushTokens
 from mainstem.push.waiting import wait_until
 from mainstem.push.window import PAUSE_S_MIN, PushWindow
 from mainstem.queue_contract import (
@@ -64,6 +67,7 @@ class SubscriptionPusher:
         client: PushClient,
         limits: PushLimits,
         clock: Clock,
+        tokens: PushTokens,
     ) -> None:
         assert settings.push is not None
         self._queues = queues
@@ -71,11 +75,15 @@ class SubscriptionPusher:
         self._client = client
         self._limits = limits
         self._clock = clock
+        self._tokens = tokens
         self._settings = settings
         self._push = settings.push
         self._window = PushWindow(self._push.concurrency)
         self._stats = PushStats(clock.monotonic())
         self._paused_until_s = 0.0
+        self._deferred_until_s = 0.0
+        """As an endpoint has asked with Retry-After: another request that succeeds does not end this."""
+        self._retry_s = RETRY_S
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
         self._in_flight = 0
@@ -93,7 +101,7 @@ class SubscriptionPusher:
         assert settings.push is not None
         if settings.push.endpoint != self._push.endpoint:
             self._window = PushWindow(settings.push.concurrency)
-            self._paused_until_s = 0.0
+            self._paused_until_s = self._deferred_until_s = 0.0
         self._settings, self._push = settings, settings.push
         self._window.maximum = self._push.concurrency
         self._progress.set()
@@ -101,7 +109,7 @@ class SubscriptionPusher:
     def report(self) -> PushReport:
         """How it goes."""
         now_s, stats = self._clock.monotonic(), self._stats
-        left_s = self._paused_until_s - now_s
+        left_s = self._pause_end_s - now_s
         return PushReport(
             in_flight=self._requests,
             window=self._window.size,
@@ -113,7 +121,13 @@ class SubscriptionPusher:
             last_error=stats.last_error,
             last_error_ms=stats.last_error_ms,
             paused_until_ms=self._clock.wall_ms() + int(left_s * 1000) if left_s > 0 else None,
+            pull_failures=stats.pull_failures,
+            pull_error=stats.pull_error,
         )
+
+    @property
+    def _pause_end_s(self) -> float:
+        return max(self._paused_until_s, self._deferred_until_s)
 
     def stop(self) -> None:
         """Pull no more, from now on."""
@@ -140,12 +154,32 @@ class SubscriptionPusher:
     # --- pulling ------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        retry_s = RETRY_S
+        """Pull and send until `stop`, whatever fails: also after an error that is a bug of this program."""
+        while not self._stopping.is_set():
+            try:
+                await self._pull_and_send()
+            except NoSuchSubscription:
+                return  # `close` follows
+            except StreamError as error:
+                self._on_pull_failure(str(error), None)
+            except Exception as error:
+                self._on_pull_failure(f"an unexpected error: {type(error).__name__}", error)
+            if not self._stopping.is_set():
+                await wait_until(self._stopping, self._clock, self._retry_s)
+                self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+
+    def _on_pull_failure(self, problem: str, unexpected: Exception | None) -> None:
+        level = logging.WARNING if unexpected is None else logging.ERROR
+        text = "subscription %s cannot be pulled to be pushed; trying again in %g s: %s"
+        log.log(level, text, self._name, self._retry_s, problem, exc_info=unexpected)
+        self._stats.pull_failed(problem)
+
+    async def _pull_and_send(self) -> None:
         while not self._stopping.is_set():
             self._progress.clear()
             room = self._window.size - self._in_flight
             room_bytes = BYTES_MAX - self._bytes
-            pause_s = self._paused_until_s - self._clock.monotonic()
+            pause_s = self._pause_end_s - self._clock.monotonic()
             if room <= 0 or room_bytes <= 0:
                 await self._progress.wait()
                 continue
@@ -156,18 +190,11 @@ class SubscriptionPusher:
             elif pause_s > 0:
                 await wait_until(self._progress, self._clock, pause_s)
             else:
-                try:
-                    deliveries = await self._pull(room, room_bytes)
-                    retry_s = RETRY_S
-                except NoSuchSubscription:
-                    return  # `close` follows
-                except StreamError as error:
-                    log.warning("subscription %s cannot be pulled to be pushed: %s", self._name, error)
-                    await wait_until(self._stopping, self._clock, retry_s)
-                    retry_s = min(2 * retry_s, RETRY_S_MAX)
-                    continue
+                deliveries = await self._pull(room, room_bytes)
                 for delivery in deliveries:
                     self._start(delivery)
+                self._stats.pull_error = None
+                self._retry_s = RETRY_S
 
     async def _pull(self, room: int, room_bytes: int) -> Sequence[Delivery]:
         return await self._queues.pull(
@@ -264,30 +291,41 @@ class SubscriptionPusher:
         push, sent_in, begin_s = self._push, self._window.round, self._clock.monotonic()
         was_sent = True
         try:
+            token = await self._tokens.token(self._name, push.token_audience) if push.token_audience else ""
             request = await make_request(
-                self._name, push, delivery, self._clock.wall_ms(), lambda: next_turn(self._clock)
+                self._name, push, delivery, self._clock.wall_ms(), lambda: next_turn(self._clock), token
             )
             async with asyncio.timeout(push.deadline_ms / 1000):
-                status = await self._client.send(request)
+                answer = await self._client.send(request)
         except TimeoutError:
             problem = f"no answer within {push.deadline_ms / 1000:g} s"
         except PushFailed as error:
             problem, was_sent = str(error), error.was_sent
+        except Exception as error:  # the event is given back at once, and not when its lock is over
+            log.error("pushing an event of subscription %s failed", self._name, exc_info=error)
+            problem = f"an unexpected error: {type(error).__name__}"
         else:
             now_s = self._clock.monotonic()
             self._stats.answered(now_s - begin_s)
-            if 200 <= status < 300:
+            if answer.is_success:
                 self._stats.succeeded(now_s)
                 self._window.succeeded()
                 self._paused_until_s = 0.0
                 return Ack(delivery.token)
-            problem = f"status {status}"
-            if 300 <= status < 400:
+            problem = f"status {answer.status}"
+            if 300 <= answer.status < 400:
                 problem += ": redirects are not followed"
+            self._defer(answer)
         self._on_failure(f"{push.shown_endpoint}: {problem}", sent_in)
         if was_sent:
             return Nack(delivery.token, reason=problem)
         return Nack(delivery.token, delivered=False)
+
+    def _defer(self, answer: PushAnswer) -> None:
+        """Send nothing for as long as the endpoint asks."""
+        wait_s = retry_after_s(answer.retry_after, self._clock.wall_ms())
+        if wait_s is not None and wait_s > 0:
+            self._deferred_until_s = max(self._deferred_until_s, self._clock.monotonic() + wait_s)
 
     def _on_failure(self, problem: str, sent_in: int) -> None:
         now_s = self._clock.monotonic()

@@ -19,6 +19,7 @@ from mainstem.queues.settings import SubscriptionSettings
 if TYPE_CHECKING:
     from mainstem.push.client import PushClient
     from mainstem.push.pusher import SubscriptionPusher
+    from mainstem.push.tokens import PushTokens
 
 DRAIN_S = 2.0
 """How long requests that are under way may take when pushing ends."""
@@ -33,11 +34,13 @@ class PushService:
         queues: Queues,
         clock: Clock,
         allowed: AllowedAddresses,
+        tokens: PushTokens,
         make_client: Callable[[], PushClient] | None = None,
     ) -> None:
         self._queues = queues
         self._clock = clock
         self._allowed = allowed
+        self._tokens = tokens
         self._make_client = make_client or self._network_client
         self._client: PushClient | None = None
         self._limits = PushLimits()
@@ -70,7 +73,7 @@ class PushService:
                 self._client = self._make_client()
                 self._forget_idle()
             self._pushers[name] = SubscriptionPusher(
-                self._queues, name, settings, self._client, self._limits, self._clock
+                self._queues, name, settings, self._client, self._limits, self._clock, self._tokens
             )
 
     def _end(self, pusher: SubscriptionPusher) -> None:

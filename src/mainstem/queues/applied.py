@@ -45,12 +45,7 @@ from mainstem.queues.waits import WaitHeap, WaitingPositions
 class AppliedView:
     """A subscription's view of a sequence, as far as records change it. See `SequenceView`."""
 
-    def __init__(
-        self,
-        rules: DeliveryRules,
-        start: int,
-        waits: WaitingPositions | None = None,
-    ) -> None:
+    def __init__(self, rules: DeliveryRules, start: int, waits: WaitingPositions | None = None) -> None:
         self.rules = rules
         """May be replaced at any time; what was decided by the old ones stays."""
         self.table = PageTable(start)
@@ -127,12 +122,17 @@ class AppliedView:
     def acquisitions(self, position: int) -> int:
         """How often the position was acquired; after a restart at least once, if it is below the mark."""
         page = self.table.page(position >> PAGE_SHIFT)
-        before = int(self.start <= position < self._delivered_below)
+        before = int(self._may_have_been_delivered(position))
         if page is None:
             return before
         offset = position & PAGE_MASK
-        entry = page.tries.get(offset)
-        return entry[0] if entry is not None else before + (page.states[offset] == LEASED)
+        if (entry := page.tries.get(offset)) is not None:
+            return entry[0]
+        # What waits without an entry was not delivered: its publisher, or a redrive, delayed it.
+        return 0 if page.states[offset] == WAITING else before + (page.states[offset] == LEASED)
+
+    def _may_have_been_delivered(self, position: int) -> bool:
+        return self.start <= position < self._delivered_below
 
     def failures(self, position: int) -> int:
         """How many of the deliveries failed."""
@@ -263,7 +263,7 @@ class AppliedView:
         failure."""
         entry = page.tries.get(offset)
         if entry is None:
-            page.tries.put(offset, 1 + (base + offset < self._delivered_below), int(counts))
+            page.tries.put(offset, 1 + self._may_have_been_delivered(base + offset), int(counts))
         else:
             # On replay nothing is leased: the acquisition that led to the record is counted here.
             page.tries.put(offset, entry[0] + (state != LEASED), entry[1] + counts)

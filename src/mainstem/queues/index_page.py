@@ -1,9 +1,9 @@
 """The bytes of one page of the index of a namespace: up to 1,024 arrivals, or events of a queue.
 
 Two kinds of pages. A page of *arrivals* says of each event where it is: partition and offset, how large it
-is, its priority and deadline; an event has one entry, however many queues get it. A page of a *queue* has the
-arrival sequences of its events. All fields are columns: the smallest value, and what each entry has above it
-in 0, 1, 2, 4 or 8 bytes. So an arrival takes 3 to 10 bytes, an entry of a queue 0 to 4.
+is, when it arrived, its priority and deadline; an event has one entry, however many queues get it. A page of
+a *queue* has the arrival sequences of its events. All fields are columns: the smallest value, and what each
+entry has above it in 0, 1, 2, 4 or 8 bytes. So an arrival takes 4 to 12 bytes, an entry of a queue 0 to 4.
 
     0  magic "MSROUT", 6 bytes       then the columns, and at the end
     6  version, u16                  the CRC-32 of all bytes before, u32.
@@ -12,7 +12,7 @@ in 0, 1, 2, 4 or 8 bytes. So an arrival takes 3 to 10 bytes, an entry of a queue
    24  entries, u16                  columns of a queue: sequence
    26  partitions, u16; 0 for a      columns of arrivals: sequence, partition: number in the table, offset
        queue. Then for each of          (above the base in the table), size in bytes, priority, deadline: ms
-       them: ordinal, u32 | base        since 1970, 0: none
+       them: ordinal, u32 | base        since 1970, 0: none; arrival: ms since 1970
        of its offsets, u64           sequence: what is above base + number of the entry, so that sequences
                                         without a gap take no byte. All big-endian.
 
@@ -49,6 +49,15 @@ class DamagedIndexPage(Exception):
     """A stored page is not what was written. The index that read it must be built anew."""
 
 
+class ColdIndexPage(Exception):
+    """A stored page has to come from the disk, which takes time: its caller lets it be fetched, and asks
+    again."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"the index page at {place} is not in memory")
+        self.place = place
+
+
 class Arrival(NamedTuple):
     """An event of a namespace: where it is, and what decides its delivery."""
 
@@ -60,7 +69,9 @@ class Arrival(NamedTuple):
     """Bytes of key, value and headers."""
     priority: int = 0
     deadline_ms: int = 0
-    """When it expires, ms since 1970; 0: never."""
+    """When it expires by its own header, ms since 1970; 0: never."""
+    arrived_ms: int = 0
+    """When it arrived, ms since 1970: not before the one before it."""
 
 
 class ArrivalsPage(NamedTuple):
@@ -72,6 +83,7 @@ class ArrivalsPage(NamedTuple):
     sizes: Sequence[int]
     priorities: Sequence[int]
     deadlines: Sequence[int]
+    arrived: Sequence[int]
 
     def entry(self, number: int) -> Arrival:
         """The entry with this number, from 0."""
@@ -114,7 +126,7 @@ def _page(namespace: int, queue: int, entries: int, partitions: int, body: Seque
 
 def encode_arrivals(namespace: int, arrivals: Sequence[Arrival]) -> bytes:
     """The page of these arrivals, 1 to 1,024 with ascending sequences. ValueError: it is not so."""
-    sequences, partitions, offsets, sizes, priorities, deadlines = zip(*arrivals, strict=True)
+    sequences, partitions, offsets, sizes, priorities, deadlines, arrived = zip(*arrivals, strict=True)
     _check_sequences(sequences)
     bases: dict[int, int] = {}
     for partition, offset in zip(partitions, offsets, strict=True):
@@ -128,6 +140,7 @@ def encode_arrivals(namespace: int, arrivals: Sequence[Arrival]) -> bytes:
         _pack_column(sizes),
         _pack_column(priorities),
         _pack_column(deadlines),
+        _pack_column(arrived),
     )
     return _page(namespace, 0, len(arrivals), len(bases), body)
 
@@ -224,13 +237,13 @@ def decode_arrivals(data: bytes, namespace: int) -> ArrivalsPage:
     reader, count = _open(data, namespace, 0)
     table = [_PARTITION.unpack(reader.take(_PARTITION.size)) for _ in range(count)]
     sequences, numbers, above = reader.sequences(), reader.column(), reader.column()
-    sizes, priorities, deadlines = reader.column(), reader.column(), reader.column()
+    sizes, priorities, deadlines, arrived = (reader.column() for _ in range(4))
     reader.finish()
     if max(numbers) >= count:
         raise DamagedIndexPage(f"a partition has the number {max(numbers)}, of {count}")
     partitions = [table[number][0] for number in numbers]
     offsets = [table[number][1] + offset for number, offset in zip(numbers, above, strict=True)]
-    return ArrivalsPage(sequences, partitions, offsets, sizes, priorities, deadlines)
+    return ArrivalsPage(sequences, partitions, offsets, sizes, priorities, deadlines, arrived)
 
 
 def decode_queue(data: bytes, namespace: int, queue: int) -> Sequence[int]:

@@ -10,42 +10,24 @@ Owns: the connection of the two. Refuses: to compute hashes of keys, and to read
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import merge
 from itertools import islice
-from typing import Self
 
 from mainstem.queues.keys import KeyOrder
+from mainstem.queues.learning_view import LearningView
 from mainstem.queues.leases import DeliveryLease
-from mainstem.queues.pages import LEASED, WAITING, PositionState
+from mainstem.queues.pages import LEASED, PositionState
 from mainstem.queues.rules import DeliveryRules
-from mainstem.queues.runs import Run, add_run, complement, merge_runs, runs_of
-from mainstem.queues.view import SequenceView
-from mainstem.queues.view_types import PageState, StateCounts, ViewHead
+from mainstem.queues.runs import Run, add_run, complement, runs_of
+from mainstem.queues.view_types import StateCounts
 from mainstem.queues.waits import WaitingPositions
 
 
-class OrderedView(SequenceView):
+class OrderedView(LearningView):
     """A view in key order. `rules.in_key_order` is fixed for its life."""
 
     def __init__(self, rules: DeliveryRules, start: int, waits: WaitingPositions | None = None) -> None:
         super().__init__(rules, start, waits)
         self._order = KeyOrder(rules.parked_max)
-        self._unkeyed: list[Run] = []
-        """Runs that have all outstanding positions below `scanned` that the order does not know."""
-
-    @classmethod
-    def restore(
-        cls,
-        rules: DeliveryRules,
-        head: ViewHead,
-        pages: Iterable[PageState],
-        waiting: Iterable[bytes] = (),
-        waits: WaitingPositions | None = None,
-    ) -> Self:
-        """See `AppliedView.restore`. No key is known."""
-        view = super().restore(rules, head, pages, waiting, waits)
-        view._unkeyed = merge_runs([(view.start, view.scanned)])
-        return view
 
     # ------------------------------------------------------------------------------------------------------
     # what is asked
@@ -87,6 +69,10 @@ class OrderedView(SequenceView):
         """The earlier outstanding position of the same key, or None: why this one is not offered."""
         return self._order.blocker(position)
 
+    def may_be_delayed(self, position: int) -> bool:
+        """See `ExpiringView.may_be_delayed`: not once it is offered."""
+        return not self._order.knows(position) and super().may_be_delayed(position)
+
     # ------------------------------------------------------------------------------------------------------
     # keys
 
@@ -112,40 +98,23 @@ class OrderedView(SequenceView):
         """As `scan`, of positions whose keys are not known: they are not offered before `learn_keys`."""
         first = self.scanned
         super().scan(end, skipped)
-        self._unkeyed = merge_runs([*self._unkeyed, (first, end)])
+        self._add_unknown([(first, end)])
 
     def unkeyed(self, max_positions: int) -> list[Run]:
         """Outstanding positions whose keys are not known, the lowest first, at most this number."""
-        positions = (
-            position
-            for first, end in self._unkeyed
-            for position, _ in self._outstanding(first, end)
-            if not self._order.knows(position)
-        )
+        positions = (position for position in self._unknown_positions() if not self._order.knows(position))
         return runs_of(islice(positions, max_positions))
 
     def learn_keys(self, end: int, keys: Mapping[int, int]) -> None:
         """The keys of all unkeyed positions below `end`, as for `scan`: these are offered from now on."""
-        for first, stop in self._unkeyed:
-            if first < end:
-                self._learn(first, min(stop, end), keys)
-        self._unkeyed = [(max(first, end), stop) for first, stop in self._unkeyed if end < stop]
+        for first, stop in self._take_unknown(end):
+            self._learn(first, stop, keys)
 
     def has_unkeyed(self) -> bool:
         """Whether there are outstanding positions whose keys are not known."""
-        if self._unkeyed and not self.unkeyed(1):
-            self._unkeyed = []
-        return bool(self._unkeyed)
-
-    def _outstanding(self, first: int, end: int) -> Iterator[tuple[int, bool]]:
-        """(position, whether it waits) of what is ready or waits between two positions, ascending."""
-        ready = super().runs_in(PositionState.READY, first, end)
-        if not self.table.counts[WAITING]:
-            yield from ((position, False) for low, high in ready for position in range(low, high))
-            return
-        waiting = super().runs_in(PositionState.WAITING, first, end)
-        runs = merge(((run, False) for run in ready), ((run, True) for run in waiting))
-        yield from ((position, waits) for (low, high), waits in runs for position in range(low, high))
+        if self._unknown and not self.unkeyed(1):
+            self._unknown = []
+        return bool(self._unknown)
 
     def _learn(self, first: int, end: int, keys: Mapping[int, int]) -> None:
         order = self._order
@@ -200,34 +169,14 @@ class OrderedView(SequenceView):
         super().apply_rejecting(runs, reason, delivered)
         self._order.done_runs(runs)
 
-    def apply_redriven(self, runs: Sequence[Run]) -> None:
-        """See `AppliedView.apply_redriven`. The positions are offered when their keys are known."""
-        super().apply_redriven(runs)
-        known = [(first, min(end, self.scanned)) for first, end in runs if first < self.scanned]
-        self._unkeyed = merge_runs([*self._unkeyed, *known])
-
-    def apply_sought(self, position: int) -> None:
-        """See `AppliedView.apply_sought`."""
-        super().apply_sought(position)
-        self._forget_keys()
-
     def apply_trimmed(self, start: int, carried: Sequence[int] = ()) -> None:
-        """See `AppliedView.apply_trimmed`. The keys of what is carried over unscanned are not known."""
-        scanned = self.scanned
+        """See `LearningView.apply_trimmed`."""
         super().apply_trimmed(start, carried)
         self._order.done_runs(complement(0, start, [(position, position + 1) for position in carried]))
-        unscanned = [(position, position + 1) for position in carried if position >= scanned]
-        self._unkeyed = merge_runs([*self._unkeyed, *unscanned])
 
-    def forget_from(self, end: int) -> int:
-        """See `AppliedView.forget_from`. No key is known any more."""
-        forgotten = super().forget_from(end)
-        self._forget_keys()
-        return forgotten
-
-    def _forget_keys(self) -> None:
+    def _forget_learned(self) -> None:
+        super()._forget_learned()
         self._order = KeyOrder(self.rules.parked_max)
-        self._unkeyed = merge_runs([(self.start, self.scanned)])
 
     def wake_due(self, now_ms: int, max_entries: int | None = None) -> int:
         """See `SequenceView.wake_due`."""

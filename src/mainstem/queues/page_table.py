@@ -2,7 +2,7 @@
 
 A position without a page is ahead from `scanned` on; below that it is ready if `ready` has it, else done. So
 a backlog costs a run, and what is done costs nothing. Open pages are few: the one that was opened longest ago
-is frozen when there are more than `OPEN_PAGES_MAX`, whatever the states in it.
+is frozen when there are more than `OPEN_PAGES_MAX` in a view, or `OPEN_PAGES_ALL`, whatever the states in it.
 
 Owns: opening, freezing and dropping pages, and the counters. Refuses: leases and transitions (`view.py`).
 """
@@ -10,13 +10,16 @@ Owns: opening, freezing and dropping pages, and the counters. Refuses: leases an
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
+from weakref import ref
 
 from mainstem.queues.frozen_pages import FrozenPages
 from mainstem.queues.lowest_first import LowestFirst
 from mainstem.queues.pages import (
     AHEAD,
+    ALL_DONE,
     DONE,
     FILL,
     PAGE_MASK,
@@ -32,13 +35,42 @@ from mainstem.queues.runs import Run
 
 OPEN_PAGES_MAX: Final = 256
 """Open pages of a view: 5.4 MB at the most."""
+OPEN_PAGES_ALL: Final = 8_192
+"""Open pages of all views: 180 MB at the most."""
+
+
+class OpenedPages:
+    """The pages that were opened last, of all views: when there are too many, the one that was opened longest
+    ago is frozen. Otherwise views of sparse positions, as of routed queues, take 22 KB for each event in
+    flight."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[tuple[int, int], ref[PageTable]] = OrderedDict()
+        """(view, page) in the order of opening; some are frozen or dropped since."""
+
+    def note(self, table: PageTable, index: int) -> None:
+        """A page was opened, which may freeze one of another view."""
+        key = id(table), index
+        self._opened.pop(key, None)
+        self._opened[key] = ref(table)
+        while len(self._opened) > OPEN_PAGES_ALL:
+            (_, oldest), opened = self._opened.popitem(last=False)
+            other = opened()
+            if other is not None and other is not table:
+                other.freeze_page(oldest)
+
+
+_opened = OpenedPages()
 
 
 class PageTable:
     """The pages of a view, and its positions without one. A caller with an open page must not ask for other
     pages before it is done with it: that may freeze it."""
 
-    __slots__ = ("_lowest", "counts", "frozen", "open_pages", "ready", "ready_pages", "scanned", "start")
+    __slots__ = (
+        "__weakref__", "_lowest", "counts", "frozen", "open_pages", "ready", "ready_pages", "scanned",
+        "start",
+    )  # fmt: skip
 
     def __init__(self, start: int) -> None:
         self.start = start
@@ -68,6 +100,31 @@ class PageTable:
             first = PAGE_POSITIONS - len(states.lstrip(FILL[DONE][:1]))
             oldest = min(oldest, max(self.start, (index << PAGE_SHIFT) + first))
         return oldest
+
+    def ahead_in(self, first: int, end: int) -> tuple[int, int]:
+        """Of the positions from `first` on, which is not below `scanned`, to `end`: how many are ahead, and
+        the lowest that is not done, or `end`. Records give positions a state before the scan comes to them,
+        mostly at a start. Frozen pages stay frozen."""
+        ahead, lowest = 0, end
+        indexes = self.indexes() if first < end else []
+        for index in indexes[bisect_left(indexes, first >> PAGE_SHIFT) :]:
+            base = index << PAGE_SHIFT
+            low, high = max(first, base), min(base + PAGE_POSITIONS, end)
+            if low >= high:
+                break
+            if first < low:
+                ahead, lowest = ahead + low - first, min(lowest, first)
+            page, data = self.open_pages.get(index), self.frozen.get(index)
+            if page is not None or data != ALL_DONE:
+                whole = page.states if page is not None else thaw(data or b"").states
+                states = whole[low - base : high - base]
+                ahead += states.count(AHEAD)
+                if undone := len(states.lstrip(FILL[DONE][:1])):
+                    lowest = min(lowest, high - undone)
+            first = high
+        if first < end:
+            ahead, lowest = ahead + end - first, min(lowest, first)
+        return ahead, lowest
 
     def page(self, index: int) -> OpenPage | None:
         """The page with this number, open, or None if its positions need none."""
@@ -117,8 +174,15 @@ class PageTable:
     def _insert(self, index: int, page: OpenPage) -> None:
         if len(self.open_pages) >= OPEN_PAGES_MAX:
             oldest = next(iter(self.open_pages))
-            self.frozen[oldest] = freeze(self.open_pages.pop(oldest))
+            self.freeze_page(oldest)
         self.open_pages[index] = page
+        _opened.note(self, index)
+
+    def freeze_page(self, index: int) -> None:
+        """Freezes a page if it is open, whatever the states in it."""
+        page = self.open_pages.pop(index, None)
+        if page is not None:
+            self.frozen[index] = freeze(page)
 
     def add_frozen(self, index: int, data: bytes, may_be_ready: bool) -> None:
         """A page of a snapshot. Pages come in ascending order, before anything else happens."""

@@ -3,18 +3,24 @@
 An open page has a byte a position for its state and 4 for its lease, so that operations on a range are
 slices. A frozen page is bytes, in memory as in a snapshot:
 
-    flags 1 B | count 1 B or bitmap 512 B | positions | states | words | tries | ahead
+    flags 1 B | count 1 B or bitmap 512 B | positions | states | words | tries or counts | ahead
 
-    flags   1: bitmap   2: states   4: words   8: tries   16: ahead
+    flags   1: bitmap   2: states   4: words   8: tries   16: ahead   32: counts   64: deflated
     count   of positions that are not done, and not in `ahead`: 0 to 128, which follow in 2 B each, ascending;
             or a bitmap of them, the first position in the highest bit of its first byte
     states  1 B for each of them, unless all are ready
     words   4 B for each of them, unless all are 0
+            deflated: each with the bits in which it differs from the one before
     tries   count 2 B, then for each, ascending: position 2 B, acquisitions 2 B, failures 2 B
+    counts  in place of tries, where more than 96 positions have some: acquisitions 2 B, failures 2 B for each
+            position that is not done, both 0 for none
     ahead   2 B: from this position on, all are ahead of the scan
+    deflated  what follows the positions is a raw deflate stream (RFC 1951): of columns of 512 B and more,
+            where that is smaller
 
-All numbers are big-endian. An isolated position takes 4 bytes, and those of all pages with the same one are
-a single object.
+All numbers are big-endian. What fails together is alike, so the columns of a page of retries deflate to about
+a bit a position, where they are 9 bytes. An isolated position takes 4 bytes, and those of all pages with the
+same one are a single object.
 
 Owns: the layout of a page in both forms. Refuses: to know what a state means for leases and counters.
 """
@@ -22,9 +28,12 @@ Owns: the layout of a page in both forms. Refuses: to know what a state means fo
 from __future__ import annotations
 
 import sys
+import zlib
 from array import array
+from collections.abc import Iterable
 from enum import IntEnum
-from itertools import compress, pairwise
+from itertools import accumulate, compress, pairwise
+from operator import xor
 from typing import Final
 
 from mainstem.queues.tries import TryCounts
@@ -67,7 +76,14 @@ DONE: Final = 6
 FILL: Final = tuple(bytes([state]) * PAGE_POSITIONS for state in range(7))
 """A whole page of each state; slices of it set ranges."""
 
-_BITMAP, _STATES, _WORDS, _TRIES, _AHEAD = 1, 2, 4, 8, 16
+ALL_DONE: Final = b"\0\0"
+"""A frozen page all of whose positions are done."""
+
+_BITMAP, _STATES, _WORDS, _TRIES, _AHEAD, _COUNTS, _DEFLATED = 1, 2, 4, 8, 16, 32, 64
+_DEFLATE_MIN_BYTES = 512
+"""Columns that are shorter are not deflated: it would gain little."""
+_COLUMNS_MAX_BYTES = PAGE_POSITIONS * 9 + 2
+"""States, words, counts and ahead of a whole page."""
 _BITMAP_BYTES = PAGE_POSITIONS // 8
 _DONE_BYTE = bytes([DONE])
 _NOT_DONE = bytes(state != DONE for state in range(256))
@@ -119,28 +135,38 @@ def freeze(page: OpenPage, durable: bool = False) -> bytes:
         else:
             words = array("I")
         own_states = own_states.translate(_SOFT_TO_READY)
-    undone = page.undone - (PAGE_POSITIONS - ahead)
-    flags = 0
+    undone = len(own_states)
     if undone <= LISTED_MAX:
-        head = bytes([undone]) + _big_endian(array("H", compress(range(PAGE_POSITIONS), mask)))
+        flags, places = 0, bytes([undone]) + _big_endian(array("H", compress(range(PAGE_POSITIONS), mask)))
     else:
-        flags |= _BITMAP
-        head = int(states.translate(_NOT_DONE_DIGITS), 2).to_bytes(_BITMAP_BYTES, "big")
+        flags, places = _BITMAP, int(states.translate(_NOT_DONE_DIGITS), 2).to_bytes(_BITMAP_BYTES, "big")
     columns = b""
     if own_states.count(READY) != undone:
         flags |= _STATES
-        columns += own_states
+        columns = own_states
     if any(words):
         flags |= _WORDS
         columns += _big_endian(words)
     if page.tries.used:
-        flags |= _TRIES
-        columns += page.tries.encode()
+        counts = page.tries.column(mask)
+        flags |= _TRIES if counts is None else _COUNTS
+        columns += page.tries.encode() if counts is None else _big_endian(counts)
     if ahead < PAGE_POSITIONS:
         flags |= _AHEAD
         columns += ahead.to_bytes(2, "big")
-    data = bytes([flags]) + head + columns
+    if len(columns) >= _DEFLATE_MIN_BYTES:
+        flags, columns = flags | _DEFLATED, _deflated(flags, undone, columns)
+    data = bytes([flags]) + places + columns
     return _lone.setdefault(data, data) if len(data) <= 4 else data
+
+
+def _deflated(flags: int, undone: int, columns: bytes) -> bytes:
+    if flags & _WORDS:
+        first = undone if flags & _STATES else 0
+        end = first + 4 * undone
+        words = int.from_bytes(columns[first:end], "big")
+        columns = columns[:first] + (words ^ words >> 32).to_bytes(4 * undone, "big") + columns[end:]
+    return zlib.compress(columns, 1, -zlib.MAX_WBITS)
 
 
 def thaw(data: bytes) -> OpenPage:
@@ -156,11 +182,17 @@ def thaw(data: bytes) -> OpenPage:
     words = array("I", _ZERO_WORDS)
     if flags & _WORDS:
         column, rest = _take(rest, 4 * len(chosen))
-        for index, word in zip(chosen, _native(column, "I"), strict=True):
+        numbers: Iterable[int] = _native(column, "I")
+        for index, word in zip(
+            chosen, accumulate(numbers, xor) if flags & _DEFLATED else numbers, strict=True
+        ):
             words[index] = word
     tries = TryCounts()
     if flags & _TRIES:
         tries, rest = TryCounts.decode(rest)
+    elif flags & _COUNTS:
+        column, rest = _take(rest, 4 * len(chosen))
+        tries = TryCounts.of_column(chosen, _native(column, "I"))
     if flags & _AHEAD:
         column, rest = _take(rest, 2)
         ahead = int.from_bytes(column, "big")
@@ -179,7 +211,7 @@ def _positions(flags: int, places: bytes) -> tuple[bytearray, list[int]]:
     if flags & _BITMAP:
         bits = int.from_bytes(places, "big")
         states = bytearray(format(bits, f"0{PAGE_POSITIONS}b").encode().translate(_READY_OR_DONE))
-        columns = flags & (_STATES | _WORDS)
+        columns = flags & (_STATES | _WORDS | _COUNTS)
         return states, list(compress(range(PAGE_POSITIONS), states.translate(_NOT_DONE))) if columns else []
     states = bytearray(FILL[DONE])
     chosen = list(_native(places, "H"))
@@ -204,6 +236,8 @@ def undone_states(data: bytes) -> bytes:
         _, rest = _take(rest, 4 * count)
     if flags & _TRIES:
         rest = TryCounts.behind(rest)
+    elif flags & _COUNTS:
+        _, rest = _take(rest, 4 * count)
     if flags & _AHEAD:
         _, rest = _take(rest, 2)
     if rest:
@@ -223,8 +257,8 @@ def is_all_ready(data: bytes) -> bool:
 
 
 def _split(data: bytes) -> tuple[int, bytes, bytes]:
-    """(flags, positions or bitmap, columns)."""
-    if len(data) < 2 or data[0] > 31:
+    """(flags, positions or bitmap, columns, inflated)."""
+    if len(data) < 2 or data[0] > 127 or (data[0] & _TRIES and data[0] & _COUNTS):
         raise ValueError("a damaged page: unknown flags")
     if data[0] & _BITMAP:
         places, rest = _take(data[1:], _BITMAP_BYTES)
@@ -232,7 +266,18 @@ def _split(data: bytes) -> tuple[int, bytes, bytes]:
         if data[1] > LISTED_MAX:
             raise ValueError("a damaged page: too many positions in its list")
         places, rest = _take(data[2:], 2 * data[1])
-    return data[0], places, rest
+    return data[0], places, _inflated(rest) if data[0] & _DEFLATED else rest
+
+
+def _inflated(data: bytes) -> bytes:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        columns = stream.decompress(data, _COLUMNS_MAX_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"a damaged page: {error}") from None
+    if not stream.eof or stream.unused_data or len(columns) > _COLUMNS_MAX_BYTES:
+        raise ValueError("a damaged page: its columns do not end where it does")
+    return columns
 
 
 def _take(data: bytes, size: int) -> tuple[bytes, bytes]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 ENDPOINT_CHARACTERS_MAX = 2_000
 HEADERS_MAX = 20
 HEADER_VALUE_CHARACTERS_MAX = 4_000
+AUDIENCE_CHARACTERS_MAX = 1_000
 SECRETS_MAX = 3
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)
@@ -30,6 +31,8 @@ RESERVED_HEADERS = frozenset(
     }
 )
 """Headers that frame a request, or that the payload decides."""
+TOKEN_CHARACTERS_MIN = 16
+"""From this length on, a part of a path may be a token that gives access."""
 RESERVED_PREFIXES = ("mainstem-", "webhook-")
 
 _VISIBLE = re.compile(r"[!-~]+")
@@ -96,6 +99,8 @@ class PushSettings:
     secret: str = ""
     """What requests are signed with: up to 3 secrets, separated by blanks, of which a receiver may know any;
     empty: they are not signed."""
+    token_audience: str = ""
+    """Whom the tokens are for that the server signs and sends with each request; empty: it sends none."""
     deadline_ms: int = 10_000
     """How long the endpoint may take to answer, from the look-up of its name on."""
     concurrency: int = 32
@@ -109,14 +114,33 @@ class PushSettings:
 
     @property
     def shown_endpoint(self) -> str:
-        """The endpoint without its query, which may have a secret."""
-        before, mark, _ = self.endpoint.partition("?")
-        return f"{before}?…" if mark else before
+        """See `shown_endpoint`."""
+        return shown_endpoint(self.endpoint)
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
         """The keys of the signatures. ValueError."""
         return tuple(_secret(text) for text in self.secret.split())
+
+
+def shown_endpoint(endpoint: str) -> str:
+    """The URL of an endpoint without what may be secret: a user name with its password, the query, and each
+    part of the path that looks like a token: of 16 characters or more, with a digit or with letters of both
+    cases. The hooks of Slack, Discord and Telegram have theirs in the path."""
+    before, mark, _ = endpoint.partition("?")
+    scheme, colon, rest = before.partition("://")
+    if not colon:
+        scheme, rest = "", before
+    authority, *parts = rest.split("/")
+    _, _, host = authority.rpartition("@")
+    path = "".join("/…" if _may_be_token(part) else f"/{part}" for part in parts)
+    return f"{scheme}{colon}{host}{path}" + ("?…" if mark else "")
+
+
+def _may_be_token(part: str) -> bool:
+    if len(part) < TOKEN_CHARACTERS_MIN:
+        return False
+    return any(char.isdigit() for char in part) or (part != part.lower() and part != part.upper())
 
 
 def push_problem(push: PushSettings) -> str | None:
@@ -133,7 +157,31 @@ def push_problem(push: PushSettings) -> str | None:
             return f"the push {name} is {value:,}; it is from {limits[0]:,} to {limits[1]:,}"
     if push.payload not in ("wrapped", "unwrapped"):
         return "the push payload is wrapped or unwrapped"
-    return _headers_problem(push) or _secret_problem(push)
+    return _headers_problem(push) or _secret_problem(push) or _token_problem(push)
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host of a URL is this machine, whatever a name server says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _token_problem(push: PushSettings) -> str | None:
+    audience = push.token_audience
+    if not audience:
+        return None
+    if len(audience) > AUDIENCE_CHARACTERS_MAX or not _VALUE.fullmatch(audience):
+        return (
+            f"the push token_audience is printable ASCII, of at most {AUDIENCE_CHARACTERS_MAX:,} characters"
+        )
+    if any(name.lower() == "authorization" for name, _ in push.headers):
+        return "the push header authorization is made by the server where there is a token_audience"
+    endpoint = EndpointUrl.parse(push.endpoint)
+    if not endpoint.is_tls and not is_this_machine(endpoint.host):
+        return "a push endpoint that gets tokens begins with https://, or is on this machine"
+    return None
 
 
 def _headers_problem(push: PushSettings) -> str | None:

@@ -6,12 +6,13 @@ queue may go back to it: they go with the event, when the log deletes it.
 
 Owns: this mapping, what of it is in pages, and reading pages from a store. Refuses: what is processed (a
 view knows that), the log, files, and to be the truth: all of it can be derived from the log again.
-DamagedIndexPage from any reading method: the index has to be built anew.
+DamagedIndexPage from any reading method: the index has to be built anew. ColdIndexPage: it has to wait for
+the disk; nothing has changed, and the same call succeeds later.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -21,6 +22,7 @@ from mainstem.queues.index_page import (
     PAGE_ENTRIES,
     Arrival,
     ArrivalsPage,
+    ColdIndexPage,
     DamagedIndexPage,
     decode_arrivals,
     decode_queue,
@@ -38,7 +40,7 @@ class PageStore(Protocol):
     """Where the pages of an index are."""
 
     def read(self, place: int) -> bytes:
-        """The bytes of a page. DamagedIndexPage: they cannot be read."""
+        """The bytes of a page. DamagedIndexPage: they cannot be read; ColdIndexPage: not now."""
 
 
 class IndexPage(NamedTuple):
@@ -55,6 +57,8 @@ class RoutedIndex:
         self.namespace = namespace
         self.start = 0
         """The events below are deleted."""
+        self.arrived_ms = 0
+        """When the last event arrived, ms since 1970; 0: that is not known."""
         self._store = store
         self._arrivals: IndexLane[Arrival] = IndexLane(0)
         self._queues: dict[int, IndexLane[int]] = {}
@@ -77,6 +81,9 @@ class RoutedIndex:
     def add(self, arrival: Arrival, route: int, queues: QueueSet) -> None:
         """Add an event, which is after all others. `queues`: those of the route."""
         assert arrival.sequence >= self.end, "arrivals ascend"
+        if arrival.arrived_ms < self.arrived_ms:  # the clock was set back
+            arrival = arrival._replace(arrived_ms=self.arrived_ms)
+        self.arrived_ms = arrival.arrived_ms
         appends = self._appends.get(route)
         if appends is None:
             appends = self._appends[route] = [self._lane(queue).open.append for queue in queues]
@@ -201,7 +208,12 @@ class RoutedIndex:
                 add_run(runs, low, row.last + 1)
                 count += row.last + 1 - low
             else:
-                sequences = self._sequences(lane, row)
+                try:
+                    sequences = self._sequences(lane, row)
+                except ColdIndexPage:
+                    if not count:
+                        raise
+                    return runs, row.first  # there may be more cold pages than are kept decoded
                 count += _add_sequences(runs, sequences, bisect_left(sequences, first))
             if count >= events_max:
                 return runs, row.last + 1
@@ -210,6 +222,18 @@ class RoutedIndex:
 
     def count(self, queue: int, first: int) -> int:
         """How many events the queue has from this sequence on, processed or not."""
+        return self._count(queue, first, self._entries_before)
+
+    def estimated_count(self, queue: int, first: int) -> int:
+        """As `count`, without reading a page: an estimate of what of one page is below `first`."""
+        return self._count(queue, first, _estimated_entries_before)
+
+    def _entries_before(self, lane: IndexLane[int], row: PageRow, first: int) -> int:
+        return first - row.first if row.is_contiguous else bisect_left(self._sequences(lane, row), first)
+
+    def _count(
+        self, queue: int, first: int, entries_before: Callable[[IndexLane[int], PageRow, int], int]
+    ) -> int:
         lane = self._queues.get(queue)
         if lane is None:
             return 0
@@ -220,10 +244,7 @@ class RoutedIndex:
             row = lane.row(number)
             total += lane.entries_from(number)
             if first > row.first:
-                passed = first - row.first if row.is_contiguous else bisect_left(
-                    self._sequences(lane, row), first
-                )  # fmt: skip
-                total -= passed
+                total -= entries_before(lane, row, first)
         return total
 
     def arrival(self, sequence: int) -> Arrival | None:
@@ -242,6 +263,53 @@ class RoutedIndex:
         if number == len(self._arrivals):
             return None
         return self._page_of_arrivals(self._arrivals.row(number)).find(sequence)
+
+    def levels(self, positions: Sequence[int]) -> tuple[dict[int, int], int]:
+        """The priorities that are not 0 of the events with these sequences, which ascend; and the sequence up
+        to which these are all."""
+        levels: dict[int, int] = {}
+        opened = self._arrivals.open
+        first_open = opened[0].sequence if opened else self.end
+        number, page = -1, None
+        for position in positions:
+            if position < self.start:
+                continue
+            if position >= first_open:
+                arrival = self.arrival(position)
+            else:
+                if (next_number := self._arrivals.page_after(position)) != number:
+                    number = next_number
+                    try:
+                        page = self._page_of_arrivals(self._arrivals.row(number))
+                    except ColdIndexPage:
+                        if position == positions[0]:
+                            raise
+                        return levels, position  # there may be more cold pages than are kept decoded
+                arrival = page.find(position) if page is not None else None
+            if arrival is not None and arrival.priority:
+                levels[position] = arrival.priority
+        return levels, positions[-1] + 1
+
+    def arrived_after(self, first: int, time_ms: int) -> int | None:
+        """The first sequence from this one on of an event that arrived after a time; None: none did. Events
+        arrive in the order of their sequences."""
+        first = max(first, self.start)
+        opened = self._arrivals.open
+        if not opened or opened[0].sequence > first:
+            low, high = self._arrivals.page_after(first), len(self._arrivals)
+            while low < high:
+                middle = (low + high) // 2
+                if self._page_of_arrivals(self._arrivals.row(middle)).arrived[-1] > time_ms:
+                    high = middle
+                else:
+                    low = middle + 1
+            if low < len(self._arrivals):
+                page = self._page_of_arrivals(self._arrivals.row(low))
+                number = max(bisect_right(page.arrived, time_ms), bisect_left(page.sequences, first))
+                return page.sequences[number]
+        number = bisect_right(opened, time_ms, key=lambda arrival: arrival.arrived_ms)
+        number = max(number, bisect_left(opened, first, key=lambda arrival: arrival.sequence))
+        return opened[number].sequence if number < len(opened) else None
 
     def arrivals(self, first: int = 0) -> Iterator[Arrival]:
         """All arrivals from this sequence on, in order. Nothing is added or trimmed meanwhile."""
@@ -309,6 +377,10 @@ def _check_row(row: PageRow, sequences: Sequence[int]) -> None:
             f"it has {len(sequences):,} sequences from {sequences[0]} to {sequences[-1]}, not {row.entries:,}"
             f" from {row.first} to {row.last}"
         )
+
+
+def _estimated_entries_before(lane: IndexLane[int], row: PageRow, first: int) -> int:
+    return row.entries * (first - row.first) // (row.last + 1 - row.first)
 
 
 def _add_sequences(runs: list[Run], sequences: Sequence[int], number: int) -> int:

@@ -30,6 +30,8 @@ class DeliveryRules:
     """How many positions may wait behind the keys of earlier ones, in key order."""
     in_key_order: bool = False
     """Whether events of a key are delivered in order, to a single consumer at a time."""
+    priority_max: int = 0
+    """The highest level of priority; 0: there are no levels."""
     accepts_late_acks: bool = False
     """Whether an acknowledgement counts after its lease is over, where no newer lease was given."""
 

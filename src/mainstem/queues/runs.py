@@ -9,6 +9,7 @@ Owns: the encoding and the arithmetic of runs. Refuses: to know what state the p
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -44,6 +45,10 @@ def encode_runs(base: int, runs: Sequence[Run]) -> bytes:
 
 
 def _append_pair(out: bytearray, gap: int, length: int) -> None:
+    if gap < 0x80 and length < 0x80:  # most are
+        out.append(gap)
+        out.append(length)
+        return
     for number in (gap, length):
         while number > 0x7F:
             out.append(number & 0x7F | 0x80)
@@ -57,8 +62,15 @@ def decode_runs(base: int, data: bytes) -> list[Run]:
     runs: list[Run] = []
     index, size, previous = 0, len(data), base
     while index < size:
-        gap, index = _read_varint(data, index)
-        length, index = _read_varint(data, index)
+        # Most varints are a single byte; here without a call.
+        if (gap := data[index]) < 0x80:
+            index += 1
+        else:
+            gap, index = _read_varint(data, index)
+        if index < size and (length := data[index]) < 0x80:
+            index += 1
+        else:
+            length, index = _read_varint(data, index)
         first = previous + gap
         previous = first + length
         if not length or (not gap and runs) or previous > POSITION_END:
@@ -97,12 +109,31 @@ def merge_runs(runs: Iterable[Run]) -> list[Run]:
 
 def runs_of(positions: Iterable[int]) -> list[Run]:
     """The runs that consist of these positions, which may be in any order."""
-    return merge_runs((position, position + 1) for position in positions)
+    ascending = sorted(positions)
+    if not ascending:
+        return []
+    first = last = ascending[0]
+    if ascending[-1] - first == len(ascending) - 1 == len(set(ascending)) - 1:
+        return [(first, first + len(ascending))]
+    runs: list[Run] = []
+    for position in ascending:
+        if position > last + 1:
+            runs.append((first, last + 1))
+            first = position
+        last = position
+    runs.append((first, last + 1))
+    return runs
 
 
 def count_positions(runs: Iterable[Run]) -> int:
     """How many positions the runs have; the runs are disjoint."""
     return sum(end - first for first, end in runs)
+
+
+def has_position(runs: Sequence[Run], position: int) -> bool:
+    """Whether a position is in runs, which are ascending and disjoint."""
+    index = bisect_right(runs, position, key=lambda run: run[1])
+    return index < len(runs) and runs[index][0] <= position
 
 
 def add_run(runs: list[Run], first: int, end: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mainstem.queues.event_headers import LEVEL_MAX
 from mainstem.queues.push_settings import PushSettings
 from mainstem.queues.rules import DeliveryRules
 
@@ -34,8 +35,18 @@ NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "pin_ms": (-1, PIN_MS_MAX),
     "ttl_ms": (0, PIN_MS_MAX),
     "active_timeout_ms": (1, LOCK_MS_MAX),
+    "priority_max": (0, LEVEL_MAX),
 }
 """The least and the greatest value of each setting that is a number."""
+
+DELIVERY_COUNT_MAX = (1 << 15) - 1
+"""ShareFetch shows the number of deliveries in 16 bits."""
+SHARE_GROUP_RANGES: Mapping[str, tuple[int, int]] = {
+    "lock_ms": (1_000, LOCK_MS_MAX),
+    "failures_max": (2, DELIVERY_COUNT_MAX),
+    "in_flight_max": (100, NUMBER_RANGES["in_flight_max"][1]),
+}
+"""Those of the settings of a share group, by whatever way they are changed. Kafka's, but for the lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +84,9 @@ class SubscriptionSettings:
     would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""
     by_priority: bool = False
     """Whether those of the next events come first that have the highest priority in their headers."""
+    priority_max: int = 0
+    """Of a routed queue: its highest level of priority, by the headers of events. The highest of what is
+    ready is always delivered first. 0: it has no levels."""
     ttl_ms: int = 0
     """How long after its arrival an event is given up as expired, if no consumer has it then; 0: never."""
     single_active: bool = False
@@ -101,5 +115,6 @@ class SubscriptionSettings:
             in_flight_max=self.in_flight_max,
             parked_max=self.parked_max,
             in_key_order=self.in_key_order,
+            priority_max=self.priority_max,
             accepts_late_acks=self.accepts_late_acks,
         )

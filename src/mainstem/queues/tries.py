@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
+from itertools import compress
 
 SPARSE_MAX = 96
 """With more entries a dict takes more memory than the array."""
@@ -97,6 +98,26 @@ class TryCounts:
         for offset in self.within(0, _POSITIONS):
             entry = self._array[offset] if self._array is not None else (self._sparse or {})[offset]
             yield offset, entry >> 16, entry & COUNT_MAX
+
+    def column(self, chosen: bytes) -> array[int] | None:
+        """The entries of the positions whose byte in `chosen` is 1, ascending, as acquisitions << 16 |
+        failures, 0 without one. None: they are so few that `encode` takes less."""
+        counts = self._array
+        if counts is None or _POSITIONS - counts.count(0) <= SPARSE_MAX:
+            return None
+        return array("I", compress(counts, chosen))
+
+    @classmethod
+    def of_column(cls, offsets: list[int], column: array[int]) -> TryCounts:
+        """The entries of what `column` returned, of these positions. ValueError if they are damaged."""
+        tries = cls()
+        counts = tries._array = array("I", bytes(4 * _POSITIONS))
+        for offset, entry in zip(offsets, column, strict=True):
+            counts[offset] = entry
+        tries.used = counts.count(0) < _POSITIONS - SPARSE_MAX
+        if not tries.used:
+            raise ValueError("damaged tries: they are few, and not in a list")
+        return tries
 
     def encode(self) -> bytes:
         """The entries as bytes: their number, and 6 bytes each."""

@@ -45,6 +45,9 @@ _FROZEN_COST = 200
 class SequenceView(ExpiringView):
     """A subscription's view of a sequence, from the position `start` on."""
 
+    deals_by_position = True
+    """Whether `acquire` takes the lowest ready positions, whatever they are."""
+
     # ------------------------------------------------------------------------------------------------------
     # T1: scan
 
@@ -56,6 +59,14 @@ class SequenceView(ExpiringView):
     def may_offer(self, consumer: str) -> bool:
         """Whether `acquire` may return something to this consumer. False is certain."""
         return self.table.counts[READY] > 0
+
+    def ahead_and_oldest(self, log_start: int, end: int) -> tuple[int, int]:
+        """Of the positions of a log: how many are ahead, and the lowest that is not done; `end` if there is
+        none. Exact also before the scan has come to what records say is done, as after a start. Changes
+        nothing."""
+        ahead, lowest = self.table.ahead_in(max(self.scanned, log_start), end)
+        is_below = self.oldest < self.scanned
+        return ahead, min(end, max(self.oldest, log_start)) if is_below else lowest
 
     def blocker(self, position: int) -> int | None:
         """The earlier outstanding position of the same key for which this one waits; None: there is none. In
@@ -214,6 +225,24 @@ class SequenceView(ExpiringView):
         table.counts[LEASED] += len(positions)
         return self._open_lease(consumer, runs, now_ms, lock_ms)
 
+    def acquisitions_of(self, runs: Sequence[Run]) -> list[int]:
+        """Of all positions of the runs, how often each was acquired: see `acquisitions`."""
+        counts: list[int] = []
+        for first, end in runs:
+            while first < end:
+                page, low = self.table.page(first >> PAGE_SHIFT), first & PAGE_MASK
+                high = min(end - first + low, PAGE_POSITIONS)
+                stop = first + high - low
+                is_first_time = (
+                    page is not None
+                    and not page.tries.used
+                    and first >= self._delivered_below
+                    and page.states.count(LEASED, low, high) == high - low
+                )
+                counts += (1,) * (high - low) if is_first_time else map(self.acquisitions, range(first, stop))
+                first = stop
+        return counts
+
     # ------------------------------------------------------------------------------------------------------
     # decide
 
@@ -226,6 +255,16 @@ class SequenceView(ExpiringView):
         word = lease_id & WORD_MASK
         lease = self.leases.by_word.get(word)
         return [] if lease is None or lease.id != lease_id else self._parts(runs, word, b"\x02")
+
+    def is_leased(self, lease_id: int, position: int) -> bool:
+        """Whether this lease still has a position: `releasable`, for a single one."""
+        page = self.table.open_pages.get(position >> PAGE_SHIFT)
+        if page is None:
+            return bool(self.releasable(lease_id, [(position, position + 1)]))
+        offset, word = position & PAGE_MASK, lease_id & WORD_MASK
+        if page.states[offset] != LEASED or page.words[offset] != word or position < self.table.start:
+            return False
+        return self.leases.by_word[word].id == lease_id
 
     def ackable(self, lease_id: int, runs: Sequence[Run]) -> list[Run]:
         """The parts of the runs that an acknowledgement with this lease may take: what the lease still has,
@@ -347,6 +386,23 @@ class SequenceView(ExpiringView):
 
     def _wake_due(self, now_ms: int, max_entries: int | None) -> list[int]:
         """T8; returns what is ready now."""
+        table, woken, room = self.table, list[int](), max_entries
+        if self._began_ms:
+            # What was due when the server began may have been delivered before that.
+            woken, room = self._pop_due(min(now_ms, self._began_ms), room)
+            due_ms = self.waits.next_due_ms()
+            if due_ms is None or due_ms > self._began_ms:
+                self._began_ms = 0  # that was all of it
+        later, _ = self._pop_due(now_ms, room)
+        self._note_undelivered(later)
+        woken += later
+        table.counts[WAITING] -= len(woken)
+        table.counts[READY] += len(woken)
+        return woken
+
+    def _pop_due(self, now_ms: int, max_entries: int | None) -> tuple[list[int], int | None]:
+        """Let what is due at a time be ready, of at most this number of entries; also returns how many more
+        there is room for. The counters are those of the caller."""
         table, waits = self.table, self.waits
         woken: list[int] = []
         room = max_entries
@@ -364,9 +420,7 @@ class SequenceView(ExpiringView):
                     page.states[offset] = READY
                     table.ready_pages.add(index)
                     woken.append(position)
-        table.counts[WAITING] -= len(woken)
-        table.counts[READY] += len(woken)
-        return woken
+        return woken, room
 
     def next_due_ms(self) -> int | None:
         """Nothing that waits is due before this time; None if nothing waits."""

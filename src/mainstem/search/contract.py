@@ -11,15 +11,15 @@ order of their newest batch. Without `newest_first`, both orders are reversed.
 
 from __future__ import annotations
 
-import base64
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
+from mainstem import base64url
 from mainstem.contract import Event, InvalidArgument, Position
 
 DEFAULT_LIMIT = 100
@@ -55,6 +55,9 @@ class SearchRequest:
     """Stop the search after this many seconds, with the reason `budget`. None: no limit."""
     only_count: bool = False
     """Return only the totals, no Hits."""
+    readable: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
+    """Whether who searches may read a topic; None: all of them. The others are no part of the search, as if
+    they did not exist; one that the request names without a wildcard is refused with NotAuthorized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +189,17 @@ class Search(Protocol):
         cancels the search. Raises QueryError, InvalidArgument (bad resume token), any StreamError."""
 
     async def histogram(
-        self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
+        self,
+        topics: Sequence[str],
+        since_ms: int | None,
+        until_ms: int | None,
+        buckets: int,
+        *,
+        readable: Callable[[str], bool] | None = None,
     ) -> list[Bucket]:
         """Count the events in each of `buckets` equal intervals of time. Without events, there are no
         buckets. Counts come from batch headers: the events of a batch count as evenly spread between its
-        times."""
+        times. `readable`: as in SearchRequest."""
 
     def facets(
         self, request: SearchRequest, fields: Sequence[str], top: int
@@ -255,7 +264,7 @@ def encode_resume_token(request: SearchRequest, remaining: Sequence[Remaining]) 
     ]
     token = _ResumeToken(_checksum(request), request.newest_first, list(numbers), rows)
     packed = msgspec.msgpack.encode(token)
-    return base64.urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
+    return base64url.encode(zlib.compress(packed))
 
 
 def decode_resume_token(request: SearchRequest) -> tuple[SearchRequest, list[Remaining]]:
@@ -263,7 +272,7 @@ def decode_resume_token(request: SearchRequest) -> tuple[SearchRequest, list[Rem
     searched. Raises InvalidArgument if `resume` is not a token, or is the token of another query."""
     text = request.resume or ""
     try:
-        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        packed = base64url.decode(text)
         unpacker = zlib.decompressobj()
         token = msgspec.msgpack.decode(unpacker.decompress(packed, 16 << 20), type=_ResumeToken)
         if not all(0 <= number < len(token.topics) for number, *_ in token.remaining):

@@ -40,10 +40,10 @@ from mainstem.search.contract import (
 )
 from mainstem.search.facets import FacetCounts
 from mainstem.search.ipc import (
+    FailureReply,
     Paused,
     Reply,
     Request,
-    RequestFailed,
     ScanDamage,
     ScanMatches,
     ScanReply,
@@ -270,7 +270,8 @@ class SearchExecution:
         if not job.replies.empty():
             return job.replies.get_nowait()
         try:
-            return await asyncio.wait_for(job.replies.get(), PROGRESS_INTERVAL_S)
+            async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                return await job.replies.get()
         except TimeoutError:
             return None
 
@@ -295,7 +296,7 @@ class SearchExecution:
             self._count_matches(item, reply.rest.so_far.matches, reply.rest.so_far.baseline_matches)
         elif isinstance(reply, ScanReply):
             self._handle_scan_reply(item, reply)
-        elif isinstance(reply, RequestFailed):
+        elif isinstance(reply, FailureReply):
             if reply.data_deleted and self._is_removed(unit):
                 totals.removed_bytes += item.size
             else:

@@ -418,7 +418,7 @@ class QueryPartsReply(msgspec.Struct, tag="query-parts-reply"):
     """Indexes of the parts whose files are not those that were checked."""
 
 
-class RequestFailed(msgspec.Struct, tag="request-failed"):
+class FailureReply(msgspec.Struct, tag="request-failed"):
     """The final reply to a request that failed."""
 
     id: int
@@ -440,7 +440,7 @@ _Reply: TypeAlias = (
     | BuildFilterReply
     | TestFiltersReply
     | FiltersReply
-    | RequestFailed
+    | FailureReply
 )
 Reply: TypeAlias = _Reply | ListPartitionsReply | LookUpOffsetsReply | QueryPartsReply | PartsReply
 FINAL_REPLIES = (
@@ -451,7 +451,7 @@ FINAL_REPLIES = (
     BuildFilterReply,
     TestFiltersReply,
     FiltersReply,
-    RequestFailed,
+    FailureReply,
     ListPartitionsReply,
     LookUpOffsetsReply,
     QueryPartsReply,

@@ -6,18 +6,27 @@ what was deleted since an interrupted search. Refuses: to read events; it asks o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from mainstem.clock import Clock
-from mainstem.contract import InvalidArgument, StreamError, TopicCatalog, TopicSummary, UnknownTopic
+from mainstem.contract import (
+    InvalidArgument,
+    NotAuthorized,
+    StreamError,
+    TopicCatalog,
+    TopicSummary,
+    UnknownTopic,
+)
 from mainstem.search.contract import Remaining, SearchRequest, decode_resume_token, topic_is_requested
 from mainstem.search.match.matcher import Matcher
 from mainstem.turns import next_turn
 
 ITEMS_PER_TURN = 200
 """Partitions processed in one turn of the event loop. 10,000 at once would block it for 0.1 s."""
+WILDCARDS = frozenset("*?[")
+"""Characters that make a glob fit more than one name."""
 T = TypeVar("T")
 
 
@@ -34,9 +43,11 @@ async def resolve(
 ) -> tuple[SearchRequest, list[Remaining]]:
     """Returns the request and the offsets to search in each partition. If the request has a resume token, the
     topics, offsets and order are those of the token. Raises InvalidArgument if the token is invalid, or one
-    of its topics was created again, so that the offsets of the token are those of other events."""
+    of its topics was created again, so that the offsets of the token are those of other events. Raises
+    NotAuthorized: see `SearchRequest.readable`."""
     if request.resume is not None:
         request, remaining = decode_resume_token(request)
+        refuse_unreadable(request, {target.topic for target in remaining})
         remaining = await drop_deleted(clock, engine, remaining)
         await _refuse_topics_created_again(clock, engine, remaining)
     else:
@@ -83,7 +94,8 @@ async def requested_partitions(
     query_globs: Sequence[str] | None = None,
 ) -> list[Remaining]:
     """The partitions that a request selects, with all their offsets. Without globs, internal topics are left
-    out."""
+    out. NotAuthorized: see `SearchRequest.readable`."""
+    refuse_unreadable(request, [*request.topics, *(query_globs or ())])
     topics = await engine.topics(internal=bool(request.topics))
     return await partitions_of(
         clock,
@@ -92,9 +104,20 @@ async def requested_partitions(
             topic
             async for topic in in_turns(clock, topics)
             if topic_is_requested(topic.name, request.topics, query_globs)
+            and (request.readable is None or request.readable(topic.name))
         ],
         request.partitions,
     )
+
+
+def refuse_unreadable(request: SearchRequest, globs: Iterable[str]) -> None:
+    """Raise NotAuthorized if one of the globs is the name of a topic that the request may not read. It makes
+    no difference whether there is such a topic."""
+    if request.readable is None:
+        return
+    for glob in globs:
+        if not WILDCARDS.intersection(glob) and not request.readable(glob):
+            raise NotAuthorized(f"not authorized to READ topic {glob}")
 
 
 async def partitions_of(

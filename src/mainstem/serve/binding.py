@@ -3,7 +3,8 @@
 Owns: the meaning of `--doors`, `--bind` and each door's address, whether an address is safe to serve on, and
 what a taken port means. Two doors with the same address share one listener. The sockets do not listen yet:
 until the log is recovered, clients are refused and try again. Refuses: settings that contradict each other,
-and addresses that other machines reach, unless that is permitted.
+addresses that other machines reach and whose clients do not authenticate, unless that is permitted, and
+logins that others could read.
 """
 
 from __future__ import annotations
@@ -18,13 +19,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mainstem.doors.contract import Door, Listener
-from mainstem.doors.net.address import LOOPBACK, AddressError, HostPort
+from mainstem.doors.net.address import LOOPBACK, HostPort
+from mainstem.doors.net.security import is_safe
+from mainstem.doors.net.tls import ServerTls
+from mainstem.serve.certificate_watch import server_tls
 from mainstem.serve.errors import CannotServe
+from mainstem.serve.listener_names import ListenerNames, NamedAddress
 from mainstem.settings import Settings
 
 log = logging.getLogger("mainstem.serve.binding")
 
 ALL_DOORS = "all"
+WAYS_TO_BE_SAFE = (
+    "use 127.0.0.1, or --secure, which does what these three commands do: `mainstem certs`, `mainstem users"
+    " add admin --data DIR`, `mainstem serve --security-protocol SASL_SSL --tls-cert FILE --tls-key FILE"
+    " --access-control --super-users User:admin`; or add --allow-anonymous if the network is trusted"
+)
+"""What makes an address safe, for the error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +43,7 @@ class DoorPlan:
     """A door that the settings turn on, and the addresses to bind for it."""
 
     door: Door
-    addresses: tuple[HostPort, ...]
+    addresses: tuple[NamedAddress, ...]
     flag: str
     """The flag that set the addresses, for messages: the door's own flag, or --bind."""
     must_bind: bool
@@ -45,12 +56,14 @@ class BoundListener:
 
     listener: Listener
     socket: socket.socket
+    tls: ServerTls | None = None
 
 
 def plan_doors(settings: Settings, doors: Sequence[Door]) -> list[DoorPlan]:
     """The doors that the settings turn on, in the order of `doors`. CannotServe: settings that contradict
     each other, an address that cannot be read, or one that is not safe."""
     names = _names(settings, doors)
+    listeners = ListenerNames(settings)
     plans = []
     for door in doors:
         given = settings.door_values.get(door.name)
@@ -64,9 +77,9 @@ def plan_doors(settings: Settings, doors: Sequence[Door]) -> list[DoorPlan]:
                     f" add {door.name} to --doors",
                 )
         flag = "--bind" if given is None and settings.bind != LOOPBACK else door.flag
-        addresses = tuple(_addresses(given, door, settings))
-        for address in addresses:
-            _check_safe(settings, door, address, flag)
+        addresses = tuple(_addresses(given, door, settings, listeners, flag))
+        for named in addresses:
+            _check_safe(settings, door, named, flag, listeners)
         must_bind = given is not None or door.on_by_default
         plans.append(DoorPlan(door=door, addresses=addresses, flag=flag, must_bind=must_bind))
     return plans
@@ -89,27 +102,30 @@ def _names(settings: Settings, doors: Sequence[Door]) -> set[str]:
     return names
 
 
-def _addresses(given: str | None, door: Door, settings: Settings) -> Iterator[HostPort]:
+def _addresses(
+    given: str | None, door: Door, settings: Settings, listeners: ListenerNames, flag: str
+) -> Iterator[NamedAddress]:
     if given is None:
-        yield HostPort(settings.bind.strip("[]"), door.port)
+        yield listeners.named(HostPort(settings.bind.strip("[]"), door.port), flag)
         return
     for text in given.split(","):
-        with usage_errors():
-            yield HostPort.parse(text.strip(), door.flag)
+        yield listeners.parse(text.strip(), door.flag)
 
 
-@contextlib.contextmanager
-def usage_errors() -> Iterator[None]:
-    """Convert an AddressError raised in the context to CannotServe(usage), which has its message."""
-    try:
-        yield
-    except AddressError as error:
-        raise CannotServe("usage", str(error)) from None
-
-
-def _check_safe(settings: Settings, door: Door, address: HostPort, flag: str) -> None:
-    refuse_unless_safe(address, flag, allow_anonymous=settings.allow_anonymous)
-    if address.is_wildcard and settings.advertise is None and door.needs_advertised_address:
+def _check_safe(
+    settings: Settings, door: Door, named: NamedAddress, flag: str, listeners: ListenerNames
+) -> None:
+    address, security = named.address, listeners.security(named.name)
+    shows_certificate = security.tls and listeners.value(named.name, "tls_client_auth") == "required"
+    if security.authenticates:
+        _check_login(door, named, flag, listeners)
+    elif not (shows_certificate or settings.allow_anonymous or address.is_loopback):
+        raise CannotServe(
+            "refused",
+            f"{flag} {named} is open to others and there is no authentication: anybody could read and"
+            f" write; {WAYS_TO_BE_SAFE}",
+        )
+    if address.is_wildcard and not listeners.is_advertised(named.name) and door.needs_advertised_address:
         raise CannotServe(
             "refused",
             f"{flag} {address} is a wildcard, and clients need one address to connect to:"
@@ -117,14 +133,29 @@ def _check_safe(settings: Settings, door: Door, address: HostPort, flag: str) ->
         )
 
 
-def refuse_unless_safe(address: HostPort, flag: str, *, allow_anonymous: bool) -> None:
-    """CannotServe(refused) for an address that other machines reach, unless that is permitted."""
-    if not allow_anonymous and not address.is_loopback:
+def _check_login(door: Door, named: NamedAddress, flag: str, listeners: ListenerNames) -> None:
+    """CannotServe unless clients can log in to the door there, and others cannot read what they send."""
+    enabled = [name for name in listeners.mechanisms(named.name) if name in door.mechanisms]
+    if not enabled:
+        raise CannotServe(
+            "usage",
+            f"{flag} {named}: the {door.title} door has none of the mechanisms that are enabled"
+            f" ({listeners.value(named.name, 'sasl_enabled_mechanisms')}), so no client could log in",
+        )
+    if not _safe_mechanisms(named, listeners, enabled):
         raise CannotServe(
             "refused",
-            f"{flag} {address} is open to others and there is no authentication: anybody could read and"
-            " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
+            f"{flag} {named}: without TLS others can read the passwords that clients of the {door.title} door"
+            f" send ({', '.join(enabled)}); use SASL_SSL, or 127.0.0.1",
         )
+
+
+def _safe_mechanisms(
+    named: NamedAddress, listeners: ListenerNames, mechanisms: Sequence[str]
+) -> tuple[str, ...]:
+    security = listeners.security(named.name)
+    is_loopback = named.address.is_loopback
+    return tuple(name for name in mechanisms if is_safe(name, security, is_loopback=is_loopback))
 
 
 def bind_listeners(
@@ -132,12 +163,21 @@ def bind_listeners(
 ) -> tuple[list[BoundListener], dict[str, str]]:
     """Bind every address; the sockets are closed with `sockets`. Also why each door that is left out is off,
     by its name. CannotServe(address): a port is taken that must not be."""
-    bound: dict[HostPort, tuple[socket.socket, list[str]]] = {}
+    names = ListenerNames(settings)
+    bound: dict[HostPort, tuple[socket.socket, NamedAddress, list[str]]] = {}
     off_reasons: dict[str, str] = {}
     for plan in plans:
-        for address in plan.addresses:
+        for named in plan.addresses:
+            address = named.address
             if address.port and address in bound:  # given to another door, too
-                bound[address][1].append(plan.door.name)
+                _, shared, of_doors = bound[address]
+                if shared.name != named.name:
+                    raise CannotServe("usage", f"{plan.flag} {named} contradicts {shared}, the same address")
+                if names.security(named.name).tls:
+                    raise CannotServe(
+                        "usage", f"{plan.flag} {named}: with TLS, each door needs an address of its own"
+                    )
+                of_doors.append(plan.door.name)
                 continue
             try:
                 sock = sockets.enter_context(listen_on(address, plan.flag))
@@ -153,10 +193,14 @@ def bind_listeners(
                 )
                 continue
             key = address if address.port else HostPort.of(sock)
-            bound[key] = (sock, [plan.door.name])
+            bound[key] = (sock, named, [plan.door.name])
     listeners = [
-        BoundListener(socket=sock, listener=_listener(settings, sock, doors, plans))
-        for sock, doors in bound.values()
+        BoundListener(
+            socket=sock,
+            listener=_listener(names, named, sock, of_doors, plans),
+            tls=_tls(names, named, of_doors, plans),
+        )
+        for sock, named, of_doors in bound.values()
     ]
     on = {name for bound_listener in listeners for name in bound_listener.listener.doors}
     for name in on.intersection(off_reasons):
@@ -165,26 +209,33 @@ def bind_listeners(
 
 
 def _listener(
-    settings: Settings, sock: socket.socket, doors: Sequence[str], plans: Sequence[DoorPlan]
+    names: ListenerNames,
+    named: NamedAddress,
+    sock: socket.socket,
+    doors: Sequence[str],
+    plans: Sequence[DoorPlan],
 ) -> Listener:
     address = advertised = HostPort.of(sock)
     if any(plan.door.needs_advertised_address for plan in plans if plan.door.name in doors):
-        advertised = advertised_address(settings, address)
-    return Listener(name="PLAINTEXT", address=address, advertised=advertised, doors=tuple(doors))
+        advertised = names.advertised(named.name, address)
+    return Listener(
+        name=named.name,
+        address=address,
+        advertised=advertised,
+        doors=tuple(doors),
+        security=names.security(named.name),
+        mechanisms=_safe_mechanisms(named, names, names.mechanisms(named.name)),
+        default_principal=names.default_principal(named.name),
+    )
 
 
-def advertised_address(settings: Settings, bound: HostPort) -> HostPort:
-    """The address that clients are given to connect to: `advertise`, whose port may be 0 or left out for the
-    bound one; else the bound address."""
-    if settings.advertise is None:
-        return bound
-    with usage_errors():
-        advertised = HostPort.parse(settings.advertise, "--advertise", port=0)
-    if advertised.is_wildcard:
-        raise CannotServe(
-            "refused", f"--advertise {advertised}: clients cannot connect to a wildcard address; name a host"
-        )
-    return HostPort(advertised.host, advertised.port or bound.port)
+def _tls(
+    names: ListenerNames, named: NamedAddress, doors: Sequence[str], plans: Sequence[DoorPlan]
+) -> ServerTls | None:
+    if not names.security(named.name).tls:
+        return None
+    alpn = [protocol for plan in plans if plan.door.name in doors for protocol in plan.door.alpn]
+    return server_tls(named.name, names, alpn)
 
 
 def listen_on(address: HostPort, flag: str) -> socket.socket:

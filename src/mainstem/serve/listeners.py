@@ -20,6 +20,7 @@ from mainstem.doors.net.limits import ConnectionLimits, connections_within_descr
 from mainstem.doors.net.warning_log import WarningLog
 from mainstem.serve import logs
 from mainstem.serve.binding import BoundListener
+from mainstem.serve.certificate_watch import CertificateWatch
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
@@ -123,7 +124,7 @@ class DoorSlot:
             await self.opened.drain()
             await self.opened.close()
 
-    def status(self) -> DoorStatus:
+    def status(self, certificates: CertificateWatch) -> DoorStatus:
         """The door's status as the ready line, the health check and the console show it."""
         opened = self.opened
         return DoorStatus(
@@ -132,8 +133,13 @@ class DoorSlot:
             flag=self.door.flag,
             addresses=tuple(listener.address for listener in self.listeners),
             advertised=tuple(listener.advertised for listener in self.listeners),
+            security=tuple(listener.security for listener in self.listeners),
             connections=0 if opened is None else opened.connections,
             problems=() if opened is None else tuple(opened.problems()),
+            notes=tuple(note for listener in self.listeners for note in certificates.notes(listener)),
+            certificate_expires_at_s=min(
+                filter(None, map(certificates.expires_at_s, self.listeners)), default=None
+            ),
             metrics=self.door.metrics,
             samples=() if opened is None else tuple(opened.metric_samples()),
         )
@@ -152,13 +158,18 @@ class Listeners:
         clock: Clock,
         make_context: Callable[[Door, tuple[Listener, ...], WarningLog], DoorContext],
         preload: Callable[[], None] = lambda: None,
+        admits: Callable[[str], bool] = lambda host: True,
     ) -> None:
+        """`admits`: see `ConnectionLimits`."""
         self._loop = asyncio.get_running_loop()
         self._bound = bound
         self._doors = tuple(doors)
         self._off_reasons = off_reasons
         self._settings = settings
         self._acceptors: list[Acceptor] = []
+        self._certificates = CertificateWatch(
+            [(entry.listener, entry.tls) for entry in bound if entry.tls is not None], clock
+        )
         self._sniffing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._slots: dict[str, DoorSlot] = {}
@@ -170,6 +181,7 @@ class Listeners:
                     connections_within_descriptors(settings.max_connections),
                     settings.max_connections_per_ip,
                     settings.max_connection_creation_rate,
+                    admits,
                 )
                 warnings = WarningLog(clock, logging.getLogger(f"mainstem.{door.name}"))
                 self._slots[door.name] = DoorSlot(door, listeners, limits, warnings, make_context, preload)
@@ -182,7 +194,7 @@ class Listeners:
                 self._loop,
                 bound.socket,
                 slots[0].limits,  # doors on one address share the limits of the first
-                self._handler(slots, bound.listener),
+                self._handler(slots, bound),
                 slots[0].warnings.warn,
             )
             acceptor.start()
@@ -191,6 +203,10 @@ class Listeners:
         for slot in self._slots.values():
             if slot.door.preload:
                 slot.open_soon()
+
+    def reload_certificates(self, *, forced: bool = False) -> None:
+        """Read the files of certificates again that have changed; all if `forced`."""
+        self._certificates.check(forced=forced)
 
     def http_mounts(self) -> dict[str, Callable[[], Awaitable[HttpApp]]]:
         """For each door with paths on the HTTP door: the prefix of the paths -> the function that opens
@@ -204,7 +220,7 @@ class Listeners:
     def statuses(self) -> list[DoorStatus]:
         """The status of every door, on or off."""
         return [
-            self._slots[door.name].status()
+            self._slots[door.name].status(self._certificates)
             if door.name in self._slots
             else DoorStatus(
                 name=door.name,
@@ -222,6 +238,9 @@ class Listeners:
             acceptor.close()
         if self._timer is not None:
             self._timer.cancel()
+        for bound in self._bound:
+            if bound.tls is not None:
+                bound.tls.cancel_handshakes()
         for task in list(self._sniffing):
             task.cancel()
         if self._sniffing:
@@ -234,17 +253,23 @@ class Listeners:
         for slot in self._slots.values():
             slot.warnings.log_suppressed()
         logs.report_left_out()
+        self.reload_certificates()
         self._timer = self._loop.call_later(SUPPRESSED_SECONDS, self._log_suppressed)
 
-    def _handler(self, slots: Sequence[DoorSlot], listener: Listener) -> Callable[[socket.socket, str], None]:
+    def _handler(
+        self, slots: Sequence[DoorSlot], bound: BoundListener
+    ) -> Callable[[socket.socket, str], None]:
         """The callback for an accepted connection: hand it to the only door, or look at its first bytes."""
+        listener, limits, warn = bound.listener, slots[0].limits, slots[0].warnings.warn
+
+        def accepted(sock: socket.socket, host: str) -> AcceptedConnection:
+            return AcceptedConnection(sock, host, limits, listener.default_principal, bound.tls, warn)
 
         def hand_over(sock: socket.socket, host: str) -> None:
-            slots[0].accept(AcceptedConnection(sock, host, slots[0].limits), listener)
+            slots[0].accept(accepted(sock, host), listener)
 
         def identify(sock: socket.socket, host: str) -> None:
-            connection = AcceptedConnection(sock, host, slots[0].limits)
-            task = self._loop.create_task(self._sniff(connection, slots, listener))
+            task = self._loop.create_task(self._sniff(accepted(sock, host), slots, listener))
             self._sniffing.add(task)
             task.add_done_callback(self._sniffing.discard)
 

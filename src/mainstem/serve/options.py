@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mainstem import doors, settings
-from mainstem.settings import SettingDefinition, Settings
+from mainstem.setting_definition import SettingDefinition
+from mainstem.settings import Settings
 
 
 def of_doors() -> tuple[SettingDefinition, ...]:

@@ -24,20 +24,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mainstem import doors as all_doors
-from mainstem.doors.contract import DiskUsage, Door, DoorContext, DoorStatus, Listener
+from mainstem.doors.contract import Access, DiskUsage, Door, DoorContext, DoorStatus, Listener
 from mainstem.doors.net.address import HostPort
+from mainstem.event_loop import loop_factory
 from mainstem.push.addresses import AllowedAddresses, AllowError
 from mainstem.serve import malloc
+from mainstem.serve.authentication import ServerAuthentication
+from mainstem.serve.authentication import check_settings as check_authentication
 from mainstem.serve.binding import BoundListener, bind_listeners, plan_doors
 from mainstem.serve.descriptors import check_descriptors
 from mainstem.serve.errors import CannotServe
+from mainstem.serve.listener_names import ListenerNames, NamedAddress
+from mainstem.serve.private_files import tighten
+from mainstem.serve.secure import SecureStart, SecureSummary
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
+    from mainstem.audit.trail import AuditTrail
     from mainstem.doors.net.warning_log import WarningLog
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.node import Node
     from mainstem.push.service import PushService
+    from mainstem.push.tokens import PushTokens
+    from mainstem.search.contract import Search
+    from mainstem.serve.in_memory import InMemory
     from mainstem.serve.listeners import Listeners
     from mainstem.serve.search import LazySearch
 
@@ -61,6 +71,8 @@ class Running:
         listeners: Listeners,
         search: LazySearch,
         push: PushService,
+        audit: AuditTrail | None,
+        authentication: ServerAuthentication,
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -69,6 +81,11 @@ class Running:
         self._listeners = listeners
         self._search = search
         self._push = push
+        self._audit = audit
+        self._authentication = authentication
+
+        self.secure: SecureSummary | None = None
+        """What was set up, if the setting `secure` is on."""
 
     @property
     def addresses(self) -> Mapping[str, tuple[HostPort, ...]]:
@@ -79,6 +96,15 @@ class Running:
         """The status of every door, on or off."""
         return self._listeners.statuses()
 
+    def search(self) -> Search:
+        """The server's search, which is created at its first use."""
+        return self._search.get()
+
+    def reload_certificates(self) -> None:
+        """Read the files of certificates again. Those that cannot be used stay as they were, which is
+        logged."""
+        self._listeners.reload_certificates(forced=True)
+
     def doors_text(self) -> str:
         """`kafka=127.0.0.1:9092  http=127.0.0.1:8080`: the doors that are on, and those that should be."""
         return "  ".join(
@@ -87,30 +113,49 @@ class Running:
 
     async def close(self) -> None:
         """Accept no new connections, finish the requests in progress, close the log cleanly. The order is
-        that of the layers: doors, search, node. Before them, pushing ends, and then the engine lets those
-        return that wait for events of a subscription."""
+        that of the layers: doors, search, audit, node. Before them, pushing ends, and then the engine lets
+        those return that wait for events of a subscription."""
         try:
             await self._push.close()
             await self.engine.close()
             await self._listeners.close()
             await self._search.close()
+            if self._audit is not None:
+                await self._audit.close()
         finally:
+            self._authentication.close()
             await self.node.close()
 
 
-async def start(settings: Settings) -> Running:
-    """Start a server in the running loop; it accepts clients when this returns. CannotServe if it does not
-    start: nothing is left open then."""
+async def start(settings: Settings, memory: InMemory | None = None) -> Running:
+    """Start a server in the running loop; it accepts clients when this returns. `memory`: where its log is;
+    None: in the data folder. CannotServe if it does not start: nothing is left open then."""
     with contextlib.ExitStack() as sockets:
         check_descriptors()
         allowed = _addresses_to_push_to(settings)
+        _issuer_of_push_tokens(settings)
+        check_super_users(settings)
+        secure = SecureStart(data_folder(settings.data)) if settings.secure else None
+        if secure is not None:
+            settings = secure.settings(settings)
         plans = plan_doors(settings, all_doors.DOORS)
+        if secure is not None:
+            secure.make_certificate(
+                ListenerNames(settings), [address for plan in plans for address in plan.addresses]
+            )
         bound, off_reasons = bind_listeners(settings, plans, sockets)
+        check_authentication(settings, [entry.listener for entry in bound])
         settings = _with_bound_addresses(settings, bound)
-        folder = data_folder(settings.data)
-        node = await _open_node(settings, folder)
+        if memory is None:
+            folder = data_folder(settings.data)
+            tighten(folder)
+            node = await open_node(settings, folder)
+        else:
+            folder, node = memory.folder, await memory.open_node(settings)
         try:
-            running = _serve(settings, folder, node, bound, off_reasons, allowed)
+            summary = None if secure is None else await secure.make_admin(node.access)
+            running = _serve(settings, folder, node, bound, off_reasons, allowed, memory)
+            running.secure = summary
         except BaseException:
             await node.close()
             raise
@@ -125,12 +170,40 @@ def _addresses_to_push_to(settings: Settings) -> AllowedAddresses:
         raise CannotServe("usage", f"setting {error}") from None
 
 
+def _issuer_of_push_tokens(settings: Settings) -> str | None:
+    """CannotServe(usage): the setting `push_issuer` cannot be read."""
+    from mainstem.push.tokens import parse_issuer
+
+    try:
+        return parse_issuer(settings.push_issuer) if settings.push_issuer else None
+    except ValueError as error:
+        raise CannotServe("usage", f"setting push_issuer: {error}") from None
+
+
+def check_super_users(settings: Settings) -> None:
+    """CannotServe(usage): the setting `super_users` cannot be read."""
+    from mainstem.coordinator.access.authorizer import parse_super_users
+
+    try:
+        parse_super_users(settings.super_users)
+    except ValueError as error:
+        raise CannotServe("usage", f"setting super_users: {error}") from None
+
+
 def _with_bound_addresses(settings: Settings, bound: Sequence[BoundListener]) -> Settings:
     """The settings with the addresses that are really served: clients ask for them by DescribeConfigs."""
     values = dict(settings.door_values)
     for door in all_doors.DOORS:
-        addresses = [str(entry.listener.address) for entry in bound if door.name in entry.listener.doors]
-        values[door.name] = ",".join(addresses) or None
+        addresses = [
+            NamedAddress(
+                # Kafka's setting has names; of the others, clients need to know the protocol
+                entry.listener.name if door.needs_advertised_address else entry.listener.security,
+                entry.listener.address,
+            )
+            for entry in bound
+            if door.name in entry.listener.doors
+        ]
+        values[door.name] = ",".join(map(str, addresses)) or None
     return dataclasses.replace(settings, door_values=values)
 
 
@@ -141,19 +214,27 @@ def _serve(
     bound: Sequence[BoundListener],
     off_reasons: Mapping[str, str],
     allowed: AllowedAddresses,
+    memory: InMemory | None,
 ) -> Running:
     """Create the engine, the search and the listeners, and begin to accept clients."""
-    from mainstem import __version__
+    from mainstem.engines.authorized.engine import AuthorizedViews
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.engines.read_only import read_only
-    from mainstem.push.service import PushService
+    from mainstem.serve.audit import open_audit
     from mainstem.serve.listeners import Listeners
     from mainstem.serve.search import LazySearch, import_local_search, local_search
+    from mainstem.version import __version__
 
-    doors = all_doors.DOORS
+    doors, access = all_doors.DOORS, node.access
     address = _advertised_address(bound, doors)
-    engine = EmbeddedEngine(node, address=("", 0) if address is None else (address.host, address.port))
-    search = LazySearch(partial(local_search, engine, folder, node))
+    host_and_port = ("", 0) if address is None else (address.host, address.port)
+    engine = EmbeddedEngine(node, address=host_and_port) if memory is None else memory.engine(host_and_port)
+    search = LazySearch(
+        partial(local_search, engine, folder, node) if memory is None else partial(memory.search, engine)
+    )
+    authentication = ServerAuthentication(settings, access, node.clock, node.log.folder_id.bytes)
+    push_tokens = _push_tokens(settings, folder if memory is None else None, node)
+    audit = open_audit(node, authentication, [entry.listener for entry in bound])
 
     def disk_usage() -> DiskUsage:
         usage = shutil.disk_usage(folder)
@@ -161,33 +242,79 @@ def _serve(
 
     def make_context(door: Door, its_listeners: tuple[Listener, ...], warnings: WarningLog) -> DoorContext:
         refuses_changes = bool(settings.door_values.get(f"{door.name}_read_only"))
+        its_engine = read_only(engine) if refuses_changes else engine
         return DoorContext(
             settings=settings,
             clock=node.clock,
-            engine=read_only(engine) if refuses_changes else engine,
+            engine=its_engine,
+            access=access_of(node, authentication, is_read_only=refuses_changes, uses_node=door.needs_node),
             cluster_address="" if address is None else str(address),
             listeners=its_listeners,
             warnings=warnings,
             statuses=listeners.statuses,
             search=search.get,
+            views=AuthorizedViews(its_engine, search.get, access.authorizer, access.masks, node.clock),
             version=__version__,
             read_only=refuses_changes,
             http_mounts=listeners.http_mounts(),
-            disk_usage=disk_usage,
+            disk_usage=disk_usage if memory is None else None,
+            token_keys=push_tokens,
+            audit=audit,
             node=node if door.needs_node else None,
         )
 
-    listeners = Listeners(bound, doors, off_reasons, settings, node.clock, make_context, import_local_search)
+    admits = node.quotas.admits
+    listeners = Listeners(
+        bound, doors, off_reasons, settings, node.clock, make_context, import_local_search, admits
+    )
     listeners.start()
-    push = PushService(engine, node.clock, allowed)
-    engine.attach_pusher(push)
-    running = Running(settings, folder, node, engine, listeners, search, push)
+    push = _start_pushing(engine, node, allowed, push_tokens)
+    running = Running(settings, folder, node, engine, listeners, search, push, audit, authentication)
     if any(door.uses_search and door.name in running.addresses for door in doors):
         search.prepare_later()
     for entry in bound:
         if entry.listener.advertised != entry.listener.address:
             log.info("clients are directed to %s", entry.listener.advertised)
     return running
+
+
+def _push_tokens(settings: Settings, folder: Path | None, node: Node) -> PushTokens:
+    """The tokens of push requests. `folder`: None: their keys are in memory alone."""
+    from mainstem.log import paths
+    from mainstem.push.tokens import PushTokens
+
+    file = None if folder is None else folder / paths.PUSH / "keys.json"
+    return PushTokens(file, _issuer_of_push_tokens(settings), node.clock)
+
+
+def _start_pushing(
+    engine: EmbeddedEngine, node: Node, allowed: AllowedAddresses, tokens: PushTokens
+) -> PushService:
+    """Push the events of the engine's subscriptions from now on."""
+    from mainstem.push.service import PushService
+
+    push = PushService(engine, node.clock, allowed, tokens)
+    engine.attach_pusher(push)
+    return push
+
+
+def access_of(
+    node: Node, authentication: ServerAuthentication, *, is_read_only: bool, uses_node: bool = False
+) -> Access:
+    """Access as a door gets it: with the errors of the contract, unless the door uses the node itself."""
+    from mainstem.engines.embedded.access_admin import TranslatedAdmin
+    from mainstem.engines.embedded.mask_admin import TranslatedMasks
+    from mainstem.engines.embedded.quota_admin import TranslatedQuotas
+    from mainstem.engines.embedded.token_store import TranslatedTokens
+
+    return Access(
+        authorizer=node.access.authorizer,
+        admin=node.access if uses_node else TranslatedAdmin(node.access, is_read_only),
+        authentication=authentication,
+        masks=TranslatedMasks(node.access.masks, is_read_only),
+        quotas=node.quotas if uses_node else TranslatedQuotas(node.quotas, is_read_only),
+        api_tokens=TranslatedTokens(node.api_tokens, is_read_only),
+    )
 
 
 def _advertised_address(bound: Sequence[BoundListener], doors: Sequence[Door]) -> HostPort | None:
@@ -199,7 +326,9 @@ def _advertised_address(bound: Sequence[BoundListener], doors: Sequence[Door]) -
     return None
 
 
-async def _open_node(settings: Settings, folder: Path) -> Node:
+async def open_node(settings: Settings, folder: Path) -> Node:
+    """Open log and coordinator of a folder, which they lock. CannotServe: they cannot be opened. Blocks while
+    it reads."""
     from mainstem.clock import LoopClock
     from mainstem.log.disk.real_disk import RealDisk
     from mainstem.log.errors import LogFolderError, LogFolderLocked
@@ -211,7 +340,7 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
 
     from mainstem.node import Node
 
-    rng = random.Random(os.urandom(32))
+    rng = random.SystemRandom()  # the secret of masks must not follow from ids that are public
     collects = gc.isenabled()
     gc.disable()  # all that is made next stays: with 10,000 topics, looking for garbage takes 0.3 s
     try:
@@ -251,27 +380,37 @@ def data_folder(data: str) -> Path:
     return folder
 
 
-def run(settings: Settings, ready: Callable[[str], None]) -> None:
+def run(
+    settings: Settings,
+    ready: Callable[[str], None],
+    on_secure: Callable[[SecureSummary], None] = lambda _: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then close cleanly. `ready` gets the ready line when clients are
-    accepted. CannotServe if the server does not start. A second signal ends the process at once, without a
-    clean close."""
+    accepted, and before it `on_secure` what was set up, if the setting `secure` is on. CannotServe if the
+    server does not start. A second signal ends the process at once, without a clean close."""
     if sys.platform == "win32":
         raise CannotServe(
             "refused", "serve needs Linux or macOS; on Windows run it inside WSL (wsl --install)"
         )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(settings, ready))
+        runner.run(_run(settings, ready, on_secure))
 
 
-async def _run(settings: Settings, ready: Callable[[str], None]) -> None:
+async def _run(
+    settings: Settings, ready: Callable[[str], None], on_secure: Callable[[SecureSummary], None]
+) -> None:
     stop = asyncio.Event()
     on_signals(stop)
     gc.disable()  # until what is made at the start is frozen
     running = await start(settings)
+    if running.secure is not None:
+        on_secure(running.secure)
     ready(
         f"mainstem ready in {process_age_s():.2f} s  {running.doors_text()}  data={running.folder}"
         f"  durability={settings.durability}"
     )
+    if not os.isatty(0):  # else it is the end of a terminal, and ends the server as it does others
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.reload_certificates)
     malloc.keep_freed()
     gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
     gc.enable()
@@ -293,16 +432,6 @@ def on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Makes uvloop's loops, where it is installed; else asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def process_age_s() -> float:

@@ -10,13 +10,15 @@ from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.helpers import create_ssl_context
 from aiokafka.structs import OffsetAndMetadata
 
-from tests.compat.cases import CODECS, Address, case, fresh, main, same
+from tests.compat.cases import CODECS, LOGIN, Address, case, fresh, main, same
 
 WAIT = 20.0
 HOUR_MS = 3_600_000
@@ -45,9 +47,31 @@ async def eventually(check: Callable[[], Any], what: str, seconds: float = WAIT)
         await asyncio.sleep(0.05)
 
 
+def login() -> dict[str, Any]:
+    """LOGIN as arguments of the clients."""
+    if not LOGIN:
+        return {}
+    arguments: dict[str, Any] = {
+        "security_protocol": LOGIN["security"],
+        "sasl_mechanism": LOGIN["mechanism"],
+        "sasl_plain_username": LOGIN.get("user"),
+        "sasl_plain_password": LOGIN.get("password"),
+    }
+    if "ca" in LOGIN:
+        arguments["ssl_context"] = create_ssl_context(cafile=LOGIN["ca"])
+    if "token" in LOGIN:
+        arguments["sasl_oauth_token_provider"] = _AsyncTokens()
+    return arguments
+
+
+class _AsyncTokens(AbstractTokenProvider):  # type: ignore[misc]
+    async def token(self) -> str:
+        return LOGIN["token"]
+
+
 @asynccontextmanager
 async def admin() -> AsyncIterator[Any]:
-    client = AIOKafkaAdminClient(bootstrap_servers=Address.value)
+    client = AIOKafkaAdminClient(bootstrap_servers=Address.value, **login())
     await client.start()
     try:
         yield client
@@ -71,7 +95,8 @@ async def topic(prefix: str, partitions: int = 1, config: dict[str, str] | None 
 
 @asynccontextmanager
 async def consumer(*topics: str, **config: Any) -> AsyncIterator[Any]:
-    base = {"bootstrap_servers": Address.value, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    base = {"auto_offset_reset": "earliest", "enable_auto_commit": False, **login()}
+    base["bootstrap_servers"] = Address.value
     client = AIOKafkaConsumer(*topics, **(base | config))
     await client.start()
     try:
@@ -84,7 +109,7 @@ async def send(
     name: str, values: list[Any], config: dict[str, Any] | None = None, **fields: Any
 ) -> list[Any]:
     """Produce the values, batched, and wait for the acknowledgements."""
-    base = {"bootstrap_servers": Address.value, "linger_ms": 5}
+    base = {"bootstrap_servers": Address.value, "linger_ms": 5, **login()}
     async with AIOKafkaProducer(**(base | (config or {}))) as producer:
         futures = [await producer.send(name, value, **fields) for value in values]
         return list(await asyncio.wait_for(asyncio.gather(*futures), WAIT))

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from tests.compat.cases import Address, fresh, same
+from tests.compat.cases import Address, fresh, librdkafka_login, same
 
 WAIT = 20.0
 HOUR_MS = 3_600_000
@@ -18,7 +18,7 @@ HOUR_MS = 3_600_000
 @cache
 def admin() -> AdminClient:
     """The one admin client: its futures fail when it is collected before they are done."""
-    return AdminClient({"bootstrap.servers": Address.value})
+    return AdminClient({"bootstrap.servers": Address.value, **librdkafka_login()})
 
 
 def done(futures: dict[Any, Any]) -> list[Any]:
@@ -33,11 +33,11 @@ def topic(prefix: str, partitions: int = 1, config: dict[str, str] | None = None
 
 
 def producer(**config: Any) -> Producer:
-    return Producer({"bootstrap.servers": Address.value, "linger.ms": 5} | config)
+    return Producer({"bootstrap.servers": Address.value, **librdkafka_login(), "linger.ms": 5} | config)
 
 
 def consumer(group: str | None = None, config: dict[str, Any] | None = None) -> Consumer:
-    base = {"bootstrap.servers": Address.value, "group.id": group or fresh("g")}
+    base = {"bootstrap.servers": Address.value, "group.id": group or fresh("g"), **librdkafka_login()}
     return Consumer(base | {"auto.offset.reset": "earliest", "enable.auto.commit": False} | (config or {}))
 
 

@@ -7,17 +7,40 @@ from functools import cache
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from tests.compat.cases import Address, fresh, same
+from tests.compat.cases import LOGIN, Address, fresh, same
 
 WAIT = 20.0
 WAIT_MS = 20_000
 HOUR_MS = 3_600_000
 
 
+def login() -> dict[str, Any]:
+    """LOGIN as arguments of the clients."""
+    if not LOGIN:
+        return {}
+    arguments: dict[str, Any] = {
+        "security_protocol": LOGIN["security"],
+        "sasl_mechanism": LOGIN["mechanism"],
+        "sasl_plain_username": LOGIN.get("user"),
+        "sasl_plain_password": LOGIN.get("password"),
+    }
+    if "ca" in LOGIN:
+        arguments["ssl_cafile"] = LOGIN["ca"]
+    if "token" in LOGIN:
+        arguments["sasl_oauth_token_provider"] = _Tokens()
+    return arguments
+
+
+class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
+    def token(self) -> str:
+        return LOGIN["token"]
+
+
 @cache
 def admin() -> Any:
-    return KafkaAdminClient(bootstrap_servers=Address.value)
+    return KafkaAdminClient(bootstrap_servers=Address.value, **login())
 
 
 def topic(prefix: str, partitions: int = 1, config: dict[str, str] | None = None) -> str:
@@ -28,13 +51,15 @@ def topic(prefix: str, partitions: int = 1, config: dict[str, str] | None = None
 
 
 def consumer(group: str | None = None, **config: Any) -> Any:
-    base = {"bootstrap_servers": Address.value, "group_id": group}
+    base = {"bootstrap_servers": Address.value, "group_id": group, **login()}
     return KafkaConsumer(**(base | {"auto_offset_reset": "earliest", "enable_auto_commit": False} | config))
 
 
 def send(name: str, values: list[Any], config: dict[str, Any] | None = None, **fields: Any) -> list[Any]:
     """Produce the values and wait for the acknowledgements."""
-    producer = KafkaProducer(**({"bootstrap_servers": Address.value, "linger_ms": 5} | (config or {})))
+    producer = KafkaProducer(
+        **({"bootstrap_servers": Address.value, "linger_ms": 5, **login()} | (config or {}))
+    )
     futures = [producer.send(name, value, **fields) for value in values]
     producer.flush(WAIT)
     results = [future.get(WAIT) for future in futures]

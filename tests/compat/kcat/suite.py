@@ -9,12 +9,13 @@ import subprocess
 import time
 from typing import Any
 
-from tests.compat.cases import CODECS, Address, case, eventually, fresh, main, same
+from tests.compat.cases import CODECS, Address, case, eventually, fresh, librdkafka_login, main, same
 
 
 def kcat(*arguments: str, stdin: str = "") -> str:
     """Run kcat; its standard output. Fails the case unless it ends with 0."""
-    command = ["kcat", "-b", Address.value, *arguments]
+    login = [part for name, value in librdkafka_login().items() for part in ("-X", f"{name}={value}")]
+    command = ["kcat", "-b", Address.value, *login, *arguments]
     done = subprocess.run(command, input=stdin.encode(), capture_output=True, timeout=40, check=False)
     same(done.returncode, 0, f"exit code of {' '.join(arguments)} ({done.stderr.decode()[-300:]})")
     return done.stdout.decode()

@@ -1,4 +1,5 @@
 // KafkaJS against a server: node suite.mjs ADDRESS [CASE...]
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { address, eventually, fresh, main, refused, same, sleep, test } from './cases.mjs';
 
@@ -20,7 +21,14 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
 
 const HOUR_MS = 3_600_000;
 const maxWaitTimeInMs = 200; // disconnect() waits for the fetch that is under way
-const kafka = new Kafka({ clientId: 'compat', brokers: [address], logLevel: logLevel.NOTHING, retry: { retries: 8, initialRetryTime: 100 } });
+// How to log in: security (Kafka's word), ca (a file, with TLS), mechanism, user, password, token.
+const credentials = JSON.parse(process.env.COMPAT_LOGIN ?? '{}');
+const login = {};
+if (credentials.ca) login.ssl = { ca: [readFileSync(credentials.ca)] };
+if (credentials.token) login.sasl = { mechanism: 'oauthbearer', oauthBearerProvider: async () => ({ value: credentials.token }) };
+else if (credentials.mechanism) login.sasl = { mechanism: credentials.mechanism.toLowerCase(), username: credentials.user, password: credentials.password };
+
+const kafka = new Kafka({ clientId: 'compat', brokers: [address], logLevel: logLevel.NOTHING, retry: { retries: 8, initialRetryTime: 100 }, ...login });
 const admin = kafka.admin();
 await admin.connect();
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door, MetricDefinition
-from mainstem.settings import SettingDefinition
+from mainstem.setting_definition import SettingDefinition
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import Opener

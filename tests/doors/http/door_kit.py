@@ -15,18 +15,28 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from mainstem.access_contract import ScramMechanism
+from mainstem.authentication.scram import make_verifier
 from mainstem.clock import LoopClock
 from mainstem.contract import Engine
-from mainstem.doors.contract import DiskUsage
+from mainstem.doors.contract import Access, DiskUsage
 from mainstem.doors.http.server import HttpDoor
+from mainstem.doors.net.security import SecurityProtocol
+from mainstem.engines.authorized.engine import AuthorizedViews
+from mainstem.engines.embedded.access_admin import TranslatedAdmin
 from mainstem.engines.embedded.engine import EmbeddedEngine
+from mainstem.engines.embedded.quota_admin import TranslatedQuotas
+from mainstem.engines.embedded.token_store import TranslatedTokens
 from mainstem.engines.read_only import read_only
 from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.disk.space_guard import SpaceGuard
 from mainstem.node import Node
 from mainstem.search.local.search import LogSearch
+from mainstem.serve.authentication import ServerAuthentication
 from mainstem.settings import Settings
 from tests.support.listening import ListeningDoor
+from tests.support.memory_masks import MemoryMasks
+from tests.support.rule_authorizer import RuleAuthorizer
 
 T = TypeVar("T")
 MAX_BODY = 1 << 20
@@ -41,9 +51,14 @@ class RunningHttpDoor:
         self.folder = folder
         self._options = options
         self._wrap = wrap
+        self._security = SecurityProtocol(options.pop("security", SecurityProtocol.PLAINTEXT))
         self._ready = threading.Event()
         self.loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self.rules = RuleAuthorizer()
+        """Access control: off until a test adds a rule."""
+        self.masks = MemoryMasks()
+        """Masking rules: none until a test adds some."""
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
         self._thread.start()
@@ -79,14 +94,32 @@ class RunningHttpDoor:
         if "disk_usage" not in options:
             options["disk_usage"] = lambda: DiskUsage(used_bytes=1, free_bytes=2, total_bytes=3)
         self.search = LogSearch(self.engine, self.folder, clock, workers=1)
-        self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: self.search, **options)
+        self.authentication = ServerAuthentication(Settings(), self.node.access, clock, None)
+        engine = self._wrap(self.engine)
+        self.door = HttpDoor(
+            engine,
+            clock,
+            access=Access(
+                authorizer=self.rules,
+                admin=TranslatedAdmin(self.node.access, engine is not self.engine),
+                authentication=self.authentication,
+                masks=self.masks,
+                quotas=TranslatedQuotas(self.node.quotas, engine is not self.engine),
+                api_tokens=TranslatedTokens(self.node.api_tokens, engine is not self.engine),
+            ),
+            views=AuthorizedViews(engine, lambda: self.search, self.rules, self.masks, clock),
+            search=lambda: self.search,
+            **options,
+        )
         await self.door.start()
-        listening = ListeningDoor(self.door, clock)
+        mechanisms = ("PLAIN", "OAUTHBEARER") if self._security.authenticates else ()
+        listening = ListeningDoor(self.door, clock, security=self._security, mechanisms=mechanisms)
         self.port = listening.address[1]
         self.address = f"127.0.0.1:{self.port}"
         self._ready.set()
         await self._stop.wait()
         await listening.close()
+        self.authentication.close()
         await self.search.close()
         await self.engine.close()
         await self.node.close()
@@ -142,6 +175,16 @@ def running_door(folder: Path, *, changes: bool = True, **options: Any) -> Itera
         yield door
     finally:
         door.close()
+
+
+def add_user(door: RunningHttpDoor, user: str, password: str) -> None:
+    """Set the password of a user."""
+    verifier = make_verifier(ScramMechanism.SHA_256, password, user.encode() * 4, 4_096)
+
+    async def put(_: EmbeddedEngine) -> None:
+        await door.node.access.put_verifiers(user, [verifier])
+
+    door.run(put)
 
 
 def until(condition: Callable[[], bool], *, limit_s: float = 10.0) -> None:

@@ -13,12 +13,27 @@ from http.client import HTTPConnection
 from mainstem.doors import DOORS
 from mainstem.doors.http.endpoint import Endpoint
 from mainstem.doors.http.endpoints import ENDPOINTS
-from mainstem.serve.server import Running, loop_factory, start
+from mainstem.event_loop import loop_factory
+from mainstem.serve.server import Running, start
 from mainstem.settings import load
 
-TOPIC, GROUP, SUBSCRIPTION, SNAPSHOT = "first", "readers", "workers", "kept"
+TOPIC, GROUP, SUBSCRIPTION, SNAPSHOT, USER = "first", "readers", "workers", "kept", "alice"
 TOKEN = "A" * 27
 """A token that no subscription has."""
+VERIFIER = {
+    "mechanism": "SCRAM-SHA-256",
+    "salt": "c2FsdA==",
+    "iterations": 4096,
+    "stored_key": "a" * 43 + "=",
+    "server_key": "a" * 43 + "=",
+}
+ACL = {
+    "resource_type": "TOPIC",
+    "name": "orders",
+    "principal": "User:alice",
+    "operation": "READ",
+    "permission": "ALLOW",
+}
 BODIES: dict[str, object] = {
     "create_topic": {"topic": TOPIC},
     "alter_topic": {"settings": {"retention.ms": "3600000"}},
@@ -33,6 +48,8 @@ BODIES: dict[str, object] = {
     "replay": {"to": TOPIC, "events": [{"topic": TOPIC, "partition": 0, "offset": 0}]},
     "reset_group": {"topics": [TOPIC], "to": "earliest"},
     "create_subscription": {"subscription": SUBSCRIPTION, "topics": [TOPIC]},
+    "make_token": {"name": "n", "expires_in_ms": 60000, "user": "u"},
+    "log_in": {"user": "u", "password": "p"},
     "alter_subscription": {"settings": {"lock_ms": 20_000}},
     "pull_events": {"consumer": "c"},
     "ack_events": {"tokens": [TOKEN]},
@@ -44,6 +61,23 @@ BODIES: dict[str, object] = {
     "purge_subscription": {},
     "wake_events": {},
     "cancel_events": {"dry_run": True},
+    "add_user": {"user": USER, "verifiers": [VERIFIER]},
+    "change_user": {"verifiers": [VERIFIER]},
+    "add_acls": {"acls": [ACL]},
+    "delete_acls": {"acls": [ACL]},
+    "test_access": {
+        "principal": "User:alice",
+        "operation": "READ",
+        "resource_type": "TOPIC",
+        "name": "orders",
+    },
+    "put_masking_rule": {"rule": "cards", "topic": "masked", "path": "card", "kind": "hidden"},
+    "set_quota": {"user": USER, "producer_byte_rate": 1e9},
+    "delete_quota": {"user": USER},
+    "preview_masking_rule": {
+        "rule": {"rule": "cards", "topic": TOPIC, "path": "card", "kind": "last4"},
+        "topic": TOPIC,
+    },
     "redrive_subscription": {"positions": [{"topic": TOPIC, "partition": 0, "offset": 0}]},
 }
 QUERIES = {
@@ -54,8 +88,15 @@ QUERIES = {
     "check_query": "q=n:1",
     "query_fields": f"topic={TOPIC}",
 }
-FIRST = ("create_topic", "publish", "create_subscription", "take_snapshot")
-LAST = ("delete_snapshot", "delete_subscription", "delete_group", "delete_topic")
+FIRST = ("create_topic", "add_user", "publish", "create_subscription", "take_snapshot")
+LAST = (
+    "delete_masking_rule",
+    "delete_user",
+    "delete_snapshot",
+    "delete_subscription",
+    "delete_group",
+    "delete_topic",
+)
 ORDER = (*FIRST, "", *LAST)
 """The routes that come first and last; the others are between them."""
 OTHERS = (("GET", "/"), ("GET", "/static/app.js"), ("GET", "/nothing"), ("BREW", "/livez"))
@@ -78,7 +119,8 @@ def _request_of(endpoint: Endpoint) -> tuple[str, str, bytes | None]:
     name = endpoint.handle.__name__
     path = endpoint.path.replace("{topic}", TOPIC).replace("{group:text}", GROUP).replace("{partition}", "0")
     path = path.replace("{subscription:word}", SUBSCRIPTION).replace("{offset}", "0")
-    path = path.replace("{snapshot:word}", SNAPSHOT)
+    path = path.replace("{snapshot:word}", SNAPSHOT).replace("{token:word}", "t").replace("{user:text}", USER)
+    path = path.replace("{rule:word}", "cards")
     body = BODIES.get(name)
     return (
         endpoint.method,
@@ -100,6 +142,7 @@ def _send(address: str, replies: dict[str, int]) -> None:
 
 async def _main(folder: str) -> None:
     values = {"data": folder, "kafka": "127.0.0.1:0", "http": "127.0.0.1:0"}
+    values["push_issuer"] = "http://127.0.0.1:8080"
     running: Running = await start(
         load(values, of_doors=[setting for door in DOORS for setting in door.definitions])
     )

@@ -55,6 +55,7 @@ def test_each_action_has_one_line_with_its_outcome(
     door.http.delete("/api/v1/topics/audited")
     lines = audit_log()
     assert {line.pop("peer") for line in lines} == {"127.0.0.1"}
+    assert {line.pop("principal") for line in lines} == {"User:ANONYMOUS"}
     assert {line.pop("topic") for line in lines} == {"audited"}
     assert {line.pop("outcome") for line in lines} == {"done"}
     for line in lines:

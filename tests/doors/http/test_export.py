@@ -96,6 +96,7 @@ def test_an_export_leaves_an_audit_line(door: RunningHttpDoor, caplog: pytest.Lo
     assert line == {
         "action": "export",
         "peer": "127.0.0.1",
+        "principal": "User:ANONYMOUS",
         "dry_run": False,
         "query": "city:bern",
         "topics": "orders",

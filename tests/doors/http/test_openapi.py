@@ -57,7 +57,7 @@ def test_the_document_is_complete() -> None:
 def test_every_kind_of_problem_is_used_and_every_route_names_known_ones() -> None:
     used = {kind for endpoint in ENDPOINTS for kind in kinds_of(endpoint)}
     assert used <= set(KINDS)
-    assert set(KINDS) - used <= {"not-found"}
+    assert set(KINDS) - used <= {"not-found", "unknown-user"}
 
 
 def test_the_page_lists_exactly_the_routes() -> None:

@@ -81,6 +81,7 @@ def test_push_settings_are_kept_and_nothing_secret_is_shown(
             "endpoint": "https://hooks.example.com/in?…",
             "headers": {"Authorization": None, "X-Plain": None},
             "signed": True,
+            "token_audience": "",
             "deadline_ms": 5_000,
             "concurrency": 32,
             "payload": "wrapped",
@@ -139,6 +140,8 @@ def test_how_pushing_goes_is_shown_until_it_ends(door: RunningHttpDoor, pusher: 
         "last_error": "status 500",
         "last_error_time": "1970-01-01T00:00:01.000Z",
         "paused_until": "1970-01-01T00:00:02.000Z",
+        "pull_failures": 0,
+        "pull_error": None,
     }
     assert shown["problems"] == ["pushing fails: status 500"]
     ended = change(door, "shown", None).json()

@@ -56,6 +56,19 @@ def test_no_route_answers_a_request_that_a_browser_marks_as_cross_site(
     problem(send(door, endpoint, **headers), 403, "forbidden-origin")
 
 
+@EVERY_ROUTE
+def test_neither_a_browser_nor_a_proxy_keeps_a_reply(door: RunningHttpDoor, endpoint: Endpoint) -> None:
+    for headers in ({}, {"host": "evil.example"}):
+        if (endpoint.handle.__name__, headers) != ("tail", {}):
+            assert send(door, endpoint, **headers).headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("HEAD", "/livez"), ("BREW", "/livez")])
+def test_nor_one_that_no_route_makes(door: RunningHttpDoor, method: str, path: str) -> None:
+    assert door.http.request(method, path).headers["cache-control"] == "no-store"
+    assert door.http.get("/static/app.js").headers["cache-control"] == "no-cache"
+
+
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/nothing"])
 def test_files_and_unknown_paths_are_guarded_as_well(door: RunningHttpDoor, path: str) -> None:
     problem(door.http.get(path, headers={"host": "evil.example"}), 403, "forbidden-host")

@@ -134,6 +134,7 @@ def test_it_stops_cleanly_while_a_client_follows(tmp_path: Path) -> None:
     assert "Traceback" not in server.logs()
 
 
+@pytest.mark.slow
 def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mainstem", "console", "--http", "127.0.0.1:0"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}

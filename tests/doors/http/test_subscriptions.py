@@ -395,10 +395,12 @@ def test_a_place_that_does_not_exist_is_refused(door: RunningHttpDoor, name: str
     for to, status, kind in (
         (f"{name}/0/6", 416, "out-of-range"),
         (f"{name}/1/0", 404, "unknown-topic"),
-        ("other/0/0", 422, "unfit"),
+        ("other/0/0", 404, "unknown-topic"),
         ("2013-13-01", 422, "unfit"),
     ):
-        problem(door.post(f"subscriptions/{name}:seek", {"to": to, "dry_run": True}), status, kind)
+        for dry_run in (True, False):
+            body = {"to": to, "dry_run": dry_run}
+            problem(door.post(f"subscriptions/{name}:seek", body), status, kind)
 
 
 def test_a_subscription_is_purged(door: RunningHttpDoor, name: str, caplog: pytest.LogCaptureFixture) -> None:

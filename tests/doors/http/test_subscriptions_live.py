@@ -36,6 +36,13 @@ def test_an_event_is_retried_given_up_and_redriven(door: RunningHttpDoor) -> Non
     assert verb(door, name, "redrive")["events"] == 1
     (redriven,) = pull(door, name, wait_ms=5_000)
     assert (redriven["attempt"], redriven["event"]["offset"]) == (1, 1)
+    verb(door, name, "ack", tokens=[redriven["token"]])
+    (listed,) = door.get(f"subscriptions/{name}:dead-letters")["letters"]
+    assert listed["redriven"]
+    assert verb(door, name, "redrive")["events"] == 0, "what was redriven is not delivered twice"
+    assert verb(door, name, "redrive", again=True, dry_run=True)["events"] == 1
+    place = {"topic": redriven["event"]["topic"], "partition": 0, "offset": 1}
+    assert verb(door, name, "redrive", positions=[place], dry_run=True)["events"] == 1
 
 
 def test_events_are_given_back_untried_and_kept_longer(door: RunningHttpDoor) -> None:
@@ -49,6 +56,10 @@ def test_events_are_given_back_untried_and_kept_longer(door: RunningHttpDoor) ->
     verb(door, name, "nack", tokens=[delivery["token"]], counts=False)
     (browsed,) = door.get(f"subscriptions/{name}:browse", state="ready")["events"]
     assert browsed["failures"] == 0
+    (delivery,) = pull(door, name, wait_ms=5_000)
+    verb(door, name, "nack", tokens=[delivery["token"]], delivered=False)
+    (again,) = pull(door, name, wait_ms=5_000)
+    assert (delivery["attempt"], again["attempt"]) == (2, 2), "what reached no worker was no delivery"
 
 
 def test_an_event_whose_lock_expires_is_delivered_again(door: RunningHttpDoor) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from mainstem.coordinator.errors import InvalidTopicName, UnknownTopicOrPartition
 from mainstem.coordinator.topics.topics import TopicMetadata, check_name
+from mainstem.doors.contract import Access
 from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.frame import BufferPool, FrameReader
@@ -26,6 +27,7 @@ from mainstem.log.errors import OffsetOutOfRange, StorageError
 from mainstem.log.storage import record_batch as batches
 from mainstem.promise import Promise
 from mainstem.settings import Settings
+from tests.doors.kafka.access_kit import memory_access
 from tests.support.clock import SimClock
 
 
@@ -295,17 +297,18 @@ ADVERTISED = HostPort("example.test", 1234)
 
 class DoorClient:
     """One connection to a door in memory. `handlers` replaces the real handlers; `dispatcher` is that of a
-    door that has other connections."""
+    door that has other connections. Without `access` everything is allowed."""
 
     def __init__(
         self,
         node: MemoryNode | None = None,
         handlers: dict[int, Handler] | None = None,
         dispatcher: Dispatcher | None = None,
+        access: Access | None = None,
     ) -> None:
         self.node = node or MemoryNode()
         self.clock: SimClock = self.node.clock
-        context: Any = HandlerContext(node=self.node)  # type: ignore[arg-type]
+        context: Any = HandlerContext(node=self.node, access=access or memory_access())  # type: ignore[arg-type]
         self.dispatcher = dispatcher or Dispatcher(context, handlers or discover())
         self.transport = FakeTransport()
         self.connection = KafkaConnection(self.dispatcher, self.transport, ADVERTISED, "198.51.100.1:5")

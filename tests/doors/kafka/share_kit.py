@@ -19,9 +19,11 @@ from mainstem.log.disk.contract import Disk
 from mainstem.log.storage.record_batch import iter_batches
 from mainstem.node import Node
 from mainstem.settings import Settings
-from tests.coordinator.test_crashes import small
+from tests.coordinator.seeds import small
+from tests.doors.kafka.access_kit import MemoryAuthorizer, memory_access
 from tests.doors.kafka.kit import DoorClient, batch, produce_request
 from tests.support.clock import SimClock
+from tests.support.memory_masks import MemoryMasks
 from tests.support.simdisk import SimDisk
 
 GROUP = "mail"
@@ -40,6 +42,7 @@ class ShareRig:
         self.clock = SimClock()
         self.disk = SimDisk(self.clock, self.rng)
         self.sessions_max = 10
+        self.authorizer = MemoryAuthorizer()
         self.open()
         self.wait(self.node.topics.create("t", 2))
         self.topic_id: UUID = self.node.topics.get("t").id  # type: ignore[union-attr]
@@ -51,7 +54,9 @@ class ShareRig:
         self.engine = EmbeddedEngine(self.node)
         self.sessions = ShareSessions(self.engine.batch_queues, self.sessions_max)
         self.node.share_groups.on_member_gone.append(self.sessions.end_of_member)
-        context = HandlerContext(node=self.node, share_sessions=self.sessions)
+        self.masks = MemoryMasks()
+        access = memory_access(self.authorizer, masks=self.masks)
+        context = HandlerContext(node=self.node, access=access, share_sessions=self.sessions)
         self.dispatcher = Dispatcher(context, discover())
         self.clock.run()
 

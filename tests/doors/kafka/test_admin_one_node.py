@@ -1,6 +1,6 @@
 """The admin keys about what a cluster has and one node has not: elections, reassignments, log folders, a
-quorum; access rules, quotas and users, which do not exist yet. The codes are those of Apache Kafka with one
-broker and without an authorizer."""
+quorum; access rules and users, which do not exist yet; filters of quotas. The codes are those of Apache Kafka
+with one broker and without an authorizer."""
 
 from __future__ import annotations
 
@@ -150,14 +150,14 @@ ACL = Message(
 
 
 @pytest.mark.parametrize("version", versions(29))
-def test_access_rules_are_refused_by_name_and_not_stored(call: Call, version: int) -> None:
+def test_without_access_control_its_entries_are_refused_and_not_stored(call: Call, version: int) -> None:
     described = call(29, version, **ACL_FILTER)
     assert (described.error_code, described.resources) == (DISABLED, [])
     created = call(30, version, creations=[ACL, ACL]).results
     deleted = call(31, version, filters=[Message(**ACL_FILTER)]).filter_results
     assert [result.error_code for result in (*created, *deleted)] == [DISABLED] * 3
     for result in (described, *created, *deleted):
-        assert "access rules" in result.error_message
+        assert "access_control" in result.error_message
 
 
 def component(kind: str, match_type: int, match: str | None) -> Message:
@@ -180,41 +180,7 @@ def component(kind: str, match_type: int, match: str | None) -> Message:
         ([component("ip", 0, "a"), component("user", 0, "a")], ErrorCode.INVALID_REQUEST),
     ],
 )
-def test_there_are_no_quotas(call: Call, components: list[Message], code: int) -> None:
+def test_a_filter_of_quotas_is_checked_as_by_kafka(call: Call, components: list[Message], code: int) -> None:
     for version in versions(48):
         answer = call(48, version, components=components, strict=False)
         assert (answer.error_code, answer.entries) == (code, None if code else [])
-
-
-@pytest.mark.parametrize("version", versions(49))
-def test_a_quota_is_refused_by_name_and_not_stored(call: Call, version: int) -> None:
-    entity = [Message(entity_type="user", entity_name=None)]
-    entry = Message(entity=entity, ops=[Message(key="producer_byte_rate", value=1.0, remove=False)])
-    (result,) = call(49, version, entries=[entry], validate_only=False).entries
-    assert result.error_code == ErrorCode.INVALID_REQUEST
-    assert "quotas" in result.error_message
-    assert result.entity == entity
-
-
-def test_there_are_no_users(call: Call) -> None:
-    def described(names: list[str] | None) -> list[tuple[str, int]]:
-        users = None if names is None else [Message(name=name) for name in names]
-        answer = call(50, 0, users=users)
-        assert answer.error_code == 0
-        return [(result.user, result.error_code) for result in answer.results]
-
-    assert described(None) == described([]) == []
-    assert described(["a", "b", "b"]) == [
-        ("a", ErrorCode.RESOURCE_NOT_FOUND),
-        ("b", ErrorCode.DUPLICATE_RESOURCE),
-    ]
-
-
-def test_a_user_is_refused_by_name_and_not_stored(call: Call) -> None:
-    upsertion = Message(name="b", mechanism=1, iterations=4096, salt=b"s", salted_password=b"p")
-    answer = call(51, 0, deletions=[Message(name="a", mechanism=1)], upsertions=[upsertion, upsertion])
-    assert [(result.user, result.error_code) for result in answer.results] == [
-        ("a", DISABLED),
-        ("b", DISABLED),
-    ]
-    assert "authentication" in answer.results[0].error_message

@@ -14,6 +14,7 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.frame import POOLED_BYTES
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.rights import NoRights
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 from tests.doors.kafka.kit import (
@@ -36,7 +37,13 @@ class ScriptedHandler:
         self.requests: list[Request] = []
         self.replies: list[Promise[Message]] = []
         self.raises: Exception | None = None
-        self.handler = Handler(key=key, versions=(0, 4), handle=self._handle, pipelined=pipelined)
+        self.handler = Handler(
+            key=key,
+            versions=(0, 4),
+            handle=self._handle,
+            rights=NoRights("a test"),
+            pipelined=pipelined,
+        )
 
     def _handle(self, context: HandlerContext, request: Request) -> HandlerResult:
         if self.raises is not None:

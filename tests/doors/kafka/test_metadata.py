@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 
+from mainstem.access_contract import ResourceType
 from mainstem.doors.kafka import handlers
-from mainstem.doors.kafka.authorized_operations import CLUSTER_OPERATIONS, NOT_REQUESTED, TOPIC_OPERATIONS
+from mainstem.doors.kafka.authorized_operations import ALL_OPERATIONS, NOT_REQUESTED
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
@@ -103,8 +104,8 @@ def test_topics_are_described_by_id(client: DoorClient, node: MemoryNode, versio
 def test_operations_are_described_if_they_are_requested(client: DoorClient) -> None:
     request = named("a", include_topic_authorized_operations=True, include_cluster_authorized_operations=True)
     answer = client.call(3, 8, request)
-    assert answer.cluster_authorized_operations == CLUSTER_OPERATIONS == 8096
-    assert answer.topics[0].topic_authorized_operations == TOPIC_OPERATIONS == 3576
+    assert answer.cluster_authorized_operations == ALL_OPERATIONS[ResourceType.CLUSTER] == 8096
+    assert answer.topics[0].topic_authorized_operations == ALL_OPERATIONS[ResourceType.TOPIC] == 3576
     answer = client.call(3, 8, named("a"))
     assert (
         answer.cluster_authorized_operations == answer.topics[0].topic_authorized_operations == NOT_REQUESTED

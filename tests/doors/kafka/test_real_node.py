@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,7 @@ from mainstem.kafka_protocol.schema import api
 from mainstem.log.disk.real_disk import RealDisk
 from mainstem.node import Node
 from mainstem.settings import Settings
+from tests.doors.kafka.access_kit import memory_access
 from tests.doors.kafka.examples import KINDS, example
 from tests.doors.kafka.kit import batch, decode_reply, fetch_request, produce_request, request_frame
 from tests.support.listening import ListeningDoor
@@ -33,7 +35,8 @@ async def serving(folder: Path) -> AsyncIterator[tuple[str, int]]:
     loop = asyncio.get_running_loop()
     settings = Settings(data=str(folder))
     node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(7))
-    listening = ListeningDoor(KafkaDoor(node), node.clock)
+    access = dataclasses.replace(memory_access(), quotas=node.quotas)
+    listening = ListeningDoor(KafkaDoor(node, access), node.clock)
     try:
         yield listening.address
     finally:

@@ -11,11 +11,14 @@ import pytest
 import uvloop
 
 from mainstem.clock import LoopClock
+from mainstem.doors.contract import Access
 from mainstem.doors.kafka import server
 from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.server import KafkaDoor
+from mainstem.doors.net.security import SecurityProtocol
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
+from tests.doors.kafka.access_kit import memory_access
 from tests.doors.kafka.kit import (
     MemoryNode,
     batch,
@@ -49,22 +52,38 @@ class MovedClock(LoopClock):
 
 
 class RunningDoor:
-    """A door on a free port, with a topic t."""
+    """A door on a free port, with a topic t. With `mechanisms` clients have to authenticate, as users of
+    `access`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, access: Access | None = None, mechanisms: tuple[str, ...] = ()
+    ) -> None:
         self.clock = MovedClock(asyncio.get_running_loop())
         self.node = MemoryNode(settings=settings, clock=self.clock)
         self.topic = self.node.create("t")
         self.partition = self.node.partition(self.topic, 0)
-        self.door = KafkaDoor(self.node)  # type: ignore[arg-type]
+        self.door = KafkaDoor(self.node, access or memory_access())  # type: ignore[arg-type]
         self.listening = ListeningDoor(
-            self.door, self.node.clock, settings, warnings=self.door.dispatcher.warnings
+            self.door,
+            self.node.clock,
+            settings,
+            warnings=self.door.dispatcher.warnings,
+            security=SecurityProtocol.SASL_PLAINTEXT if mechanisms else SecurityProtocol.PLAINTEXT,
+            mechanisms=mechanisms,
         )
         self.address = self.listening.address
+        self._peers: list[RawPeer] = []
 
     async def connect(self) -> RawPeer:
         reader, writer = await asyncio.open_connection(*self.address)
-        return RawPeer(reader, writer)
+        peer = RawPeer(reader, writer)
+        self._peers.append(peer)
+        return peer
+
+    def close_peers(self) -> None:
+        """Close the clients."""
+        for peer in self._peers:
+            peer.close()
 
     async def pass_time(self, seconds: float) -> None:
         """Move the stopped clock; before and after, let the door look for connections to end."""
@@ -127,12 +146,21 @@ class RawPeer:
         self.writer.transport.abort()
 
 
-def run(scenario: Scenario, settings: Settings | None = None, loop: Any = uvloop.new_event_loop) -> None:
+def run(
+    scenario: Scenario,
+    settings: Settings | None = None,
+    loop: Any = uvloop.new_event_loop,
+    access: Access | None = None,
+    mechanisms: tuple[str, ...] = (),
+) -> None:
+    """Run a scenario against a door of its own."""
+
     async def body() -> None:
-        running = RunningDoor(settings or Settings())
+        running = RunningDoor(settings or Settings(), access, mechanisms)
         try:
             await scenario(running)
         finally:
+            running.close_peers()
             await running.listening.close()
 
     with asyncio.Runner(loop_factory=loop) as runner:

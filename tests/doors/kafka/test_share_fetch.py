@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from mainstem.coordinator.queues import in_flight
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.engines.embedded.queues import batch_take, share_delivery
 from mainstem.engines.embedded.queues.batch_take import advance
@@ -49,6 +50,25 @@ def test_the_last_batch_is_acquired_whole_but_for_the_record_limit_mode() -> Non
     limited = member.fetch(max_records=1, share_acquire_mode=1)
     assert (limited.acquired(), limited.batches()) == ([(6, 6, 1)], [6])
     assert member.fetch(max_records=9, share_acquire_mode=1).acquired() == [(7, 8, 1)]
+
+
+def test_where_consumers_have_too_much_altogether_a_fetch_waits_and_returns_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_flight, "IN_FLIGHT_BYTES_MAX", 1)
+    monkeypatch.setattr(in_flight, "FREE_EVENTS", 2)
+    rig, member = rig_with(6)
+    for offset in range(2):
+        fetched = member.fetch(max_records=1, share_acquire_mode=1)
+        assert fetched.acquired() == [(offset, offset, 1)]
+    member.send_fetch(max_wait=500)
+    rig.clock.advance(0.4)
+    assert not member.has_reply()
+    rig.clock.advance(0.2)
+    assert (member.fetch_reply().parts, rig.states(6)) == ({}, "llrrrr")
+    member.acknowledge({0: [(0, 1, [ACCEPT])]})
+    rig.clock.advance(1.1)
+    assert member.fetch(max_records=1, share_acquire_mode=1).acquired() == [(2, 2, 1)]
 
 
 def test_ranges_are_cut_at_batches_of_the_wanted_size() -> None:

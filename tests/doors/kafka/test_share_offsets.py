@@ -205,3 +205,18 @@ def test_the_settings_of_a_group_are_followed_at_once() -> None:
     assert member.fetch().acquired() == [(0, 2, 2)]
     member.acknowledge({0: [(0, 2, [RELEASE])]})
     assert rig.states(3) == "xxx"
+
+
+def test_after_a_start_the_lag_is_what_is_not_done_before_anybody_fetches() -> None:
+    rig = ShareRig()
+    join(rig)
+    rig.produce(*[b"v"] * 6)
+    member = rig.member()
+    member.fetch()
+    member.acknowledge({0: [(0, 2, [ACCEPT]), (4, 5, [ACCEPT])]})
+    rig.kill()
+    assert describe(rig, {"t": [0]}) == {("t", 0): (3, 1)}
+    rig.member().fetch()
+    rig.kill()
+    rig.produce(b"v")
+    assert describe(rig, {"t": [0]}) == {("t", 0): (3, 2)}

@@ -17,13 +17,13 @@ from mainstem.cli.common import (
     is_terminal,
     json_option,
     print_json,
+    print_list,
     print_rows,
     style,
     tab_cell,
     with_engine,
 )
 from mainstem.cli.offsets import check_offset
-from mainstem.engines.group_members import CONSUMER_PROTOCOLS
 from mainstem.printable import escape_controls
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
@@ -47,14 +47,9 @@ def list_groups(address: str, as_json: bool) -> None:
     only).
     """
     groups = with_engine(address, lambda engine: engine.groups())
-    if as_json:
-        for group in groups:
-            print_json({"group": group.name, "state": group.state, "type": group.protocol_type})
-    elif groups or not is_terminal():
-        rows = [(group.name, group.state, group.protocol_type) for group in groups]
-        print_rows(("group", "state", "type"), rows)
-    else:
-        click.echo(f"no consumer groups at {address}", err=True)
+    rows = [{"group": group.name, "state": group.state, "type": group.protocol_type} for group in groups]
+    none = f"no consumer groups at {address}"
+    print_list(rows, ("group", "state", "type"), lambda row: tuple(row.values()), as_json=as_json, none=none)
 
 
 @command.command("describe")
@@ -90,6 +85,8 @@ def _client_ids(info: GroupInfo) -> dict[tuple[str, int], str]:
 
 def _undecoded(info: GroupInfo, member: MemberInfo) -> str:
     """What is said instead of a member's partitions if its assignment is not Kafka's; empty if it is."""
+    from mainstem.engines.group_members import CONSUMER_PROTOCOLS
+
     if not member.undecoded_bytes:
         return ""
     if info.protocol_type in CONSUMER_PROTOCOLS:

@@ -19,6 +19,7 @@ from mainstem.cli.common import (
     json_option,
     plural,
     print_json,
+    print_list,
     print_rows,
     style,
     tab_cell,
@@ -26,6 +27,7 @@ from mainstem.cli.common import (
 from mainstem.cli.http_door import with_door
 from mainstem.cli.push_options import push_options, push_settings
 from mainstem.cli.queue_events import COMMANDS
+from mainstem.cli.queue_settings import alter_queue, checked_request, settings_option
 from mainstem.printable import escape_controls
 from mainstem.timespec import format_age
 
@@ -65,36 +67,18 @@ def list_queues(address: str, as_json: bool) -> None:
     """
 
     async def work(door: str) -> Sequence[SubscriptionJson]:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        return [row async for row in RemoteQueues(door).list()]
+        return [row async for row in SubscriptionCalls(door_client(door)).list()]
 
-    subscriptions = with_door(address, work)
-    if as_json:
-        for subscription in subscriptions:
-            print_json(subscription)
-    elif subscriptions or not is_terminal():
-        rows = [
-            (row.subscription, *(getattr(row.depth, state) for state in DEPTHS), ",".join(row.topics))
-            for row in subscriptions
-        ]
-        print_rows(("subscription", *DEPTHS, "topics"), rows)
-    else:
-        click.echo(f"no subscriptions at {address}", err=True)
+    columns = ("subscription", *DEPTHS, "topics")
+    none = f"no subscriptions at {address}"
+    print_list(with_door(address, work), columns, _row, as_json=as_json, none=none)
 
 
-def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value that is JSON is this JSON, and any other one is text."""
-    settings: dict[str, Any] = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", ctx, param)
-        try:
-            settings[name] = json.loads(value)
-        except ValueError:
-            settings[name] = value
-    return settings
+def _row(row: SubscriptionJson) -> tuple[object, ...]:
+    return row.subscription, *(getattr(row.depth, state) for state in DEPTHS), ",".join(row.topics)
 
 
 @command.command("create")
@@ -118,14 +102,7 @@ def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 @click.option("--failures-max", type=click.IntRange(min=1), metavar="N", help="Give up after N failures.")
 @click.option("--dead-letter-topic", metavar="TOPIC", help="Topic for events that are given up.")
 @push_options
-@click.option(
-    "--config",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=_settings,
-    help="Another setting, such as lock_ms=60000 (docs/QUEUES.md); may be repeated.",
-)
+@settings_option
 def create_queue(
     name: str,
     address: str,
@@ -149,18 +126,13 @@ def create_queue(
     given |= {"from_latest": start == "latest", "in_key_order": in_key_order} | settings
 
     async def work(door: str) -> None:
-        import msgspec
-
-        from mainstem.cli.remote_queues import RemoteQueues
-        from mainstem.cli.validation import invalid_value
-        from mainstem.http_api.subscriptions import NewSubscriptionJson, SubscriptionSettingsJson
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
+        from mainstem.http_api.subscriptions import NewSubscriptionJson
 
         body = {"subscription": name, "topics": topics, "settings": given}
-        try:
-            request = msgspec.convert(body, NewSubscriptionJson)
-        except msgspec.ValidationError as error:
-            raise click.UsageError(invalid_value(error, SubscriptionSettingsJson.__struct_fields__)) from None
-        await RemoteQueues(door).create(request)
+        request = checked_request(body, NewSubscriptionJson)
+        await SubscriptionCalls(door_client(door)).create(request)
 
     with_door(address, work)
     click.echo(f"created {escape_controls(name)}")
@@ -180,9 +152,10 @@ def describe_queues(names: tuple[str, ...], address: str, as_json: bool) -> None
     """
 
     async def work(door: str) -> list[SubscriptionDetailJson]:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        queues = RemoteQueues(door)
+        queues = SubscriptionCalls(door_client(door))
         return [await queues.describe(name) for name in names]
 
     for info in with_door(address, work):
@@ -254,6 +227,15 @@ def _position(ctx: click.Context, param: click.Parameter, text: str | None) -> s
     return text
 
 
+def _snapshot_name(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    from mainstem.http_api.subscriptions import SNAPSHOT_PATTERN
+
+    if text is not None and not re.fullmatch(SNAPSHOT_PATTERN, text):
+        expected = "1 to 249 letters, digits and the characters . _ -"
+        raise click.BadParameter(f"{text!r} is no name of a snapshot: {expected}", ctx, param)
+    return text
+
+
 def _place_to_seek(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
     from mainstem.http_api.subscriptions import SEEK_PATTERN
 
@@ -300,13 +282,15 @@ def browse_queue(
     """
 
     async def work(door: str) -> list[BrowsedEventJson]:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        return [event async for event in RemoteQueues(door).browse(name, state, after, count, consumer)]
+        calls = SubscriptionCalls(door_client(door))
+        return [event async for event in calls.browse(name, state, after, count, consumer)]
 
     events = with_door(address, work)
-    from mainstem.cli.event_decoding import decode_event
     from mainstem.cli.event_format import json_line, text_or_base64
+    from mainstem.engines.remote.event_decoding import decode_event
 
     rows = []
     for browsed in events:
@@ -337,6 +321,7 @@ def browse_queue(
 @click.option(
     "--snapshot",
     metavar="NAME",
+    callback=_snapshot_name,
     help="In place of --to: what was done when this snapshot was taken is done, all else is not.",
 )
 @click.option("--execute", is_flag=True, help="Make the change; without this option, only show it.")
@@ -354,9 +339,10 @@ def seek_queue(
         raise click.UsageError("give --to WHERE or --snapshot NAME")
 
     async def work(door: str) -> tuple[int, int]:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        sought = await RemoteQueues(door).seek(name, to, snapshot, dry_run=not execute)
+        sought = await SubscriptionCalls(door_client(door)).seek(name, to, snapshot, dry_run=not execute)
         return sought.before, sought.events
 
     before, events = with_door(address, work)
@@ -370,7 +356,7 @@ def seek_queue(
 
 @command.command("snapshot")
 @click.argument("name", metavar="SUBSCRIPTION")
-@click.argument("snapshot", metavar="[NAME]", required=False)
+@click.argument("snapshot", metavar="[NAME]", required=False, callback=_snapshot_name)
 @click.option("--delete", "deletes", is_flag=True, help="Delete the snapshot of this name.")
 @at_option
 @json_option
@@ -384,9 +370,10 @@ def snapshot_queue(name: str, snapshot: str | None, deletes: bool, address: str,
         raise click.UsageError("--delete needs the NAME of a snapshot")
 
     async def work(door: str) -> Sequence[SnapshotJson]:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        queues = RemoteQueues(door)
+        queues = SubscriptionCalls(door_client(door))
         if snapshot is None:
             return await queues.snapshots(name)
         if deletes:
@@ -414,9 +401,10 @@ def purge_queue(name: str, address: str, yes: bool) -> None:
     confirm(f"Let all events of {name} at {address} be done, those of its consumers included?", yes=yes)
 
     async def work(door: str) -> int:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        return (await RemoteQueues(door).purge(name, dry_run=False)).events
+        return (await SubscriptionCalls(door_client(door)).purge(name, dry_run=False)).events
 
     click.echo(f"purged {escape_controls(name)}: {plural(with_door(address, work), 'event', 'events')}")
 
@@ -430,14 +418,15 @@ def delete_queues(names: tuple[str, ...], address: str, yes: bool) -> None:
     confirm(f"Delete {', '.join(names)} at {address}?", yes=yes)
 
     async def work(door: str) -> None:
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
         for name in names:
-            await RemoteQueues(door).delete(name)
+            await SubscriptionCalls(door_client(door)).delete(name)
             click.echo(f"deleted {escape_controls(name)}")
 
     with_door(address, work)
 
 
-for chosen in COMMANDS:
+for chosen in (alter_queue, *COMMANDS):
     command.add_command(chosen)

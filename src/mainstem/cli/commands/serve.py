@@ -9,7 +9,8 @@ import click
 
 from mainstem.cli.exit_codes import CANNOT_SERVE, ExitCode
 from mainstem.serve import options
-from mainstem.settings import REPLACED, SettingDefinition, SettingsError, replaced_message
+from mainstem.setting_definition import SettingDefinition, SettingsError
+from mainstem.settings import REPLACED, replaced_message
 
 
 def _with_settings(command: Any) -> Any:
@@ -56,6 +57,7 @@ def command(config: str | None, **flags: object) -> int:
     environment, the environment over the file.
     """
     from mainstem.cli.common import print_error
+    from mainstem.cli.secure_line import say_secure
 
     try:
         settings = options.load(flags, os.environ, config)
@@ -75,7 +77,7 @@ def command(config: str | None, **flags: object) -> int:
     for line in options.unknown_variables(os.environ):
         logging.getLogger("mainstem.settings").warning("%s", line)
     try:
-        server.run(settings, ready=ready)
+        server.run(settings, ready=ready, on_secure=say_secure)
     except CannotServe as error:
         print_error(str(error))
         return CANNOT_SERVE[error.reason]

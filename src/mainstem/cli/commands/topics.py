@@ -15,6 +15,7 @@ from mainstem.cli.common import (
     is_terminal,
     json_option,
     print_json,
+    print_list,
     print_rows,
     style,
     tab_cell,
@@ -52,14 +53,11 @@ def list_topics(address: str, as_json: bool, internal: bool) -> None:
     Columns: topic, partitions, events.
     """
     topics = with_engine(address, lambda engine: engine.topics(internal=internal))
-    if as_json:
-        for topic in topics:
-            print_json({"topic": topic.name, "partitions": topic.partitions, "events": topic.events})
-    elif topics or not is_terminal():
-        rows = [(topic.name, topic.partitions, topic.events) for topic in topics]
-        print_rows(("topic", "partitions", "events"), rows)
-    else:
-        click.echo(f"no topics at {address}; create one: mainstem topics create NAME", err=True)
+    rows = [{"topic": topic.name, "partitions": topic.partitions, "events": topic.events} for topic in topics]
+    none = f"no topics at {address}; create one: mainstem topics create NAME"
+    print_list(
+        rows, ("topic", "partitions", "events"), lambda row: tuple(row.values()), as_json=as_json, none=none
+    )
 
 
 @command.command("create")

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -95,24 +96,26 @@ def command(
 
     async def work(door: str) -> int:
         from mainstem.cli.event_command import EventCommand
-        from mainstem.cli.remote_queues import RemoteQueues
+        from mainstem.cli.http_client import door_client
         from mainstem.cli.worker import Worker, WorkPlan
+        from mainstem.engines.remote.subscription_calls import SubscriptionCalls
 
-        queues = RemoteQueues(door)
-        info = await queues.describe(subscription)
-        lock_ms = info.settings.lock_ms
-        plan = WorkPlan(
-            subscription=subscription,
-            consumer=consumer or f"{socket.gethostname()}-{os.getpid()}",
-            lock_ms=lock_ms if isinstance(lock_ms, int) and lock_ms else 30_000,
-            jobs=jobs,
-            count=count,
-            until_empty=until_empty,
-            retry_delay_ms=retry_delay_ms,
-        )
-        event_command = EventCommand(arguments, subscription, os.environ | {"MAINSTEM_AT": address})
-        worker = Worker(queues, plan, event_command.run, print_error)
-        return await _run(worker, event_command.terminate_all)
+        with closing(door_client(door, keeps_connections=True)) as client:
+            queues = SubscriptionCalls(client)
+            info = await queues.describe(subscription)
+            lock_ms = info.settings.lock_ms
+            plan = WorkPlan(
+                subscription=subscription,
+                consumer=consumer or f"{socket.gethostname()}-{os.getpid()}",
+                lock_ms=lock_ms if isinstance(lock_ms, int) and lock_ms else 30_000,
+                jobs=jobs,
+                count=count,
+                until_empty=until_empty,
+                retry_delay_ms=retry_delay_ms,
+            )
+            event_command = EventCommand(arguments, subscription, os.environ | {"MAINSTEM_AT": address})
+            worker = Worker(queues, plan, event_command.run, print_error)
+            return await _run(worker, event_command.terminate_all)
 
     return with_door(address, work)
 

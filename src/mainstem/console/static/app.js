@@ -2,16 +2,27 @@
  * The frame of the console: navigation, banner, keyboard shortcuts, and the page that is shown.
  *
  * A page is a class with the constructor (segments, params) and {title, element, close?(), shown?(),
- * paramsChanged?(params)}. A page is offered only if the server offers the route it `needs`.
+ * paramsChanged?(params)}. A page is offered only if the server offers the route it `needs`, or if it says
+ * so itself.
  */
 
-import { canUse, clusterInfo, connection, isOffline, loadApi } from "./lib/api.js";
+import {
+  canUse,
+  clusterInfo,
+  connection,
+  currentUser,
+  isOffline,
+  loadApi,
+  logOut,
+  session,
+} from "./lib/api.js";
 import { h, icon, replaceContent } from "./lib/dom.js";
 import { bindKeys, listenToKeys } from "./lib/keys.js";
 import { currentRoute, link, navigate, watchRoute } from "./lib/router.js";
 import { plainText, visibleText } from "./lib/text.js";
 import { applyTheme, currentTheme, switchTheme } from "./lib/theme.js";
 import { isUtc, setUtc } from "./lib/time.js";
+import { AccessPage, isAccessOffered } from "./pages/access.js";
 import { EventPage } from "./pages/event.js";
 import { GroupPage } from "./pages/group.js";
 import { GroupsPage } from "./pages/groups.js";
@@ -24,6 +35,7 @@ import { TopicsPage } from "./pages/topics.js";
 import { TracePage } from "./pages/trace.js";
 import { emptyState, errorNotice, iconButton, loadingState } from "./widgets/components.js";
 import { showKeyHelp } from "./widgets/key_help.js";
+import { loginPage } from "./widgets/login_form.js";
 
 /** What the navigation offers. `detail` is the page of a single item: #/topics/NAME. */
 const SECTIONS = [
@@ -54,10 +66,11 @@ const SECTIONS = [
     detail: SubscriptionPage,
     needs: ["get", "subscriptions"],
   },
+  { id: "access", text: "Access", key: "g a", page: AccessPage, offered: isAccessOffered },
 ];
 const EVENT = { id: "event", page: EventPage, needs: ["get", "topics/{}/partitions/{}/events"] };
 
-const isOffered = ({ needs }) => canUse(...needs);
+const isOffered = ({ needs, offered }) => (offered ? offered() : canUse(...needs));
 
 const banner = h("div.banner", { role: "alert", hidden: true });
 const main = h("main", { id: "main", tabindex: "-1" });
@@ -85,8 +98,28 @@ function drawNav() {
     nav,
     brand(),
     h("div.nav-items", {}, SECTIONS.filter(isOffered).map(navItem)),
-    h("div.nav-foot", {}, server, h("div.nav-tools", {}, zoneButton(), themeButton(), help)),
+    h("div.nav-foot", {}, server, account(), h("div.nav-tools", {}, zoneButton(), themeButton(), help)),
   );
+}
+
+/** Who is logged in, with a button that ends the session. */
+function account() {
+  const { principal, needs_login: needsLogin, has_session: hasSession } = currentUser();
+  if (!needsLogin || !principal) return null;
+  const name = principal.replace(/^User:/, "");
+  return h(
+    "div.account",
+    { title: plainText(principal) },
+    icon("user"),
+    h("span.account-name", {}, visibleText(name)),
+    hasSession ? iconButton("logout", "Log out", leave) : null,
+  );
+}
+
+/** End the session; nothing of what was shown stays in the page. */
+async function leave() {
+  await logOut().catch(() => {}); // without a server there is no session either
+  location.reload();
 }
 
 function navItem({ id, text, key }) {
@@ -174,6 +207,38 @@ function focusMain(event) {
   main.focus();
 }
 
+/** Ask for a login in place of the page; the address stays, so that the same page is shown afterwards. */
+function showLogin() {
+  if (shown?.sectionId === "login") return;
+  shown?.page.close?.();
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  document.body.classList.add("logged-out");
+  const before = currentUser().principal;
+  const page = loginPage(async () => {
+    if (before && before !== currentUser().principal) location.reload();
+    else if (await loadApi()) begin();
+  });
+  shown = { address: null, sectionId: "login", isUtc: isUtc(), page };
+  document.title = `${page.title} · mainstem`;
+  replaceContent(main, page.element);
+  page.shown();
+}
+
+let hasBegun = false;
+
+/** Show the page of the address, and from now on that of each new address. */
+function begin() {
+  document.body.classList.remove("logged-out");
+  shown = null;
+  if (hasBegun) return showPage(currentRoute());
+  hasBegun = true;
+  for (const { id, text, key } of SECTIONS.filter(isOffered))
+    bindKeys({ [key]: [`Go to ${text}`, () => navigate([id])] });
+  bindKeys({ "?": ["Show this list", showKeyHelp], "/": ["Search or filter", focusSearch] });
+  listenToKeys();
+  watchRoute((route) => shown?.sectionId !== "login" && showPage(route));
+}
+
 async function start() {
   applyTheme();
   replaceContent(main, loadingState());
@@ -182,20 +247,16 @@ async function start() {
   connection.addEventListener("offline", showConnection);
   connection.addEventListener("online", showConnection);
   document.querySelector(".skip").addEventListener("click", focusMain);
+  session.addEventListener("ended", showLogin);
   try {
-    await loadApi();
+    if (await loadApi()) begin();
+    else showLogin();
   } catch (error) {
     replaceContent(
       main,
       errorNotice(error, () => location.reload()),
     );
-    return;
   }
-  for (const { id, text, key } of SECTIONS.filter(isOffered))
-    bindKeys({ [key]: [`Go to ${text}`, () => navigate([id])] });
-  bindKeys({ "?": ["Show this list", showKeyHelp], "/": ["Search or filter", focusSearch] });
-  listenToKeys();
-  watchRoute(showPage);
 }
 
 start();

@@ -13,7 +13,7 @@ Semantics: Apache Kafka's ModernGroup (KIP-848, KIP-932).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 from uuid import UUID
 
@@ -156,17 +156,22 @@ class EpochGroup:
             )
         return member
 
-    def assign(self, size_of: SizeOf) -> None:
-        """Make the assignment for the present epoch."""
+    def assign(self, size_of: SizeOf) -> Iterator[int]:
+        """Make the assignment for the present epoch, in steps, which yield of how many partitions or members
+        they were. It replaces the one before with the last step."""
+        epoch = self.epoch
         sizes = {name: size for name in self.subscribers if (size := size_of(name)) is not None}
-        self._ids = {name: topic_id for name, (topic_id, _) in sizes.items()}
+        ids = {name: topic_id for name, (topic_id, _) in sizes.items()}
         subscriptions = {
-            member_id: self._topic_ids(member.facts) for member_id, member in self.members.items()
+            member_id: _topic_ids(member.facts, ids) for member_id, member in self.members.items()
         }
+        yield 1
+        targets = yield from simple_assignor.assign(subscriptions, dict(sizes.values()), self._targets)
+        self._ids = ids
         self.memory_bytes -= self._assigned_bytes()
-        self._targets = simple_assignor.assign(subscriptions, dict(sizes.values()), self._targets)
+        self._targets = targets
         self.memory_bytes += self._assigned_bytes()
-        self.assignment_epoch = self.epoch
+        self.assignment_epoch = epoch
 
     def _assigned_bytes(self) -> int:
         return ASSIGNED_BYTES * sum(map(len, self._targets.values()))
@@ -178,13 +183,10 @@ class EpochGroup:
         new_topics = [size_of(name) for name in facts.topics if name not in self.subscribers]
         return more + ASSIGNED_BYTES * sum(size[1] for size in new_topics if size is not None)
 
-    def _topic_ids(self, facts: MemberFacts) -> frozenset[UUID]:
-        return frozenset(self._ids[name] for name in facts.topics if name in self._ids)
-
     def reconcile(self, member: EpochMember) -> bool:
         """Let a member have its part of the present assignment, without topics to which it has ceased to
         subscribe. Returns whether it knew another one, or what it knew is not known."""
-        topics = self._topic_ids(member.facts)
+        topics = _topic_ids(member.facts, self._ids)
         target = self._targets.get(member.facts.member_id, frozenset())
         assignment = frozenset(place for place in target if place[0] in topics)
         is_new = member.member_epoch is None or assignment != member.assignment
@@ -211,6 +213,10 @@ class EpochGroup:
         """Stop all timers."""
         for member in self.members.values():
             member.cancel_timer()
+
+
+def _topic_ids(facts: MemberFacts, ids: Mapping[str, UUID]) -> frozenset[UUID]:
+    return frozenset(ids[name] for name in facts.topics if name in ids)
 
 
 def by_topic(places: frozenset[TopicPartition]) -> Mapping[UUID, list[int]]:

@@ -27,7 +27,7 @@ from mainstem.coordinator.topics.config_types import (
 )
 from mainstem.coordinator.topics.topic_configs import ConfigEntry
 from mainstem.coordinator.topics.types import ConfigChange, name_problem
-from mainstem.queues.settings import LOCK_MS_MAX, NUMBER_RANGES, SubscriptionSettings
+from mainstem.queues.settings import SHARE_GROUP_RANGES, SubscriptionSettings
 
 SESSION_TIMEOUT = "share.session.timeout.ms"
 HEARTBEAT_INTERVAL = "share.heartbeat.interval.ms"
@@ -41,8 +41,6 @@ RENEW_ENABLED = "share.renew.acknowledge.enable"
 DEAD_LETTER_TOPIC = "errors.deadletterqueue.topic.name"
 DEAD_LETTER_COPIES = "errors.deadletterqueue.copy.record.enable"
 
-DELIVERY_COUNT_MAX = (1 << 15) - 1
-"""ShareFetch shows the number of deliveries in 16 bits."""
 _DURATION = re.compile(
     r"P(?:(\d{1,9})D)?(?:T(?=\d)(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:\.(\d{0,9}))?S)?)?",
     re.ASCII | re.IGNORECASE,
@@ -116,7 +114,7 @@ _TABLE = (
         LOCK_DURATION,
         "int",
         "30000",
-        between(1_000, LOCK_MS_MAX),
+        between(*SHARE_GROUP_RANGES["lock_ms"]),
         "How long a delivered record belongs to its consumer, ms.",
         "group.share.record.lock.duration.ms",
         "lock_ms",
@@ -125,7 +123,7 @@ _TABLE = (
         DELIVERY_COUNT_LIMIT,
         "int",
         "5",
-        between(2, DELIVERY_COUNT_MAX),
+        between(*SHARE_GROUP_RANGES["failures_max"]),
         "Deliveries after which a record is given up.",
         "group.share.delivery.count.limit",
         "failures_max",
@@ -134,7 +132,7 @@ _TABLE = (
         RECORD_LOCKS_MAX,
         "int",
         "2000",
-        between(100, NUMBER_RANGES["in_flight_max"][1]),
+        between(*SHARE_GROUP_RANGES["in_flight_max"]),
         "Records of a partition that all consumers together may have without having acknowledged them."
         " In Kafka, the span from the first to the last of them.",
         "group.share.partition.max.record.locks",

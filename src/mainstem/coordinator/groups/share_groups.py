@@ -30,12 +30,8 @@ from mainstem.coordinator.errors import (
     UnknownMember,
 )
 from mainstem.coordinator.groups import simple_assignor
-from mainstem.coordinator.groups.epoch_group import (
-    EpochGroup,
-    EpochMember,
-    MemberFacts,
-    by_topic,
-)
+from mainstem.coordinator.groups.assignment_runs import AssignmentRuns
+from mainstem.coordinator.groups.epoch_group import EpochGroup, EpochMember, MemberFacts, by_topic
 from mainstem.coordinator.groups.epoch_sessions import EpochSessions
 from mainstem.coordinator.groups.group_settings import GroupSettings
 from mainstem.coordinator.groups.groups import Groups
@@ -66,10 +62,6 @@ from mainstem.settings import Settings
 
 RETRY_S = 1.0
 """Time after which a member whose session is over is removed, when the disk has refused the record."""
-ASSIGNMENT_PART = 20
-"""An assignment is made again after this many times the CPU time that it took, so that it never takes more
-than 5 % of the server's."""
-
 VIEWS_MAX = 500_000
 """Partitions that share groups may read, counted with those of other subscriptions. Each takes 4 KB of
 memory."""
@@ -109,6 +101,7 @@ class ShareGroups:
         classic_groups.has_other_kind = lambda name: self.find(name) is not None
         self._max_members = settings.group_share_max_size
         self._sessions = EpochSessions(clock, self._on_session_end)
+        self._assignments = AssignmentRuns(clock, self._size_of, self._on_assigned)
         self.on_member_gone: list[Callable[[str, str], None]] = []
         """Callbacks for a member that has left its group, or was removed: (group, member id). Durable."""
         self.on_subscribed: list[Callable[[str], None]] = []
@@ -268,10 +261,12 @@ class ShareGroups:
         written = self.runtime.write(decide)
         if not is_decided or (written.done and written.error is not None):
             return with_retriable_error(written).map(lambda _: _unreachable())
-        reply = self._answer(request)
+        group, settings = self._groups[request.group_id], self.settings.of(request.group_id)
+        assigned = self._assignments.assign(group, settings.assignment_interval_ms)
+        answered = assigned.map(lambda _: self._answer(request))
         if reads_more:
             written.then(lambda done: self._notify(done, self.on_subscribed, request.group_id))
-        return with_retriable_error(written.map(lambda _: reply))
+        return with_retriable_error(written.chain(lambda _: answered))
 
     def _heartbeat_records(self, request: ShareHeartbeat) -> Records:
         check_heartbeat(request)
@@ -337,18 +332,15 @@ class ShareGroups:
             )
 
     def _answer(self, request: ShareHeartbeat) -> ShareHeartbeatReply:
-        """Let the member have the present assignment. The records of the heartbeat are applied."""
-        group = self._groups[request.group_id]
-        member = group.members[request.member_id]
+        """Let the member have the present assignment. The records of the heartbeat are applied.
+        UnknownMember: the member has left, or the state was loaded again, while the first assignment was
+        made."""
+        group = self._groups.get(request.group_id)
+        member = None if group is None else group.members.get(request.member_id)
+        if group is None or member is None or not group.assignment_epoch:
+            raise UnknownMember(f"Member {request.member_id} is not a member of group {request.group_id}.")
         settings = self.settings.of(request.group_id)
         is_unknown = member.member_epoch is None
-        if group.assignment_epoch < group.epoch and self._clock.monotonic() >= group.next_assignment_s:
-            began_s = self._clock.cpu()
-            group.assign(self._size_of)
-            took_s = self._clock.cpu() - began_s
-            wait_s = max(settings.assignment_interval_ms / 1000, took_s * ASSIGNMENT_PART)
-            group.next_assignment_s = self._clock.monotonic() + wait_s
-            self._memory.update(group)
         is_new = group.reconcile(member)
         self._sessions.start(group, member, settings.session_timeout_ms)
         assert member.member_epoch is not None, "a member that is answered has an epoch"
@@ -363,6 +355,10 @@ class ShareGroups:
     def _size_of(self, name: str) -> tuple[UUID, int] | None:
         topic = self._topics.get(name)
         return None if topic is None else (topic.id, topic.partitions)
+
+    def _on_assigned(self, group: EpochGroup) -> None:
+        if self._groups.get(group.group_id) is group:
+            self._memory.update(group)
 
     def _on_topic_changed(self, topic: TopicMetadata) -> None:
         for group_id in self._subscribed.get(topic.name, ()):

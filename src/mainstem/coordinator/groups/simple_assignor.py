@@ -14,11 +14,13 @@ Semantics: Apache Kafka's SimpleAssignor (KIP-932); which partition a member get
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
 NAME = "simple"
+STEP = 200
+"""Partitions or members that are looked at in a step, about a millisecond."""
 
 TopicPartition: TypeAlias = tuple[UUID, int]
 Assignments: TypeAlias = dict[str, frozenset[TopicPartition]]
@@ -28,9 +30,10 @@ def assign(
     subscriptions: Mapping[str, frozenset[UUID]],
     partitions: Mapping[UUID, int],
     current: Mapping[str, Collection[TopicPartition]],
-) -> Assignments:
-    """The partitions of each member. `subscriptions`: the topics of each member; those that are not in
-    `partitions`, topic -> number of partitions, do not exist. `current`: what the members had."""
+) -> Generator[int, None, Assignments]:
+    """The partitions of each member, in steps, each of which yields of how many partitions or members it was.
+    `subscriptions`: the topics of each member; those that are not in `partitions`, topic -> number of
+    partitions, do not exist. `current`: what the members had."""
     members = list(subscriptions)
     if len(set(subscriptions.values())) <= 1:
         topics: Iterable[UUID] = next(iter(subscriptions.values()), ())
@@ -40,12 +43,18 @@ def assign(
             ([member for member in members if topic in subscriptions[member]], [topic])
             for topic in partitions
         ]
+        yield len(partitions) * len(members) // STEP
     assigned: dict[str, list[TopicPartition]] = {member: [] for member in members}
     for sharing, chosen in shares:
         all_partitions = [(topic, index) for topic in sorted(chosen) for index in range(partitions[topic])]
+        yield len(all_partitions) // STEP
         if sharing and all_partitions:
-            _share(sharing, all_partitions, current, assigned)
-    return {member: frozenset(chosen) for member, chosen in assigned.items()}
+            yield from _share(sharing, all_partitions, current, assigned)
+    done: Assignments = {}
+    for member, places in assigned.items():
+        done[member] = frozenset(places)
+        yield 1 + len(places) // STEP
+    return done
 
 
 def _share(
@@ -53,33 +62,43 @@ def _share(
     partitions: Sequence[TopicPartition],
     current: Mapping[str, Collection[TopicPartition]],
     assigned: dict[str, list[TopicPartition]],
-) -> None:
-    """Add a share of `partitions` to what is assigned to each of `members`."""
+) -> Iterator[int]:
+    """Add a share of `partitions` to what is assigned to each of `members`. Steps, as `assign`."""
     share = _Share(members, partitions)
+    yield (len(members) + len(partitions)) // STEP
     for may_be_extra in (False, True):
         for member in members:
-            for partition in current.get(member, ()):
+            for number, partition in enumerate(current.get(member, ()), 1):
                 share.keep(member, partition, may_be_extra=may_be_extra)
+                if not number % STEP:
+                    yield STEP
+            yield 1
     if len(partitions) >= len(members):
         fewest = [
             (share.of_member[member], len(assigned[member]), place) for place, member in enumerate(members)
         ]
         heapq.heapify(fewest)
-        for partition in partitions:
+        for number, partition in enumerate(partitions, 1):
             if not share.of_partition[partition]:
                 count, load, place = fewest[0]
                 share.add(members[place], partition)
                 heapq.heapreplace(fewest, (count + 1, load, place))
+            if not number % STEP:
+                yield STEP
     else:
         shared = [(share.of_partition[partition], place) for place, partition in enumerate(partitions)]
         heapq.heapify(shared)
-        for member in members:
+        for number, member in enumerate(members, 1):
             if not share.of_member[member]:
                 count, place = shared[0]
                 share.add(member, partitions[place])
                 heapq.heapreplace(shared, (count + 1, place))
-    for member, partition in share.pairs:
+            if not number % STEP:
+                yield STEP
+    for number, (member, partition) in enumerate(share.pairs, 1):
         assigned[member].append(partition)
+        if not number % STEP:
+            yield STEP
 
 
 class _Share:

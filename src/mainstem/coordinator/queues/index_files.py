@@ -24,15 +24,18 @@ one of the index.
 from __future__ import annotations
 
 import errno
+import logging
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from mainstem.log.disk.contract import Disk, File
+from mainstem.log.disk.nonblocking_read import PREFETCH_TRIES_MAX
+from mainstem.promise import Promise
 from mainstem.queues.index_lane import PageRow
-from mainstem.queues.index_page import DamagedIndexPage
+from mainstem.queues.index_page import ColdIndexPage, DamagedIndexPage
 from mainstem.queues.routed_index import IndexPage
 
 MAGIC: Final = b"MSINDX"
@@ -40,6 +43,10 @@ VERSION: Final = 1
 FILE_BYTES: Final = 16 << 20
 """A file that is larger gets no further group."""
 NO_CUT: Final = (1 << 64) - 1
+FETCHED_PAGES: Final = 64
+"""Pages that were fetched and are not used yet, at most: of 64 KB."""
+
+log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct(">6sHQIIQQQQ")
 _COVERED = struct.Struct(">IQ")
@@ -50,16 +57,32 @@ _POSITION_BITS, _LENGTH_BITS = 28, 16
 GROUP_BYTES_MAX: Final = (1 << _POSITION_BITS) - FILE_BYTES
 
 
+class StoredRow(NamedTuple):
+    """A page of a group."""
+
+    queue: int
+    first: int
+    last: int
+    entries: int
+    place: tuple[int, int]
+    """Its position in the file, and its bytes."""
+
+
 @dataclass(slots=True)
 class PageGroup:
     """One group, as a file has it."""
 
+    namespace: int
     covered: dict[int, int]
     """Ordinal of a partition -> the offset below which the index has all events."""
     start: int
     cut: int
     end: int
-    rows: list[PageRow] = field(default_factory=list)
+    end_position: int
+    """Where it ends in its file."""
+    rows: list[StoredRow] = field(default_factory=list)
+    loaded: list[PageRow] = field(default_factory=list)
+    """The pages, with places that `IndexFiles.read` knows."""
 
 
 @dataclass(slots=True)
@@ -71,6 +94,39 @@ class _IndexFile:
     """The highest sequence in it."""
 
 
+def read_group(
+    pread: Callable[[int, int], bytes], file_bytes: int, position: int, *, verify: bool
+) -> PageGroup:
+    """The group at a position of a file; `pread(length, position)` reads the file. `verify`: read and check
+    the bytes of its pages, too. DamagedIndexPage: it does not fit; OSError."""
+    fixed = pread(_HEADER.size, position)
+    if len(fixed) < _HEADER.size:
+        raise DamagedIndexPage("the head of a group is cut off")
+    magic, version, namespace, partitions, pages, start, cut, end, body_bytes = _HEADER.unpack(fixed)
+    if magic != MAGIC or version != VERSION:
+        raise DamagedIndexPage(f"no group of version {VERSION} begins here")
+    rows_bytes = partitions * _COVERED.size + pages * _PAGE.size
+    size = _HEADER.size + rows_bytes + _CRCS.size + body_bytes
+    if body_bytes >= GROUP_BYTES_MAX or position + size > file_bytes:
+        raise DamagedIndexPage(f"the file ends before the {size:,} bytes of a group")
+    rest = pread(rows_bytes + _CRCS.size, position + _HEADER.size)
+    head_crc, body_crc = _CRCS.unpack_from(rest, rows_bytes)
+    if crc32(rest[:rows_bytes], crc32(fixed)) != head_crc:
+        raise DamagedIndexPage("the checksum of a group's head does not match")
+    at_byte = position + _HEADER.size + rows_bytes + _CRCS.size
+    if verify and crc32(pread(body_bytes, at_byte)) != body_crc:
+        raise DamagedIndexPage("the checksum of a group's pages does not match")
+    covered_bytes = partitions * _COVERED.size
+    covered = dict(_COVERED.iter_unpack(rest[:covered_bytes]))
+    group = PageGroup(namespace, covered, start, cut, end, position + size)
+    for queue, first, last, entries, length in _PAGE.iter_unpack(rest[covered_bytes:rows_bytes]):
+        group.rows.append(StoredRow(queue, first, last, entries, (at_byte, length)))
+        at_byte += length
+    if at_byte != group.end_position:
+        raise DamagedIndexPage("a group's pages have other sizes than its head says")
+    return group
+
+
 class IndexFiles:
     """The files of one namespace. Implements `PageStore`."""
 
@@ -78,7 +134,11 @@ class IndexFiles:
         self.folder = folder
         self._disk = disk
         self._namespace = namespace
+        self.may_block = True
+        """Whether `read` may wait for the disk: at a start."""
         self._files: dict[int, _IndexFile] = {}
+        self._fetched: dict[int, bytes | bytearray] = {}
+        """Place -> a page that was fetched and is not used yet."""
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -143,6 +203,7 @@ class IndexFiles:
 
     def delete(self) -> None:
         """Delete all files."""
+        self._fetched.clear()
         for number in list(self._files):
             self._delete(number)
         self._disk.remove_folder(self.folder)
@@ -159,22 +220,61 @@ class IndexFiles:
     # --- reading ------------------------------------------------------------------------------------------
 
     def read(self, place: int) -> bytes:
-        """See `PageStore`. Blocks if the page is not in the page cache."""
+        """See `PageStore`. While `may_block`, it waits for the disk."""
         number, position, length = _parts(place)
         try:
-            data = self._files[number].file.pread(length, position)
+            file = self._files[number].file
+            data: bytes | bytearray | None = self._fetched.pop(place, None)
+            if data is None:
+                read = file.pread if self.may_block else file.pread_nowait
+                data = read(length, position)
         except (KeyError, OSError) as error:
             raise DamagedIndexPage(f"file {number} of the index cannot be read: {error}") from error
+        if data is None:
+            raise ColdIndexPage(place)
         if len(data) < length:
             raise DamagedIndexPage(f"file {number} of the index ends before byte {position + length}")
-        return data
+        return bytes(data)
+
+    def fetch(self, place: int) -> Promise[None]:
+        """Let the sync process read a page that is cold: `read` returns it then, once. Does not fail: `read`
+        does."""
+        done = Promise[None]()
+        self._fetch(place, 1, done)
+        return done
+
+    def _fetch(self, place: int, attempt: int, done: Promise[None]) -> None:
+        number, position, length = _parts(place)
+        known = self._files.get(number)
+        if known is None:  # it was deleted, as `read` says
+            done.resolve(None)
+            return
+
+        def on_cached(prefetched: Promise[None]) -> None:
+            data: bytes | bytearray | None = b""
+            try:
+                prefetched.result()
+                data = known.file.pread_nowait(length, position)
+                if data is None and attempt >= PREFETCH_TRIES_MAX:
+                    data = known.file.pread(length, position)
+            except OSError as error:
+                log.warning("file %d of the index %s cannot be read: %s", number, self.folder, error)
+            if data is None:
+                self._fetch(place, attempt + 1, done)
+                return
+            while len(self._fetched) >= FETCHED_PAGES:
+                del self._fetched[next(iter(self._fetched))]
+            self._fetched[place] = data
+            done.resolve(None)
+
+        self._disk.prefetch(known.file, position, length).then(on_cached)
 
     def load(self, *, verify: bool) -> Iterator[PageGroup]:
         """The groups of all files, up to the first that does not fit; what follows is deleted. `verify`: read
         and check the pages, too: after a stop that was not clean. For a start. OSError."""
         is_whole = True
         for name in self._disk.list(self.folder):
-            number = _number_of(name)
+            number = number_of(name)
             if number is None:
                 continue
             if not is_whole:
@@ -192,34 +292,18 @@ class IndexFiles:
 
     def _load_group(self, known: _IndexFile, verify: bool) -> PageGroup | None:
         """The group at the end of what was loaded of a file; None: it does not fit."""
-        position = known.size
-        fixed = known.file.pread(_HEADER.size, position)
-        if len(fixed) < _HEADER.size:
+        try:
+            group = read_group(known.file.pread, known.file.size(), known.size, verify=verify)
+        except DamagedIndexPage:
             return None
-        magic, version, namespace, partitions, pages, start, cut, end, body_bytes = _HEADER.unpack(fixed)
-        if (magic, version, namespace) != (MAGIC, VERSION, self._namespace):
+        if group.namespace != self._namespace:
             return None
-        rows_bytes = partitions * _COVERED.size + pages * _PAGE.size
-        size = _HEADER.size + rows_bytes + _CRCS.size + body_bytes
-        if body_bytes >= GROUP_BYTES_MAX or known.size + size > known.file.size():
-            return None
-        rest = known.file.pread(rows_bytes + _CRCS.size, position + _HEADER.size)
-        head_crc, body_crc = _CRCS.unpack_from(rest, rows_bytes)
-        if crc32(rest[:rows_bytes], crc32(fixed)) != head_crc:
-            return None
-        position += _HEADER.size + rows_bytes + _CRCS.size
-        if verify and crc32(known.file.pread(body_bytes, position)) != body_crc:
-            return None
-        covered_bytes = partitions * _COVERED.size
-        group = PageGroup(dict(_COVERED.iter_unpack(rest[:covered_bytes])), start, cut, end)
-        for queue, first, last, entries, length in _PAGE.iter_unpack(rest[covered_bytes:rows_bytes]):
+        for row in group.rows:
+            position, length = row.place
             place = _place(known.number, position, length)
-            group.rows.append(PageRow(queue, first, last, entries, place))
-            position += length
-            known.last = max(known.last, last)
-        if position != known.size + size:
-            return None
-        known.size += size
+            group.loaded.append(PageRow(row.queue, row.first, row.last, row.entries, place))
+            known.last = max(known.last, row.last)
+        known.size = group.end_position
         return group
 
     def _path(self, number: int) -> str:
@@ -237,6 +321,7 @@ def _parts(place: int) -> tuple[int, int, int]:
     return rest >> _POSITION_BITS, rest & (1 << _POSITION_BITS) - 1, length
 
 
-def _number_of(name: str) -> int | None:
+def number_of(name: str) -> int | None:
+    """The number of a file by its name; None: it is none of an index."""
     stem, _, suffix = name.partition(".")
     return int(stem) if suffix == "index" and stem.isdecimal() and len(stem) == 10 else None

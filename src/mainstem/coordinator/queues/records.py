@@ -13,6 +13,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from mainstem.coordinator.runtime.records import StateRecord
+from mainstem.queues.delay_run import ENTRY_BYTES, unpack_entries
 from mainstem.queues.runs import Run, decode_runs, encode_runs
 from mainstem.queues.settings import SubscriptionSettings
 
@@ -270,6 +271,20 @@ class EventsScheduled(EventsRecord, frozen=True, array_like=True, tag="events-sc
     due_ms: int | None
 
 
+class EventsDelayed(ViewRecord, frozen=True, array_like=True, tag="events-delayed"):
+    """State record: the publisher of these events said when they are to be delivered, which is not yet."""
+
+    waiting: bytes
+    """As in `ViewWaiting`."""
+
+    @property
+    def due_ms(self) -> dict[int, int]:
+        """Position -> due time. ValueError if `waiting` is damaged."""
+        if len(self.waiting) % ENTRY_BYTES:
+            raise ValueError(f"{len(self.waiting)} bytes are no delayed events")
+        return {entry.position: entry.due_ms for entry in unpack_entries(self.waiting)}
+
+
 class EventDeadLettered(ViewRecord, frozen=True, array_like=True, tag="event-dead-lettered"):
     """State record: the dead letter of an event is durable at this place, so the event is done."""
 
@@ -315,6 +330,11 @@ class ViewExempt(EventsRecord, frozen=True, array_like=True, tag="view-exempt"):
     """State record, only in snapshots: positions of the view before it to which no time to live applies."""
 
 
+class ViewWoken(EventsRecord, frozen=True, array_like=True, tag="view-woken"):
+    """State record, only in snapshots: positions of the view before it that were woken early, so that no
+    delay of a publisher applies."""
+
+
 VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     ViewStarted,
     ViewEnded,
@@ -331,11 +351,13 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     EventsRedriven,
     EventsCarried,
     EventsScheduled,
+    EventsDelayed,
     EventDeadLettered,
     ViewPage,
     ViewWaiting,
     ViewState,
     ViewExempt,
+    ViewWoken,
 )
 """All records about views."""
 

@@ -4,20 +4,22 @@ Owns: which events are pinned (`SubscriptionSettings.pin_ms`), and how many even
 an offset. Refuses: to delete, to copy and to record anything.
 
 Invariant (I16): the log start offset that `QueueRetention.limit` allows is not above an event that is
-outstanding in a view of a subscription that pins it.
+outstanding in a view of a subscription that pins it, neither in the state in memory nor in the durable one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
 from mainstem.clock import Clock
+from mainstem.coordinator.queues.routed_floors import RoutedFloors, RoutedNeed
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
+from mainstem.log.partition.retention import LogStartLimit
 from mainstem.queues.pages import PositionState
 from mainstem.queues.runs import Run, complement
 
@@ -58,8 +60,10 @@ class QueueRetention:
         views: SubscriptionViews,
         subscription_of: Callable[[int], SubscriptionMetadata | None],
         clock: Clock,
+        routed: RoutedFloors,
     ) -> None:
         """`subscription_of` returns the subscription with an id."""
+        self.routed = routed
         self.pinned: dict[UUID, dict[int, PinnedEvents]] = {}
         """Topic -> partition -> what the last run of retention kept of it."""
         self.drops_pinned: Callable[[UUID], bool] = lambda _: False
@@ -68,15 +72,25 @@ class QueueRetention:
         self._subscription_of = subscription_of
         self._clock = clock
 
-    def limit(self, partition: RetainedPartition, log_start: int, allowed: int) -> int:
-        """See `LogStartLimit`: the first event that is pinned, or `allowed` if there is none before it. Notes
-        in `pinned` what is kept."""
-        pinned = self.first_pinned(partition, log_start, allowed)
-        if pinned is None:
-            self.forget(partition)
-            return allowed
-        self.pinned.setdefault(partition.topic_id, {})[partition.index] = pinned
-        return pinned.first
+    def limit(self, partition: RetainedPartition, log_start: int, end: int) -> LogStartLimit:
+        """What subscriptions keep of a partition between two offsets: the first event that is pinned now, or
+        is at the call, and all from `end` on. Its caller waits in between until the present state is durable.
+        A call notes in `pinned` what is kept."""
+        before = self.first_pinned(partition, log_start, end)
+
+        def limit(log_start: int, allowed: int) -> int:
+            allowed = min(allowed, end)
+            pinned = self.first_pinned(partition, log_start, allowed)
+            first = allowed if pinned is None else pinned.first
+            if before is not None and before.first < first:
+                pinned = replace(before, allowed=allowed)
+            if pinned is None:
+                self.forget(partition)
+                return allowed
+            self.pinned.setdefault(partition.topic_id, {})[partition.index] = pinned
+            return pinned.first
+
+        return limit
 
     def forget(self, partition: RetainedPartition) -> None:
         """Nothing of a partition is pinned that its settings allow to delete."""
@@ -90,10 +104,17 @@ class QueueRetention:
         for view in self._views.of_partition(partition.topic_id, partition.index):
             run = next(dependent_runs(view, first, end), None)
             end = end if run is None else run[0]
+        for need in self.routed.needs(partition.topic_id, partition.index):
+            end = min(end, self._floor(need, first))
         return end
 
+    def _floor(self, need: RoutedNeed, log_start: int) -> int:
+        noted = self.routed.noted(need)
+        return log_start if noted is None else max(log_start, noted.floor)
+
     def preview_limit(self, share: float, partition: RetainedPartition, log_start: int, allowed: int) -> int:
-        """As `limit`, without a note, if each event is pinned for this share of its time."""
+        """The first event that is pinned, or `allowed` if there is none before it, if each event is pinned
+        for this share of its time."""
         pinned = self.first_pinned(partition, log_start, allowed, share)
         return allowed if pinned is None else pinned.first
 
@@ -107,22 +128,56 @@ class QueueRetention:
             if run is not None:
                 first = run[0]
                 pinned = PinnedEvents(view.subscription, first, allowed)
+        for need in self.routed_pins(partition):
+            since_ms = self.pinned_since_ms(need.view, share)
+            floor = max(
+                self._floor(need, log_start), partition.offset_for_arrival(since_ms) if since_ms else 0
+            )
+            if floor < first:
+                first, pinned = floor, PinnedEvents(need.view.subscription, floor, allowed)
         return pinned
 
+    def routed_pins(self, partition: RetainedPartition) -> Iterator[RoutedNeed]:
+        """The routed queues that pin events of a partition."""
+        if not self.drops_pinned(partition.topic_id):
+            for need in self.routed.needs(partition.topic_id, partition.index):
+                if self.pin_ms(need.view):
+                    yield need
+
+    def has_pins(self, partition: RetainedPartition) -> bool:
+        """Whether a subscription pins events of a partition."""
+        return bool(self.pins(partition)) or next(self.routed_pins(partition), None) is not None
+
+    def has_needs(self, partition: RetainedPartition) -> bool:
+        """Whether there is something to find out before retention runs in a partition: what is pinned there,
+        or what routed queues need."""
+        needs = self.routed.needs(partition.topic_id, partition.index)
+        return next(needs, None) is not None or bool(self.pins(partition))
+
     def plan_carrying(
-        self, partition: RetainedPartition, segments: Sequence[Run], log_start: int
+        self,
+        partition: RetainedPartition,
+        segments: Sequence[Run],
+        log_start: int,
+        routed: Mapping[int, Sequence[SubscriptionView]] | None,
     ) -> dict[int, list[SubscriptionView]]:
         """Which events to carry over, so that the oldest of these segments, (first offset, end), can be
         deleted: those that are pinned in segments that have few of them, up to the first segment that has
-        more. Each position with the views that pin it."""
+        more. Each offset with the views that pin it. `routed`: those of routed queues; None: these are too
+        many."""
         pins = self.pins(partition)
         carried: dict[int, list[SubscriptionView]] = {}
-        if not pins or not all(self._may_carry(view) for view, _ in pins):
+        views = [view for view, _ in pins] + [need.view for need in self.routed_pins(partition)]
+        if not views or routed is None or not all(map(self._may_carry, views)):
             return carried
         for first, end in segments:
             limit = min((end - first) // CARRIED_OF_SEGMENT, CARRIED_MAX - len(carried))
             some = _few_positions(pins, max(first, log_start), end, limit)
             if some is None:
+                break
+            for offset in (offset for offset in routed if first <= offset < end):
+                some.setdefault(offset, []).extend(routed[offset])
+            if len(some) > limit:
                 break
             carried |= some
         return carried
@@ -137,11 +192,15 @@ class QueueRetention:
         if self.drops_pinned(partition.topic_id):
             return pins
         for view in self._views.of_partition(partition.topic_id, partition.index):
-            pin_ms = self.pin_ms(view)
-            if pin_ms:
-                oldest_ms = self._clock.wall_ms() - int(pin_ms * share)
-                pins.append((view, 0 if pin_ms < 0 else partition.offset_for_arrival(oldest_ms)))
+            if self.pin_ms(view):
+                since_ms = self.pinned_since_ms(view, share)
+                pins.append((view, partition.offset_for_arrival(since_ms) if since_ms else 0))
         return pins
+
+    def pinned_since_ms(self, view: SubscriptionView, share: float = 1.0) -> int:
+        """The arrival of the oldest events that a view pins, if it pins some; 0: it pins all."""
+        pin_ms = self.pin_ms(view)
+        return 0 if pin_ms < 0 else max(1, self._clock.wall_ms() - int(pin_ms * share))
 
     def pin_ms(self, view: SubscriptionView) -> int:
         """How long the subscription of a view pins events: see `SubscriptionSettings.pin_ms`."""

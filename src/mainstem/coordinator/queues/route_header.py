@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 ROUTE_HEADER = "mainstem-route"
-_BYTES_MAX = 27
-"""Three varints of 63 bits."""
+_BYTES_MAX = 37
+"""Four varints of 64 bits at most."""
 
 
 class RoutePlace(NamedTuple):
@@ -22,11 +22,14 @@ class RoutePlace(NamedTuple):
     route: int
     sequence: int
     """The arrival sequence of the event in the namespace."""
+    after_ms: int
+    """How many ms after its timestamp the event arrived; negative: before it."""
 
     def encode(self) -> bytes:
-        """The value of the header: three varints (LEB128), 5 to 12 bytes in practice."""
+        """The value of the header: four varints (LEB128), 6 to 13 bytes in practice, the last in zigzag."""
         out = bytearray()
-        for number in self:
+        after_ms = self.after_ms * 2 if self.after_ms >= 0 else -self.after_ms * 2 - 1
+        for number in (*self[:3], after_ms):
             while number > 0x7F:
                 out.append(number & 0x7F | 0x80)
                 number >>= 7
@@ -46,9 +49,10 @@ class RoutePlace(NamedTuple):
             if byte < 0x80:
                 numbers.append(number)
                 number = shift = 0
-        if len(numbers) != 3 or shift:
+        if len(numbers) != 4 or shift:
             return None
-        place = cls(*numbers)
+        namespace, route, sequence, after_ms = numbers
+        place = cls(namespace, route, sequence, after_ms >> 1 ^ -(after_ms & 1))
         return place if place.encode() == value else None
 
 

@@ -58,7 +58,8 @@ class RoutedSequence:
         """At the start: the sequence after the last event that the log has, or has deleted."""
         self.cut = NO_CUT
         """The sequence from which on pages of the files are void, until the index is written again."""
-        self._unstored = 0
+        self.unstored = 0
+        """Events of the index that its files do not have."""
 
     @property
     def end(self) -> int:
@@ -81,7 +82,7 @@ class RoutedSequence:
                     self.index.add(arrival, route, queues)
                     routes.add(route)
         if count:
-            self._unstored += count
+            self.unstored += count
             for route in routes:
                 for queue in self.namespace.routes.queues(route):
                     if (wake := self.watchers.get(queue)) is not None:
@@ -112,7 +113,7 @@ class RoutedSequence:
     @property
     def is_store_due(self) -> bool:
         """Whether the index is to be written for the number of its new events."""
-        return self._unstored >= STORE_ARRIVALS
+        return self.unstored >= STORE_ARRIVALS
 
     def store(self, watermarks: dict[int, int]) -> None:
         """Write what is new in the index. `watermarks`: the high watermark of each partition, by ordinal. An
@@ -120,7 +121,7 @@ class RoutedSequence:
         if self.problem:
             return
         covered = self.readable_ends(watermarks)
-        if not self._unstored and self.cut == NO_CUT and covered == self.covered:
+        if not self.unstored and self.cut == NO_CUT and covered == self.covered:
             return
         pages = self.index.pages_to_store()
         try:
@@ -138,7 +139,7 @@ class RoutedSequence:
         self.index.pages_stored(pages, places)
         self.covered = covered
         self.cut = NO_CUT
-        self._unstored = 0
+        self.unstored = 0
 
     def close(self) -> None:
         """Close the files."""

@@ -21,6 +21,7 @@ from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
 from mainstem.log.partition.partition import Partition
 from mainstem.promise import Promise
+from mainstem.queues.index_page import ColdIndexPage
 from mainstem.queues.pages import PAGE_SHIFT
 from mainstem.queues.view import SequenceView
 from mainstem.turns import run_in_turns
@@ -76,6 +77,7 @@ class RoutedSequences:
             except (LogError, OSError) as error:
                 self._fail(sequence, error)
             self._skip_what_views_know(sequence)
+            sequence.files.may_block = False
         self._schedule()
 
     def _new(self, namespace: Namespace) -> RoutedSequence:
@@ -109,14 +111,21 @@ class RoutedSequences:
         sequence = self._by_id.get(namespace.id)
         if sequence is None:
             sequence = self._new(namespace)
+            sequence.files.may_block = False
             self._schedule()
         return sequence
 
     def log_end(self, sequence_id: UUID) -> int | None:
-        """The sequence after the last event of a namespace that the log had at the start; None: the id is not
-        that of a namespace."""
+        """The sequence after the last event of a namespace that the log had at the start, or had before that:
+        what views say of events that were deleted, or are carried over, is all that is left of them when the
+        index is lost. None: the id is not that of a namespace."""
         namespace = self._machine.topology.by_sequence(sequence_id)
-        return None if namespace is None else self.of(namespace).log_end
+        if namespace is None:
+            return None
+        end = self.of(namespace).log_end
+        for view in self._machine.views.of_topic(sequence_id):
+            end = max(end, view.sequence.start, max(view.carried, default=-1) + 1)
+        return end
 
     # --- an index that is damaged -------------------------------------------------------------------------
 
@@ -187,7 +196,7 @@ class RoutedSequences:
 
     def first_existing(self, sequence: RoutedSequence) -> int:
         """The sequence of the first event that retention has not deleted; after a number of events, the one
-        reached. DamagedIndexPage."""
+        reached. DamagedIndexPage, ColdIndexPage."""
         starts = {
             ordinal: partition.log_start_offset
             for ordinal, place in sequence.namespace.partitions.items()
@@ -196,13 +205,18 @@ class RoutedSequences:
         start = sequence.index.start
         if starts == sequence.looked_at_starts:
             return start
-        for count, arrival in enumerate(sequence.index.arrivals(start)):
-            # A partition that is not there any more has no events.
-            if count >= TRIM_EVENTS:
-                return start
-            if arrival.offset >= starts.get(arrival.partition, NO_OFFSET):
-                break
-            start = arrival.sequence + 1
+        try:
+            for count, arrival in enumerate(sequence.index.arrivals(start)):
+                # A partition that is not there any more has no events.
+                if count >= TRIM_EVENTS:
+                    return start
+                if arrival.offset >= starts.get(arrival.partition, NO_OFFSET):
+                    break
+                start = arrival.sequence + 1
+        except ColdIndexPage:
+            if start == sequence.index.start:
+                raise
+            return start
         sequence.looked_at_starts = starts
         return start
 

@@ -21,6 +21,7 @@ from mainstem.coordinator.errors import (
     UnknownNamespace,
     UnknownSubscription,
 )
+from mainstem.coordinator.queues.queue_names import check_wide_name, queue_prefix
 from mainstem.coordinator.queues.records import QueueIds, SubscriptionDeleted, ViewStarted
 from mainstem.coordinator.queues.topology import Binding, Namespace, PartitionPlace, Topology
 from mainstem.coordinator.queues.topology_records import (
@@ -34,7 +35,7 @@ from mainstem.coordinator.queues.topology_records import (
     QueueRouted,
     RouteInterned,
 )
-from mainstem.coordinator.queues.types import SubscriptionMetadata, check_subscription_name
+from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.view_changes import Write
 from mainstem.promise import Promise
 from mainstem.queues.routes import QueueSet, encode_queues
@@ -63,6 +64,7 @@ class Machine(Protocol):
         *,
         validate_only: bool = False,
         also: Callable[[SubscriptionMetadata], Sequence[msgspec.Struct]] = ...,
+        check: Callable[[str], None] = ...,
     ) -> Promise[SubscriptionMetadata]: ...
 
 
@@ -98,11 +100,11 @@ class Routing:
     # --- namespaces and queues ----------------------------------------------------------------------------
 
     def create_namespace(self, name: str) -> Promise[Namespace]:
-        """Create a namespace. Fails with InvalidSubscriptionName (its name has the rules of these),
-        NamespaceExists, InvalidRequest: there are too many."""
+        """Create a namespace. Fails with InvalidSubscriptionName, NamespaceExists, InvalidRequest: there are
+        too many."""
 
         def decide() -> tuple[Sequence[msgspec.Struct], int]:
-            check_subscription_name(name)
+            check_wide_name(name, "namespace")
             if self._topology.by_name(name) is not None:
                 raise NamespaceExists(f"there is a namespace '{name}' already")
             if len(self._topology.all()) >= NAMESPACES_MAX:
@@ -148,31 +150,37 @@ class Routing:
     def create_queue(
         self, namespace: str, name: str, settings: Mapping[str, Any], position: Callable[[Namespace], int]
     ) -> Promise[SubscriptionMetadata]:
-        """Create a subscription that gets its events from the routes of a namespace, those from `position`
-        on: an arrival sequence. Fails with UnknownNamespace, and as `Subscriptions.create`."""
+        """Create a queue: a subscription that gets its events from the routes of a namespace, those from
+        `position` on: an arrival sequence. See `queue_names.py` for its name. Fails with UnknownNamespace,
+        and as `Subscriptions.create`."""
 
         def routed(made: SubscriptionMetadata) -> Sequence[msgspec.Struct]:
             space = self._namespace(namespace)
             started = ViewStarted(made.id + 1, made.id, space.sequence_id, 0, position(space))
             return QueueRouted(space.id, made.id), started
 
-        return self._machine.create(name, settings, also=routed)
+        return self._machine.create(
+            queue_prefix(namespace) + name,
+            settings,
+            also=routed,
+            check=lambda _: check_wide_name(name, "queue"),
+        )
 
     # --- bindings -----------------------------------------------------------------------------------------
 
-    def bind(self, queue: str, data: bytes) -> Promise[Binding]:
-        """Keep something with a routed queue. It goes with the queue. Fails with UnknownSubscription: there
-        is no such routed queue; InvalidRequest: it is too large."""
+    def bind(self, namespace: str, queue: str, data: bytes) -> Promise[Binding]:
+        """Keep something with a routed queue. It goes with the queue. Fails with UnknownNamespace;
+        UnknownSubscription: there is no such queue; InvalidRequest: it is too large."""
 
         def decide() -> tuple[Sequence[msgspec.Struct], Binding]:
-            stored = self._machine.get(queue)
-            namespace = self._topology.of_queue(stored.id)
-            if namespace is None:
-                raise UnknownSubscription(f"the subscription '{queue}' reads topics, and has no namespace")
+            space = self._namespace(namespace)
+            stored = self._machine.get(queue_prefix(namespace) + queue)
+            if stored.id not in space.queues:
+                raise UnknownSubscription(f"there is no queue '{queue}' in the namespace '{namespace}'")
             if len(data) > BINDING_BYTES_MAX:
                 raise InvalidRequest(f"a binding of {len(data):,} bytes; at most {BINDING_BYTES_MAX:,}")
             binding = Binding(self._machine.next_id, stored.id, data)
-            return (BindingAdded(namespace.id, binding.id, stored.id, data),), binding
+            return (BindingAdded(space.id, binding.id, stored.id, data),), binding
 
         return self._write(decide)
 

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from operator import itemgetter
 
 from mainstem.coordinator.queues.index_files import NO_CUT
-from mainstem.coordinator.queues.route_header import place_of
+from mainstem.coordinator.queues.route_header import RoutePlace, place_of
 from mainstem.coordinator.queues.routed_sequence import RoutedSequence
 from mainstem.coordinator.queues.topology import PartitionPlace
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange, StorageError
 from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import Record, decode, iter_batches
+from mainstem.queues.event_headers import expiry_of, level_of
 from mainstem.queues.index_page import Arrival, DamagedIndexPage
 from mainstem.queues.routed_index import RoutedIndex
 
@@ -61,7 +62,7 @@ class SequenceRecovery:
             for group in sequence.files.load(verify=verify):
                 if group.cut != NO_CUT:
                     sequence.index.cut(group.cut)
-                sequence.index.load(group.rows)
+                sequence.index.load(group.loaded)
                 sequence.index.trim(group.start)
                 sequence.covered = group.covered
                 known_end = group.end
@@ -140,6 +141,7 @@ class SequenceRecovery:
                 queues = sequence.namespace.routes.queues(route)
                 if queues and number >= sequence.index.end:
                     sequence.index.add(arrival, route, queues)
+                    sequence.unstored += 1
                 count += 1
                 if count == STEP_EVENTS:
                     yield count
@@ -163,7 +165,7 @@ class SequenceRecovery:
             if place is None or place.namespace != namespace.id or place.sequence <= last:
                 continue
             last = place.sequence
-            yield last, arrival_of(record, ordinal, last), place.route
+            yield last, arrival_of(record, ordinal, place), place.route
 
     def _records(self, partition: Partition, start: int, end: int) -> Iterator[Record]:
         """The records of the server's own batches."""
@@ -191,8 +193,18 @@ class SequenceRecovery:
             offset = max(offset + 1, batches.next_offset)
 
 
-def arrival_of(record: Record, ordinal: int, sequence: int) -> Arrival:
+def arrival_of(record: Record, ordinal: int, place: RoutePlace) -> Arrival:
     """The entry of an event."""
+    headers = record.headers[1:]
     size = len(record.key or b"") + len(record.value or b"")
-    size += sum(len(name) + len(value or b"") for name, value in record.headers[1:])
-    return Arrival(sequence, ordinal, record.offset, size)
+    size += sum(len(name) + len(value or b"") for name, value in headers)
+    arrived_ms = max(0, record.timestamp_ms + place.after_ms)
+    return Arrival(
+        place.sequence,
+        ordinal,
+        record.offset,
+        size,
+        level_of(headers) if headers else 0,
+        expiry_of(headers) if headers else 0,
+        arrived_ms,
+    )

@@ -19,7 +19,7 @@ from mainstem.coordinator.queues.records import (
     ViewRecord,
     encoded,
 )
-from mainstem.coordinator.queues.types import GiveUpReason, Settlement
+from mainstem.coordinator.queues.types import GiveUpReason, LeasedEvent, Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.queues.runs import Run, count_positions, merge_runs
 
@@ -65,6 +65,29 @@ def decide(
         _without_repeats([settled[number] for number in numbers])
         records += _records(view, [(settlements[number], settled[number]) for number in numbers], context)
     return records, settled
+
+
+def decide_acknowledged(
+    events: Sequence[LeasedEvent], view_of: Callable[[int], SubscriptionView | None], epoch: int
+) -> tuple[list[ViewRecord], list[bool]]:
+    """The records of events that their consumers acknowledge, and of each event whether it is done by them:
+    its lease still has it, and no earlier one of these is the same."""
+    by_view: dict[int, set[int]] = {}
+    acked: list[bool] = []
+    for view_id, position, lease, leased_in in events:
+        view, positions = view_of(view_id), by_view.setdefault(view_id, set())
+        if leased_in != epoch or view is None or position in positions:
+            acked.append(False)
+            continue
+        is_leased = view.sequence.is_leased(lease, position)
+        acked.append(is_leased)
+        if is_leased:
+            positions.add(position)
+    return [
+        EventsAcked(view_id, *encoded([(position, position + 1) for position in sorted(positions)]))
+        for view_id, positions in by_view.items()
+        if positions
+    ], acked
 
 
 def _taken(view: SubscriptionView, settlement: Settlement, context: DecisionContext) -> list[Run]:

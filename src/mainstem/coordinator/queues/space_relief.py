@@ -17,6 +17,7 @@ from uuid import UUID
 from mainstem.clock import Clock
 from mainstem.coordinator.queues.retention import QueueRetention
 from mainstem.coordinator.queues.subscriptions import Subscriptions
+from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.topics.topics import TopicMetadata, Topics
 from mainstem.log.disk.space_guard import SpaceGuard
 from mainstem.log.errors import LogError
@@ -36,6 +37,7 @@ class RelievedNode(Protocol):
 
     topics: Topics
     subscriptions: Subscriptions
+    queue_runtime: Runtime
 
     def partition(self, topic: TopicMetadata, index: int) -> Partition: ...
     def enforce_retention(self) -> Promise[int]: ...
@@ -109,8 +111,21 @@ class SpaceRelief:
         if not chosen:
             return Promise.resolved(None)
         self._is_running = True
-        deleted = gather([self._delete(partition, end) for partition, end in chosen.items()])
-        return deleted.map(self._on_deleted)
+
+        def delete(_: None) -> Promise[list[Promise[int]]]:
+            return gather([self._delete(partition, end) for partition, end in chosen.items()])
+
+        # As in `RetentionRuns`: what was not needed may be what a power cut takes back.
+        durable: Promise[None] = self._node.queue_runtime.read(None)
+        finished: Promise[None] = Promise()
+
+        def on_deleted(deleted: Promise[list[Promise[int]]]) -> None:
+            self._is_running = False
+            self._log_deleted(deleted)
+            finished.resolve(None)
+
+        durable.chain(delete).then(on_deleted)
+        return finished
 
     def _segments(self, partition: Partition) -> Iterator[tuple[int, Partition, int, int]]:
         """(time of the last arrival, partition, end, bytes) of the segments that may be deleted."""
@@ -122,16 +137,17 @@ class SpaceRelief:
                 return
             yield partition.arrival_of(end - 1), partition, end, segment.size
 
-    @staticmethod
-    def _delete(partition: Partition, end: int) -> Promise[int]:
+    def _delete(self, partition: Partition, end: int) -> Promise[int]:
         try:
+            end = self._retention.first_needed(partition, partition.log_start_offset, end)
             return partition.delete_records(end)
         except LogError as error:
             return Promise.failed(error)
 
-    def _on_deleted(self, done: list[Promise[int]]) -> None:
-        self._is_running = False
-        errors = [promise.error for promise in done if promise.error is not None]
+    @staticmethod
+    def _log_deleted(deleted: Promise[list[Promise[int]]]) -> None:
+        done = deleted.result() if deleted.error is None else []
+        errors = [error for error in (deleted.error, *(promise.error for promise in done)) if error]
         if errors:
             log.warning("segments could not be deleted early: %s", errors[0])
         if len(errors) < len(done):

@@ -26,6 +26,8 @@ from mainstem.coordinator.errors import (
     TooManySubscriptions,
     UnknownSubscription,
 )
+from mainstem.coordinator.queues.in_flight import DeliveredEventsLimit
+from mainstem.coordinator.queues.lock_time import LockTime
 from mainstem.coordinator.queues.named_snapshots import NamedSnapshots
 from mainstem.coordinator.queues.range_answers import decide_ranges
 from mainstem.coordinator.queues.records import (
@@ -48,19 +50,25 @@ from mainstem.coordinator.queues.records import (
 )
 from mainstem.coordinator.queues.release_turns import release_in_turns
 from mainstem.coordinator.queues.routing import Routing
-from mainstem.coordinator.queues.settlements import DecisionContext, decide, release_records
+from mainstem.coordinator.queues.settlements import (
+    DecisionContext,
+    decide,
+    decide_acknowledged,
+    release_records,
+)
 from mainstem.coordinator.queues.topology import Topology
 from mainstem.coordinator.queues.topology_records import TOPOLOGY_RECORDS, NamespaceRecord
 from mainstem.coordinator.queues.types import (
+    LeasedEvent,
     Settlement,
     SubscriptionKind,
     SubscriptionMetadata,
     changed_settings,
-    check_fixed_settings,
-    check_share_group_settings,
+    check_change,
     check_subscription_name,
 )
 from mainstem.coordinator.queues.view_changes import ViewChanges
+from mainstem.coordinator.queues.view_starts import PartitionStart, first_views
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.promise import Promise
@@ -104,6 +112,8 @@ class Subscriptions:
         self._rng = rng
         self.views = SubscriptionViews()
         """For reading, and for what is soft: a service scans them. Only records change the rest."""
+        self.in_flight = DeliveredEventsLimit(self.views, clock)
+        self.lock_time = LockTime(clock)
         self.snapshots = NamedSnapshots(self, clock)
         """The named snapshots, and the requests about them."""
         self.changes = ViewChanges(
@@ -200,7 +210,7 @@ class Subscriptions:
         """The state was loaded. `end_of` returns the end of a partition, or None if it does not exist: what
         is at its end or after it was not delivered yet, whatever the marks say."""
         for view in self.views.all():
-            view.sequence.restarted(end_of(view.topic_id, view.partition))
+            view.sequence.restarted(end_of(view.topic_id, view.partition), self._clock.wall_ms())
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -252,16 +262,15 @@ class Subscriptions:
         *,
         validate_only: bool = False,
         also: Callable[[SubscriptionMetadata], Sequence[msgspec.Struct]] = lambda _: (),
+        check: Callable[[str], None] = check_subscription_name,
     ) -> Promise[SubscriptionMetadata]:
         """Create a subscription. `settings` by name, see `types.RANGES`; the others have their defaults.
-        `also`: further records about it, which are written with it. Done when it is durable.
-
-        Fails with InvalidSubscriptionName, InvalidSubscriptionSetting, SubscriptionExists,
-        TooManySubscriptions, StorageError.
-        """
+        `also`: further records about it, which are written with it; `check`: the rules for its name. Done
+        when it is durable. Fails with InvalidSubscriptionName, InvalidSubscriptionSetting,
+        SubscriptionExists, TooManySubscriptions, StorageError."""
 
         def decide_creation() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
-            check_subscription_name(name)
+            check(name)
             if name in self._by_name:
                 raise SubscriptionExists(f"there is a subscription '{name}' already")
             chosen = changed_settings(SubscriptionSettings(), settings or {})
@@ -280,18 +289,20 @@ class Subscriptions:
         return _CREATED[kind](self._next_id, name, settings, self._clock.wall_ms())
 
     def alter(
-        self, name: str, changes: Mapping[str, Any], ended: Collection[UUID] = ()
+        self,
+        name: str,
+        changes: Mapping[str, Any],
+        ended: Collection[UUID] = (),
+        expected: SubscriptionSettings | None = None,
     ) -> Promise[SubscriptionMetadata]:
-        """Change some settings of a subscription. `ended`: the ids of topics that it does not read any more;
-        its views of these end. Done when that is durable. Fails with UnknownSubscription,
-        InvalidSubscriptionSetting, StorageError."""
+        """Change some settings of a subscription; with `expected`, only if they are these now. `ended`: the
+        ids of topics that it does not read any more; its views of these end. Done when that is durable. Fails
+        with UnknownSubscription, InvalidSubscriptionSetting, SubscriptionChanged, StorageError."""
 
         def decide_change() -> tuple[Sequence[msgspec.Struct], SubscriptionMetadata]:
             old = self.get(name)
             settings = changed_settings(old.settings, changes)
-            check_fixed_settings(old.settings, settings)
-            if old.kind == "share group":
-                check_share_group_settings(old.settings, settings)
+            check_change(old, settings, expected)
             if settings == old.settings:
                 return (), old
             views = self.views.of_subscription(old.id)
@@ -329,28 +340,25 @@ class Subscriptions:
 
     # --- deliveries ---------------------------------------------------------------------------------------
 
-    def open_view(
-        self, name: str, topic_id: UUID, partition: int, log_start: int, high_watermark: int
-    ) -> Promise[SubscriptionView]:
-        """The subscription's view of a partition, which begins now if it met it for the first time: at
+    def open_views(self, name: str, starts: Sequence[PartitionStart]) -> Promise[None]:
+        """Let the subscription have views of partitions. One that it meets for the first time begins now: at
         `log_start`, or at `high_watermark` as the settings say. Done when that is durable. Fails with
         UnknownSubscription, StorageError."""
 
-        def decide_view() -> tuple[Sequence[msgspec.Struct], tuple[int, UUID, int]]:
+        def decide_views() -> tuple[Sequence[msgspec.Struct], None]:
             subscription = self.get(name)
-            place = subscription.id, topic_id, partition
-            if self.views.find(place) is not None:
-                return (), place
-            position = high_watermark if subscription.settings.from_latest else log_start
-            return (ViewStarted(self._next_id, *place, position),), place
+            return first_views(subscription, self._next_id, self.views, starts), None
 
-        return self.runtime.write(decide_view).map(self._view_at)
+        return self.runtime.write(decide_views)
 
-    def _view_at(self, place: tuple[int, UUID, int]) -> SubscriptionView:
-        view = self.views.find(place)
-        if view is None:
-            raise UnknownSubscription("the subscription or the topic was deleted meanwhile")
-        return view
+    def open_view(
+        self, name: str, topic_id: UUID, partition: int, log_start: int, high_watermark: int
+    ) -> Promise[SubscriptionView]:
+        """As `open_views`, for one partition. The value is the view."""
+        opened = self.open_views(name, [PartitionStart(topic_id, partition, log_start, high_watermark)])
+        known = self._by_name.get(name)
+        place = 0 if known is None else known.id, topic_id, partition
+        return opened.map(lambda _: self.views.require(place))
 
     def acquire(
         self, view: SubscriptionView, consumer: str, max_events: int, lock_ms: int | None = None
@@ -359,24 +367,23 @@ class Subscriptions:
         settings say. None if nothing is ready, or too much is in flight. Done when the mark is durable that
         covers them, and what led to their present state. Fails with StorageError; the events are ready again
         then."""
-        return self._acquire(
-            view, lambda: view.sequence.acquire(consumer, max_events, self._clock.wall_ms(), lock_ms)
-        )
+        return self._acquire(view, lambda now: view.sequence.acquire(consumer, max_events, now, lock_ms))
 
     def acquire_runs(
         self, view: SubscriptionView, consumer: str, runs: Sequence[Run]
     ) -> Promise[DeliveryLease | None]:
         """As `acquire`, for those of these positions, ascending, that are ready."""
-        return self._acquire(view, lambda: view.sequence.acquire_runs(consumer, runs, self._clock.wall_ms()))
+        return self._acquire(view, lambda now: view.sequence.acquire_runs(consumer, runs, now))
 
     def _acquire(
-        self, view: SubscriptionView, open_lease: Callable[[], DeliveryLease | None]
+        self, view: SubscriptionView, open_lease: Callable[[int], DeliveryLease | None]
     ) -> Promise[DeliveryLease | None]:
         if self.runtime.fenced is not None or self.views.get(view.id) is not view:
             return self.runtime.read(None)
-        lease = open_lease()
+        lease = open_lease(self.lock_time.now_ms()) if self.in_flight.has_room(view) else None
         if lease is None:
             return self.runtime.read(None)
+        self.in_flight.note(view, lease)
         end = lease.runs[-1][1]
         records: list[msgspec.Struct] = []
         if self.epoch not in self.known_epochs:
@@ -409,6 +416,12 @@ class Subscriptions:
         Fails with InvalidRequest, StorageError."""
         return self.runtime.write(lambda: decide(settlements, self.views.get, self._context()))
 
+    def acknowledge(self, events: Sequence[LeasedEvent]) -> Promise[list[bool]]:
+        """Record that consumers acknowledge these single events. The value has, for each, whether it is done
+        by that: it is not if its lease has it no more. Done when that is durable. Fails with
+        StorageError."""
+        return self.runtime.write(lambda: decide_acknowledged(events, self.views.get, self.epoch))
+
     def settle_ranges(
         self, consumer: str, answers: Mapping[int, Sequence[RangeAnswer]]
     ) -> Promise[dict[int, CoordinatorError]]:
@@ -420,7 +433,7 @@ class Subscriptions:
         def decide_answers() -> tuple[Sequence[msgspec.Struct], dict[int, CoordinatorError]]:
             context = self._context()
             decision = decide_ranges(consumer, answers, self.views.get, context)
-            decision.renew(context.now_ms)
+            decision.renew(self.lock_time.now_ms())
             return decision.records, decision.errors
 
         return self.runtime.write(decide_answers)
@@ -437,7 +450,7 @@ class Subscriptions:
     def release_expired(self, views: Iterable[SubscriptionView] | None = None) -> Promise[int]:
         """Give back the events of these views, or of all, whose lease has expired, as failures. The value is
         their number. Fails with StorageError."""
-        now_ms = self._clock.wall_ms()
+        now_ms = self.lock_time.now_ms()
         chosen = self.views.all() if views is None else views
         return self.release([(view, view.sequence.expired(now_ms)) for view in chosen], counts=True)
 

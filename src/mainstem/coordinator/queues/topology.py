@@ -82,6 +82,8 @@ class Topology:
         self._by_name: dict[str, Namespace] = {}
         self._by_sequence: dict[UUID, Namespace] = {}
         self._of_queue: dict[int, Namespace] = {}
+        self._by_partition: dict[PartitionPlace, dict[int, Namespace]] = {}
+        """Partition -> the namespaces that may have events in it, by their numbers."""
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -100,6 +102,10 @@ class Topology:
     def of_queue(self, queue: int) -> Namespace | None:
         """The namespace of a subscription; None if it reads topics."""
         return self._of_queue.get(queue)
+
+    def joined_by(self, place: PartitionPlace) -> list[Namespace]:
+        """The namespaces that may have events in a partition."""
+        return list(self._by_partition.get(place, {}).values())
 
     def all(self) -> list[Namespace]:
         """All namespaces, by name."""
@@ -124,16 +130,20 @@ class Topology:
         """Apply a record about a namespace. Returns the highest number that it uses. KeyError: it is about
         what does not exist; ValueError: it is damaged."""
         if isinstance(record, NamespaceCreated):
-            assert record.name not in self._by_name, "a name is that of one namespace"
+            if record.name in self._by_name:
+                raise ValueError(f"there is a namespace '{record.name}' already")
             made = Namespace(record.namespace, record.name, record.sequence_id, record.created_ms)
             self._by_id[made.id] = self._by_name[made.name] = self._by_sequence[made.sequence_id] = made
             return made.id
         namespace = self._by_id[record.namespace]
         match record:
             case NamespaceDeleted():
-                assert not namespace.queues, "the queues of a namespace are deleted before it"
+                if namespace.queues:
+                    raise ValueError(f"the namespace '{namespace.name}' has queues")
                 del self._by_id[namespace.id], self._by_name[namespace.name]
                 del self._by_sequence[namespace.sequence_id]
+                for place in namespace.partitions.values():
+                    self._leave(namespace, place)
             case QueueRouted(queue=queue):
                 namespace.queues.add(queue)
                 self._of_queue[queue] = namespace
@@ -141,9 +151,12 @@ class Topology:
                 namespace.partitions[ordinal] = topic_id, partition
                 namespace.ordinals[topic_id, partition] = ordinal
                 namespace.joined[ordinal] = offset
+                self._by_partition.setdefault((topic_id, partition), {})[namespace.id] = namespace
                 namespace.next_ordinal = max(namespace.next_ordinal, ordinal + 1)
             case PartitionLeft(ordinal=ordinal):
-                del namespace.ordinals[namespace.partitions.pop(ordinal)], namespace.joined[ordinal]
+                place = namespace.partitions.pop(ordinal)
+                del namespace.ordinals[place], namespace.joined[ordinal]
+                self._leave(namespace, place)
             case RouteInterned(route=route, queues=queues):
                 namespace.routes.add(route, decode_queues(queues))
                 return route
@@ -155,3 +168,9 @@ class Topology:
             case _:
                 raise AssertionError(f"no record about a namespace: {record}")
         return namespace.id
+
+    def _leave(self, namespace: Namespace, place: PartitionPlace) -> None:
+        joined = self._by_partition[place]
+        del joined[namespace.id]
+        if not joined:
+            del self._by_partition[place]

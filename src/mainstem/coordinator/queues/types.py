@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from mainstem.coordinator.errors import InvalidSubscriptionName, InvalidSubscriptionSetting
+from mainstem.coordinator.errors import (
+    InvalidSubscriptionName,
+    InvalidSubscriptionSetting,
+    SubscriptionChanged,
+)
 from mainstem.coordinator.topics.types import name_problem
 from mainstem.queues.push_settings import PushSettings, push_problem
 from mainstem.queues.runs import Run
 from mainstem.queues.settings import (
     FILTER_CHARACTERS_MAX,
     NUMBER_RANGES,
+    SHARE_GROUP_RANGES,
     TOPICS_MAX,
     SubscriptionSettings,
 )
@@ -70,6 +75,21 @@ def _is_topic(value: object) -> bool:
     return isinstance(value, str) and name_problem(value) is None
 
 
+def _shown(value: object) -> str:
+    """A value as people write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value)) or "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else repr(value)
+
+
+def _reason(value: object, allowed: SettingRange) -> str:
+    """Why a value is not accepted, or what is."""
+    problem = push_problem(value) if isinstance(value, PushSettings) else None
+    return problem or allowed.text
+
+
 _DEFAULTS = SubscriptionSettings()
 RANGES: Mapping[str, SettingRange] = {
     "topics": SettingRange(tuple, 0, TOPICS_MAX),
@@ -84,7 +104,7 @@ RANGES: Mapping[str, SettingRange] = {
     "push": SettingRange(PushSettings),
 }
 """The settings of a subscription, by name."""
-FIXED = ("filter", "in_key_order")
+FIXED = ("filter", "in_key_order", "priority_max")
 """Those that are as they were when the subscription was created."""
 
 
@@ -99,7 +119,7 @@ def changed_settings(settings: SubscriptionSettings, changes: Mapping[str, Any])
             )
         if not allowed.accepts(value):
             raise InvalidSubscriptionSetting(
-                f"invalid value {value!r:.100} for the setting {name}: {allowed.text}"
+                f"invalid value {_shown(value):.100} for the setting {name}: {_reason(value, allowed)}"
             )
     changed = replace(settings, **changes)
     if changed.backoff_min_ms > changed.backoff_max_ms:
@@ -109,7 +129,19 @@ def changed_settings(settings: SubscriptionSettings, changes: Mapping[str, Any])
     return changed
 
 
-def check_fixed_settings(old: SubscriptionSettings, new: SubscriptionSettings) -> None:
+def check_change(
+    old: SubscriptionMetadata, new: SubscriptionSettings, expected: SubscriptionSettings | None
+) -> None:
+    """Check a change of the settings of a subscription, which was made for the `expected` ones, or for any.
+    SubscriptionChanged, InvalidSubscriptionSetting."""
+    if expected is not None:
+        _check_unchanged(old.settings, expected)
+    _check_fixed_settings(old.settings, new)
+    if old.kind == "share group":
+        _check_share_group_settings(old.settings, new)
+
+
+def _check_fixed_settings(old: SubscriptionSettings, new: SubscriptionSettings) -> None:
     """Check that none of the settings has changed by which views are made. InvalidSubscriptionSetting."""
     for name in FIXED:
         if getattr(old, name) != getattr(new, name):
@@ -118,17 +150,32 @@ def check_fixed_settings(old: SubscriptionSettings, new: SubscriptionSettings) -
             )
 
 
+def _check_unchanged(present: SubscriptionSettings, expected: SubscriptionSettings) -> None:
+    """Check that the settings are those that a change was made for. SubscriptionChanged."""
+    if present != expected:
+        raise SubscriptionChanged("its settings have been changed meanwhile")
+
+
 SHARE_GROUP_FIXED = ("topics", "single_active", "by_priority")
 """What cannot be changed of a share group beside those: its members say which topics it reads, and ShareFetch
 delivers whole batches to whichever member asks."""
 
 
-def check_share_group_settings(old: SubscriptionSettings, new: SubscriptionSettings) -> None:
+def _check_share_group_settings(old: SubscriptionSettings, new: SubscriptionSettings) -> None:
     """Check that nothing has changed that a share group decides itself. InvalidSubscriptionSetting."""
     for name in SHARE_GROUP_FIXED:
         if getattr(old, name) != getattr(new, name):
             why = "its members subscribe to topics" if name == "topics" else "its members share its records"
             raise InvalidSubscriptionSetting(f"{name} of a share group cannot be changed: {why}")
+    for name, (least, most) in SHARE_GROUP_RANGES.items():
+        value = getattr(new, name)
+        if value != getattr(old, name) and not least <= value <= most:
+            raise InvalidSubscriptionSetting(
+                f"{name} of a share group is from {least:,} to {most:,}, as by Kafka's tools"
+            )
+    topic = new.dead_letter_topic
+    if topic != old.dead_letter_topic and topic is not None and topic.startswith("__"):
+        raise InvalidSubscriptionSetting("the dead-letter topic of a share group does not begin with __")
 
 
 def check_subscription_name(name: str, kind: str = "subscription") -> None:
@@ -174,6 +221,16 @@ class GiveUpReason(IntEnum):
     """Its time was over before it was processed."""
 
 
+class LeasedEvent(NamedTuple):
+    """An event that a consumer received."""
+
+    view: int
+    position: int
+    lease: int
+    epoch: int
+    """`Subscriptions.epoch` when the lease was made: the leases of an earlier one are over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What a consumer answers about events that it received with one lease."""
@@ -198,7 +255,7 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class WrittenDeadLetter:
     """Where the copy of an event is that was given up."""
 
     position: int

@@ -5,7 +5,7 @@ Owns: which records these lead to. Refuses: to apply them, and to write dead let
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -19,6 +19,7 @@ from mainstem.coordinator.queues.records import (
     EventDeadLettered,
     EventsAcked,
     EventsCarried,
+    EventsDelayed,
     EventsDropped,
     EventsRedriven,
     EventsRejecting,
@@ -32,11 +33,13 @@ from mainstem.coordinator.queues.records import (
     encoded,
 )
 from mainstem.coordinator.queues.retention import count_dependent
-from mainstem.coordinator.queues.types import DeadLetter, GiveUpReason
+from mainstem.coordinator.queues.types import GiveUpReason, WrittenDeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView, SubscriptionViews
 from mainstem.promise import Promise, gather
-from mainstem.queues.pages import PAGE_SHIFT, READY, PositionState
+from mainstem.queues.delay_run import pack_entry
+from mainstem.queues.pages import AHEAD, PAGE_SHIFT, READY, PositionState
 from mainstem.queues.runs import Run, count_positions, runs_of
+from mainstem.queues.view import SequenceView
 from mainstem.turns import run_in_turns
 
 T = TypeVar("T")
@@ -44,6 +47,8 @@ T = TypeVar("T")
 PURGED_PAGES = 4
 """Pages of a view, of 4,096 positions, that are purged in a turn of the event loop: 8 ms if all of them
 wait."""
+DELAYED_OF_RECORD = 4_096
+"""Events of a record that say when they are due, at most."""
 RECORDS_OF_WRITE = 1_000
 """Records of one batch of the state log, where there may be very many."""
 
@@ -67,6 +72,8 @@ class ViewChanges:
         self.on_trimmed: list[Callable[[int, int], None]] = []
         """Called for a subscription, by its id, with the number of its events that were deleted before they
         were done."""
+        self.on_delayed: list[Callable[[SubscriptionView], None]] = []
+        """Called with a view when events of it have begun to wait, because their publisher said so."""
         self._clock = clock
         self._views = views
         self._snapshots = snapshots
@@ -170,7 +177,7 @@ class ViewChanges:
         current = self._views.get(view.id)
         return -1 if current is None else current.sequence.oldest
 
-    def dead_lettered(self, view: SubscriptionView, letters: Sequence[DeadLetter]) -> Promise[None]:
+    def dead_lettered(self, view: SubscriptionView, letters: Sequence[WrittenDeadLetter]) -> Promise[None]:
         """Note that the dead letters of these events, which are dying, are durable: the events are done."""
 
         def decide(current: SubscriptionView) -> tuple[list[ViewRecord], None]:
@@ -215,6 +222,42 @@ class ViewChanges:
             return [record for record in records if self._views.get(record.view) is not None], None
 
         return self._write(decide)
+
+    def delay_ahead(self, view: SubscriptionView, due_ms: Mapping[int, int]) -> Promise[None]:
+        """Let those of these events wait until they are due that the scan comes to next. It leaves out those
+        to which a record gave a state."""
+        return self._delay(view, due_ms, lambda sequence, position: sequence.table.state(position) == AHEAD)
+
+    def delay(self, view: SubscriptionView, due_ms: Mapping[int, int]) -> Promise[None]:
+        """Let those of these events wait until they are due, as their publisher said, that are ready and for
+        which that counts still."""
+        return self._delay(view, due_ms, SequenceView.may_be_delayed)
+
+    def _delay(
+        self,
+        view: SubscriptionView,
+        due_ms: Mapping[int, int],
+        counts: Callable[[SequenceView, int], bool],
+    ) -> Promise[None]:
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], None]:
+            sequence = current.sequence
+            entries = sorted(
+                pack_entry(time_ms, 0, position)
+                for position, time_ms in due_ms.items()
+                if counts(sequence, position)
+            )
+            parts = (
+                entries[first : first + DELAYED_OF_RECORD]
+                for first in range(0, len(entries), DELAYED_OF_RECORD)
+            )
+            return [EventsDelayed(current.id, b"".join(part)) for part in parts], None
+
+        written = self._change(view, decide)
+        current = self._views.get(view.id)
+        if current is not None:
+            for callback in self.on_delayed:
+                callback(current)
+        return written
 
     def trim(
         self, topic_id: UUID, partition: int, log_start: int, *, with_carried: bool = False

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
+from mainstem.coordinator.errors import UnknownSubscription
 from mainstem.coordinator.queues.delay_store import DelayStore
 from mainstem.coordinator.queues.reasons import EventReasons
 from mainstem.coordinator.queues.records import (
@@ -21,6 +22,7 @@ from mainstem.coordinator.queues.records import (
     EventDeadLettered,
     EventsAcked,
     EventsCarried,
+    EventsDelayed,
     EventsDropped,
     EventsReason,
     EventsRedriven,
@@ -38,12 +40,14 @@ from mainstem.coordinator.queues.records import (
     ViewState,
     ViewTrimmed,
     ViewWaiting,
+    ViewWoken,
     encoded,
 )
 from mainstem.coordinator.runtime.records import StateDamaged
 from mainstem.queues.delay_run import DamagedDelayRun
 from mainstem.queues.ordered_view import OrderedView
 from mainstem.queues.pages import PositionState
+from mainstem.queues.priority_view import PriorityView
 from mainstem.queues.rules import DeliveryRules
 from mainstem.queues.runs import POSITION_END, Run, complement, count_positions
 from mainstem.queues.view import SequenceView
@@ -54,6 +58,8 @@ K = TypeVar("K")
 
 CARRIED_OF_RECORD = 1_000
 """Carried events in a record, at most."""
+EXEMPT_OF_RECORD = 10_000
+"""Runs of redriven positions in a record, at most."""
 
 Place: TypeAlias = tuple[int, UUID, int]
 """A subscription's id, a topic's id and a partition."""
@@ -129,11 +135,13 @@ class ViewCopy(NamedTuple):
     sequence: ViewSnapshot
     carried: dict[int, CarriedEvent]
     exempt: list[Run]
+    woken: list[Run]
 
     @classmethod
     def of(cls, view: SubscriptionView) -> ViewCopy:
         """The view as it is now."""
-        return cls(view.sequence.snapshot(), dict(view.carried), view.sequence.exempt)
+        sequence = view.sequence
+        return cls(sequence.snapshot(), dict(view.carried), sequence.exempt, sequence.woken)
 
 
 class ViewWalk:
@@ -166,8 +174,11 @@ def _records_of(view: SubscriptionView, copied: ViewCopy) -> Iterator[ViewRecord
         raise StateDamaged(str(error)) from None
     head = copied.sequence.head
     yield ViewState(view.id, *view.place, head.start, head.scanned, head.marked, head.ready)
-    if copied.exempt:
-        yield ViewExempt(view.id, *encoded(copied.exempt))
+    exempt = iter(copied.exempt)
+    while runs := list(islice(exempt, EXEMPT_OF_RECORD)):
+        yield ViewExempt(view.id, *encoded(runs))
+    if copied.woken:
+        yield ViewWoken(view.id, *encoded(copied.woken))
     carried = iter(copied.carried.items())
     while some := tuple((position, *event) for position, event in islice(carried, CARRIED_OF_RECORD)):
         yield EventsCarried(view.id, some)
@@ -216,6 +227,13 @@ class SubscriptionViews:
         """The view of a place."""
         return self._by_place.get(place)
 
+    def require(self, place: Place) -> SubscriptionView:
+        """The view of a place, which was there. UnknownSubscription."""
+        view = self._by_place.get(place)
+        if view is None:
+            raise UnknownSubscription("the subscription or the topic was deleted meanwhile")
+        return view
+
     @property
     def count(self) -> int:
         """How many there are."""
@@ -236,6 +254,10 @@ class SubscriptionViews:
     def of_subscription(self, subscription: int) -> list[SubscriptionView]:
         """The views of a subscription, by its id."""
         return list(self._by_subscription.get(subscription, {}).values())
+
+    def count_of(self, subscription: int) -> int:
+        """How many views a subscription has."""
+        return len(self._by_subscription.get(subscription, ()))
 
     def walk(self) -> Iterator[ViewRecord]:
         """Records that make the present views from nothing. They stay those of this moment, whatever is
@@ -307,6 +329,8 @@ class SubscriptionViews:
                 self.remove(view_id)
             case ViewExempt(view=view_id):
                 self._by_id[view_id].sequence.apply_exempt(record.runs)
+            case ViewWoken(view=view_id):
+                self._by_id[view_id].sequence.apply_woken(record.runs)
             case _:
                 view = self._by_id[record.view]
                 for walk in self._walks:
@@ -336,8 +360,8 @@ class SubscriptionViews:
                 self._give_up(view, record)
             case EventsRedriven():
                 sequence.apply_redriven(record.runs)
-            case EventsScheduled(due_ms=due_ms):
-                sequence.apply_scheduled(record.runs, due_ms)
+            case EventsScheduled() | EventsDelayed():
+                _schedule(sequence, record)
             case EventDeadLettered(position=position):
                 sequence.apply_dead_lettered(position)
             case ViewSought(position=position):
@@ -366,7 +390,7 @@ class SubscriptionViews:
         if isinstance(record, EventsRejecting):
             view.sequence.apply_rejecting(runs, record.reason, record.delivered)
         else:
-            view.sequence.apply_acked(runs)
+            view.sequence.apply_dropped(runs)
 
     def _change_reasons(self, view: SubscriptionView, record: ViewRecord) -> None:
         match record:
@@ -383,7 +407,16 @@ class SubscriptionViews:
                 self.reasons.forget(view.id, [(end, POSITION_END)])
 
 
+def _schedule(sequence: SequenceView, record: EventsScheduled | EventsDelayed) -> None:
+    if isinstance(record, EventsScheduled):
+        sequence.apply_scheduled(record.runs, record.due_ms)
+    else:
+        sequence.apply_delayed(record.due_ms)
+
+
 def _sequence_type(rules: DeliveryRules) -> type[SequenceView]:
+    if rules.priority_max:
+        return PriorityView
     return OrderedView if rules.in_key_order else SequenceView
 
 

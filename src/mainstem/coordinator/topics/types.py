@@ -18,6 +18,8 @@ from mainstem.coordinator.runtime.records import StateRecord
 NAME_LENGTH_MAX = 249
 RESERVED_PREFIX = "__mainstem"
 """Topic names with this prefix are reserved for the server."""
+AUDIT_TOPIC = "__mainstem_audit"
+"""The topic of who did what; only the server writes to it."""
 INTERNAL = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 """Kafka's internal topics. A topic with such a name, if a client creates one, is shown as internal."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door
-from mainstem.settings import SettingDefinition
+from mainstem.setting_definition import SettingDefinition
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import Opener
@@ -57,6 +57,71 @@ DOOR = Door(
             has_flag=True,
         ),
         SettingDefinition(
+            name="http_open_metrics",
+            type=bool,
+            default=False,
+            doc="Serve /metrics and /metrics/per-object to everybody, without a login and with all names.",
+        ),
+        SettingDefinition(
+            name="http_session_idle_ms",
+            type=int,
+            default=1_800_000,
+            doc="A session of the console ends when its person has done nothing for this time, in ms.",
+            minimum=1_000,
+        ),
+        SettingDefinition(
+            name="http_session_max_ms",
+            type=int,
+            default=43_200_000,
+            doc="A session of the console ends after this time in any case, in ms.",
+            minimum=1_000,
+        ),
+        SettingDefinition(
+            name="http_oidc_issuer",
+            type=str | None,
+            default=None,
+            doc="OpenID Connect provider for logins to the console: its issuer, an https:// address.",
+            metavar="URL",
+        ),
+        SettingDefinition(
+            name="http_oidc_client_id",
+            type=str | None,
+            default=None,
+            doc="Name of this server at the login provider.",
+        ),
+        SettingDefinition(
+            name="http_oidc_client_secret_file",
+            type=str | None,
+            default=None,
+            doc="File with the client secret for the login provider, mode 0600; none: a public client.",
+            metavar="FILE",
+        ),
+        SettingDefinition(
+            name="http_oidc_redirect",
+            type=str | None,
+            default=None,
+            doc="URL of /api/v1/session/oidc/callback for browsers; default: by their Host header.",
+            metavar="URL",
+        ),
+        SettingDefinition(
+            name="http_oidc_scopes",
+            type=str,
+            default="openid profile",
+            doc="Scopes that are asked of the login provider, with spaces.",
+        ),
+        SettingDefinition(
+            name="http_oidc_user_claim",
+            type=str,
+            default="preferred_username",
+            doc="Claim of the provider's tokens with the name of the user.",
+        ),
+        SettingDefinition(
+            name="http_oidc_roles_claim",
+            type=str,
+            default="groups",
+            doc="Claim of the provider's tokens with the names of roles; dots lead into it.",
+        ),
+        SettingDefinition(
             name="http_max_body_bytes",
             type=int,
             default=16_777_216,
@@ -64,6 +129,8 @@ DOOR = Door(
             minimum=1024,
         ),
     ),
+    mechanisms=("PLAIN", "OAUTHBEARER"),
+    alpn=("http/1.1",),
     uses_search=True,
     on_by_default=True,
     preload=True,

@@ -1,7 +1,8 @@
 """The ASGI application: calls the function of a request's route, and turns every outcome into a response.
 
-Owns: routing by path and method, and turning every error into a problem. Refuses: to show a traceback to a
-client. Knows only the declarations of routes that it is given.
+Owns: routing by path and method, the check of the rights that a route declares, before its function is
+called, and turning every error into a problem. Refuses: to show a traceback to a client. Knows only the
+declarations of routes that it is given.
 """
 
 from __future__ import annotations
@@ -11,43 +12,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
 
 from mainstem import contract
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext
+from mainstem.doors.http.path_names import MarkingRouter
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.requesters import HttpCaller
+from mainstem.doors.http.throttling import ThrottledClient, quotas_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger("mainstem.http")
-
-
-class _AnyText(Convertor[str]):
-    """Matches `{name:text}` in a path: any characters, including slashes and line ends."""
-
-    regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-class _WithoutColon(_AnyText):
-    """Matches `{name:word}` in a path: one part of it without a colon, as `/{name:word}:verb` is another
-    path."""
-
-    regex = "[^/:]+"
-
-
-register_url_convertor("text", _AnyText())
-register_url_convertor("word", _WithoutColon())
 
 
 def _check_utf8(scope: Scope) -> None:
@@ -71,25 +51,81 @@ class PathRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response of the endpoint that serves the request's method on this path, or a problem."""
-        response = await self._respond(Request(scope, receive))
+        request = Request(scope, receive)
         try:
-            await response(scope, receive, send)
+            endpoint = self._endpoint_of(request)
+            _check_utf8(scope)
+            caller = await self._caller_of(scope, endpoint)
+            client = self._throttled(endpoint, caller)
+            if client is not None:
+                client.check()
+                request = Request(scope, client.received_from(receive))
+                send = client.sent_to(send)
+        except Problem as error:
+            await error.response()(scope, receive, send)
+            return
+        end = self._context.running.begin(caller)
+        try:
+            if client is None:
+                await self._serve(request, receive, send, endpoint, caller, None)
+            else:
+                await client.time.measured(self._serve(request, receive, send, endpoint, caller, client))
         except ConnectionError:
             log.debug("%s: the client closed the connection before the end of the response", scope["path"])
+        finally:
+            end()
+            if client is not None:
+                client.charge_time()
 
-    async def _respond(self, request: Request) -> Response:
+    async def _serve(
+        self,
+        request: Request,
+        receive: Receive,
+        send: Send,
+        endpoint: Endpoint,
+        caller: HttpCaller,
+        client: ThrottledClient | None,
+    ) -> None:
+        response = await self._respond(request, endpoint, caller, client)
+        if client is not None and isinstance(response, StreamingResponse):
+            response.body_iterator = client.time.measured_parts(response.body_iterator)
+        await response(request.scope, receive, send)
+
+    def _endpoint_of(self, request: Request) -> Endpoint:
+        """The endpoint that serves the request's method. Raises Problem if there is none."""
         # A HEAD is handled like a GET; the server omits the body.
         method = "GET" if request.method == "HEAD" else request.method
         match = next((endpoint for endpoint in self._by_method.values() if endpoint.method == method), None)
         if match is None:
             allowed = ", ".join(sorted(self._by_method))
             detail = f"this path does not accept {request.method}; use {allowed}"
-            return Problem("method", detail, headers={"allow": allowed}).response()
+            raise Problem("method", detail, headers={"allow": allowed})
+        return match
+
+    async def _caller_of(self, scope: Scope, endpoint: Endpoint) -> HttpCaller:
+        """Who sends the request. Raises Problem if the endpoint needs a login and there is none."""
+        authentication, rights = self._context.authentication, endpoint.rights
+        if rights.login and not rights.is_open(self._context.open_metrics):
+            return await authentication.known_caller_of(scope)
+        return await authentication.caller_of(scope)
+
+    def _throttled(self, endpoint: Endpoint, caller: HttpCaller) -> ThrottledClient | None:
+        """The client, if what it does counts for a quota."""
+        context = self._context
+        keys = quotas_of(endpoint.rights) if context.quotas.is_on else ()
+        if not keys:
+            return None
+        return ThrottledClient(context.quotas, keys, caller.requester, context.clock, context.pause)
+
+    async def _respond(
+        self, request: Request, endpoint: Endpoint, caller: HttpCaller, client: ThrottledClient | None
+    ) -> Response:
         call = None
         try:
-            _check_utf8(request.scope)
-            call = Call(self._context, match, request)
-            return await match.handle(call)
+            call = Call(self._context, endpoint, request, caller, None if client is None else client.time)
+            if call.is_limited:
+                endpoint.rights.check(call.rights, request)
+            return await endpoint.handle(call)
         except Problem as error:
             return error.response()
         except contract.StreamError as error:
@@ -127,4 +163,4 @@ def build(context: HttpContext, endpoints: Sequence[Endpoint], extra: Sequence[B
         )
         for path, same_path in by_path.items()
     ]
-    return Router([*routes, *extra], redirect_slashes=False, default=_not_found)
+    return MarkingRouter([*routes, *extra], redirect_slashes=False, default=_not_found)

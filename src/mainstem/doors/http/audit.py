@@ -1,4 +1,4 @@
-"""Audit lines: which client changed or exported something by HTTP.
+"""Audit lines: who changed or exported something by HTTP.
 
 Owns: the form of a line of the logger `mainstem.audit`. There is one line for each action when it ends,
 successful or not, and also for a dry run; publishing is not an action. Refuses: text of a client that would
@@ -12,8 +12,9 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
+from mainstem.audit.events import ActionOutcome, AuditValue, bounded_values
 from mainstem.contract import StreamError
 from mainstem.doors.http.problem import Problem, from_error
 from mainstem.timespec import format_iso
@@ -25,26 +26,24 @@ if TYPE_CHECKING:
 log = logging.getLogger("mainstem.audit")
 log.setLevel(logging.INFO)
 
-TEXT_CHARACTERS_MAX = 500
-"""Most characters that an audit line shows of a value that a client chose; the rest is cut off."""
-AuditOutcome = Literal["done", "refused", "failed", "cut-off"]
-AuditValue: TypeAlias = str | int | bool | None
-
 
 class AuditLine:
     """The audit line of one action: collected while the action runs, written at its end."""
 
-    def __init__(self, action: str, peer: str, *, dry_run: bool, details: dict[str, AuditValue]) -> None:
-        self._head: dict[str, AuditValue] = {"action": action, "peer": peer, "dry_run": dry_run, **details}
+    def __init__(
+        self, action: str, peer: str, principal: str, *, dry_run: bool, details: dict[str, AuditValue]
+    ) -> None:
+        self.action, self.peer, self.principal = action, peer, principal
+        self.details: dict[str, AuditValue] = {"dry_run": dry_run, **details}
         self.counts: dict[str, AuditValue] = {}
-        self.outcome: AuditOutcome = "done"
+        self.outcome: ActionOutcome = "done"
         self._why: str | None = None
 
     def count(self, **counts: AuditValue) -> None:
         """Set numbers of events, bytes, partitions …; the line has the latest number of each."""
         self.counts |= counts
 
-    def fail(self, outcome: AuditOutcome, why: str) -> None:
+    def fail(self, outcome: ActionOutcome, why: str) -> None:
         """Record that the action was not successful, and the reason `why`."""
         self.outcome, self._why = outcome, why
 
@@ -53,10 +52,15 @@ class AuditLine:
         problem = error if isinstance(error, Problem) else from_error(error)
         self.fail("refused" if problem.status < 500 else "failed", problem.detail)
 
+    @property
+    def why(self) -> dict[str, AuditValue]:
+        """The reason, if the action was not successful."""
+        return {} if self._why is None else {"why": self._why}
+
     def fields(self) -> dict[str, AuditValue]:
         """All fields of the line, in order."""
-        why = {} if self._why is None else {"why": self._why}
-        return {**self._head, "outcome": self.outcome, **self.counts, **why}
+        head: dict[str, AuditValue] = {"action": self.action, "peer": self.peer, "principal": self.principal}
+        return {**head, **self.details, "outcome": self.outcome, **self.counts, **self.why}
 
 
 @contextmanager
@@ -64,8 +68,8 @@ def action(call: Call, name: str, *, dry_run: bool = False, **details: AuditValu
     """The context of one action of a client, such as the deletion of a topic. At its end the audit line is
     written, also after an error, which is raised again. `details`: fields that name the object of the
     action."""
-    client = call.request.client
-    line = AuditLine(name, client.host if client is not None else "unknown", dry_run=dry_run, details=details)
+    requester = call.requester
+    line = AuditLine(name, requester.host, requester.principal.text, dry_run=dry_run, details=details)
     try:
         yield line
     except (Problem, StreamError) as error:
@@ -79,14 +83,15 @@ def action(call: Call, name: str, *, dry_run: bool = False, **details: AuditValu
         raise
     finally:
         write(line.fields())
+        if call.context.audit is not None:
+            call.context.audit.acted(
+                line.principal, line.peer, name, line.outcome, {**line.details, **line.counts, **line.why}
+            )
 
 
 def write(fields: dict[str, AuditValue]) -> None:
     """Write one line: `name=value …` in text logs, members of the object in JSON logs."""
-    bounded = {
-        name: value[:TEXT_CHARACTERS_MAX] if isinstance(value, str) else value
-        for name, value in fields.items()
-    }
+    bounded = bounded_values(fields)
     log.info(" ".join(f"{name}={_text(value)}" for name, value in bounded.items()), extra={"fields": bounded})
 
 

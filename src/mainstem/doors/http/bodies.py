@@ -77,7 +77,8 @@ async def _next_message(
         left_s = last_s + limit_s - clock.monotonic()
         try:
             # In steps: others may begin to wait for the memory meanwhile.
-            return await asyncio.wait_for(request.receive(), max(0.0, min(left_s, WANTED_TIMEOUT_S)))
+            async with asyncio.timeout(max(0.0, min(left_s, WANTED_TIMEOUT_S))):
+                return await request.receive()
         except TimeoutError:
             if left_s > WANTED_TIMEOUT_S:
                 continue

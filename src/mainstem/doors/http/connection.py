@@ -18,11 +18,14 @@ import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.requesters import PEER_KEY, HttpPeer
 from mainstem.doors.http.security import HEADERS
 from mainstem.http_api.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock, Timer
+    from mainstem.doors.contract import Listener
+    from mainstem.doors.net.accepted import AcceptedConnection
     from mainstem.doors.net.warning_log import WarningLog
 
 uvicorn_log = logging.getLogger("mainstem.http.wire")
@@ -76,13 +79,15 @@ class HttpConnection(H11Protocol):
         self,
         clock: Clock,
         unread: UnreadResponses,
-        on_closed: Callable[[], None],
+        accepted: AcceptedConnection,
+        listener: Listener,
         **protocol_arguments: Any,
     ) -> None:
-        super().__init__(**protocol_arguments)
+        self.peer = HttpPeer(host=accepted.host, listener=listener, abort=self.abort)
+        super().__init__(app_state={PEER_KEY: self.peer}, **protocol_arguments)
+        self._accepted = accepted
         self._clock = clock
         self._unread = unread
-        self._on_closed = on_closed
         self.logger = uvicorn_log
         self._deadline: Timer | None = None
         self._in_head = False
@@ -94,6 +99,8 @@ class HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio when a client has connected."""
         super().connection_made(transport)
+        self.peer.principal = self._accepted.principal
+        self.peer.writes.begin(transport)
         if len(self.connections) > CONNECTIONS_MAX:
             self._refuse(Problem("crowded", f"there are {CONNECTIONS_MAX} connections already"))
         else:
@@ -101,7 +108,8 @@ class HttpConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio when the connection is closed."""
-        self._on_closed()
+        self._accepted.closed()
+        self.peer.writes.on_lost()
         self._unread.remove(self)
         self._cancel_deadline()
         self._cancel_write_deadline()
@@ -148,12 +156,14 @@ class HttpConnection(H11Protocol):
     def pause_writing(self) -> None:
         """Called by asyncio when the client does not read what was written."""
         super().pause_writing()
+        self.peer.writes.on_pause()
         self._set_write_deadline()
         self._unread.add(self)
 
     def resume_writing(self) -> None:
         """Called by asyncio when the client has read it."""
         super().resume_writing()
+        self.peer.writes.on_resume()
         self._cancel_write_deadline()
         self._unread.remove(self)
 
@@ -216,6 +226,7 @@ class HttpConnection(H11Protocol):
                 "content-type": MEDIA_TYPE,
                 "content-length": str(len(body)),
                 "connection": "close",
+                "cache-control": "no-store",
                 **HEADERS,
             }
             head = h11.Response(status_code=problem.status, headers=list(headers.items()))

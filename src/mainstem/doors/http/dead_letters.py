@@ -1,17 +1,18 @@
 """The dead letters of a subscription that are wanted, and which events they are copies of.
 
-Owns: reading them in pages, filtered by reason and query; the limit on how many are redriven at once; and
-that a letter of a topic that was deleted leads nowhere, also if another topic has its name now. Refuses: to
+Owns: their filter, by time, reason and query, and the limit on how many are redriven at once. Refuses: to
 redrive, which the route does. Its cost is that of reading the dead-letter topic from the given time on.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mainstem.contract import Engine, InvalidArgument, Position, UnknownTopic
+from mainstem.contract import Engine, InvalidArgument, Position
+from mainstem.dead_letters import LetterOrigins, letter_pages
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.search_slots import query_problem
 from mainstem.http_api.subscriptions import REDRIVEN_POSITIONS_MAX
@@ -63,48 +64,29 @@ async def read_letters(
 ) -> AsyncGenerator[tuple[list[DeadLetterInfo], Position | None], None]:
     """The wanted letters after a position, in pages, each with where the next one begins; None: there is
     none. A page may be empty. NoDeadLetterTopic."""
-    while True:
-        try:
-            letters = await queues.dead_letters(
-                name, since_ms=wanted.since_ms, after=after, max_events=PAGE_LETTERS
-            )
-        except InvalidArgument as error:
-            raise NoDeadLetterTopic("unfit", str(error), fix="Name the events in `positions`.") from None
-        is_last = len(letters) < PAGE_LETTERS
-        if not is_last:
-            last = letters[-1].letter
-            after = Position(last.topic, last.partition, last.offset)
-        yield [letter for letter in letters if wanted.wants(letter)], None if is_last else after
-        if is_last:
-            return
+    reading = letter_pages(queues, name, since_ms=wanted.since_ms, after=after, page_letters=PAGE_LETTERS)
+    try:
+        async with aclosing(reading) as pages:
+            async for letters, following in pages:
+                yield [letter for letter in letters if wanted.wants(letter)], following
+    except InvalidArgument as error:
+        raise NoDeadLetterTopic("unfit", str(error), fix="Name the events in `positions`.") from None
 
 
 async def dead_letter_origins(
-    engine: Engine, queues: Queues, name: str, wanted: LetterFilter
+    engine: Engine, queues: Queues, name: str, wanted: LetterFilter, *, with_redriven: bool
 ) -> list[Position]:
     """Where the events are that the subscription has given up: those whose letters are in its dead-letter
-    topic and are wanted, sorted. Raises Problem if it never had such a topic, or if there are more than
-    REDRIVEN_POSITIONS_MAX."""
-    origins: set[Position] = set()
-    topic_ids: dict[str, str | None] = {}
-    async for letters, _ in read_letters(queues, name, wanted, None):
-        for letter in letters:
-            topic = letter.origin.topic
-            if topic not in topic_ids:
-                topic_ids[topic] = await _topic_id(engine, topic)
-            if topic_ids[topic] == letter.topic_id:
-                origins.add(letter.origin)
-        if len(origins) > REDRIVEN_POSITIONS_MAX:
-            raise Problem(
-                "unfit",
-                f"there are more than {REDRIVEN_POSITIONS_MAX:,} dead letters",
-                fix="Redrive them in parts: give `since_ms`, or the events in `positions`.",
-            )
-    return sorted(origins)
-
-
-async def _topic_id(engine: Engine, topic: str) -> str | None:
-    try:
-        return await engine.topic_id(topic)
-    except UnknownTopic:
-        return None
+    topic and are wanted, sorted. `with_redriven`: see `LetterOrigins`. Raises Problem if it never had such a
+    topic, or if there are more than REDRIVEN_POSITIONS_MAX."""
+    origins = LetterOrigins(engine, with_redriven=with_redriven)
+    async with aclosing(read_letters(queues, name, wanted, None)) as pages:
+        async for letters, _ in pages:
+            await origins.add(letters)
+            if len(origins.positions) > REDRIVEN_POSITIONS_MAX:
+                raise Problem(
+                    "unfit",
+                    f"there are more than {REDRIVEN_POSITIONS_MAX:,} dead letters",
+                    fix="Redrive them in parts: give `since_ms`, or the events in `positions`.",
+                )
+    return sorted(origins.positions)

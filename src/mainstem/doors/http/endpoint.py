@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,25 +18,42 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from mainstem.access_contract import Operation, RequesterRights, ResourceType
 from mainstem.doors.http import bodies
 from mainstem.doors.http.body_memory import BodyMemory
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.requesters import HttpCaller, RequestAuthentication, RunningRequests
+from mainstem.doors.http.rights import RouteRights
+from mainstem.doors.http.waiting_slots import WaitingSlots
 from mainstem.turns import next_turn
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from mainstem.access_contract import AccessAdmin, ApiTokenStore, Authorizer
+    from mainstem.audit.trail import AuditTrail
     from mainstem.clock import Clock
     from mainstem.contract import Engine
-    from mainstem.doors.contract import DiskUsage, DoorStatus
+    from mainstem.door_contract import PublishesTokenKeys
+    from mainstem.doors.contract import DiskUsage, DoorStatus, RequesterViews
+    from mainstem.doors.http.request_time import RequestTime
     from mainstem.doors.http.sampler import Sampler
+    from mainstem.doors.http.visible_totals import VisibleTotals
     from mainstem.doors.net.limits import MemoryBudget
+    from mainstem.masking.contract import Masks
+    from mainstem.quota_contract import ClientQuotas
     from mainstem.search.contract import Search
 
 T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+
+MANAGED_OPERATIONS = (
+    *(Operation.READ, Operation.WRITE, Operation.CREATE, Operation.DELETE, Operation.ALTER),
+    *(Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS, Operation.ALTER_CONFIGS),
+)
+"""Operations for which the console offers something."""
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
@@ -55,27 +73,47 @@ class HttpContext:
     """The objects and settings that all routes share."""
 
     engine: Engine
+    authorizer: Authorizer
+    admin: AccessAdmin
+    api_tokens: ApiTokenStore | None
+    """None: no API tokens are kept."""
+    masks: Masks
+    views: RequesterViews
+    """The engine and the search for each requester."""
+    quotas: ClientQuotas
+    authentication: RequestAuthentication
+    running: RunningRequests
+    audit: AuditTrail | None
     clock: Clock
     sampler: Sampler
     max_body_bytes: int
     body_budget: MemoryBudget
     """The memory that the bodies of all requests share."""
     read_only: bool
+    oidc_redirect: str | None
+    """The address at which the login provider sends browsers back; None: by their Host header."""
+    open_metrics: bool
+    """Whether metrics are for everybody."""
     version: str
     """The version of mainstem."""
     kafka_address: str
     """HOST:PORT where Kafka clients connect."""
+    token_keys: PublishesTokenKeys | None
+    """The keys of tokens that pushed events are sent with; None: nothing is pushed."""
     disk_usage: Callable[[], DiskUsage] | None
     """Returns the disk usage of the log; None: the log is on another machine."""
     door_statuses: Callable[[], Sequence[DoorStatus]]
     """Returns the status of every door of the server, this one included."""
     search: Callable[[], Search]
-    """Returns the search, which is created at the first call."""
+    """Returns the search of everything, which is created at the first call. Routes use that of the call."""
     search_slots: asyncio.Semaphore
     """Has a slot for each search that may run at the same time."""
+    waiting: WaitingSlots = field(default_factory=WaitingSlots)
+    """The requests that wait for events."""
     running_replays: set[tuple[str, str]] = field(default_factory=set)
     """(topic, job) of each replay that is writing."""
     search_stats: SearchStats
+    visible_totals: VisibleTotals
     closing: asyncio.Event
     """Set when the server stops: streaming responses then end."""
 
@@ -86,10 +124,9 @@ class HttpContext:
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not longer than until the server stops."""
-        try:
-            await asyncio.wait_for(self.closing.wait(), seconds)
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.closing.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +139,12 @@ class Endpoint:
     handle: Callable[[Call], Awaitable[Response]]
     """Its docstring describes the route in the OpenAPI document, and its name is the operation's id."""
     tag: str
+    rights: RouteRights
+    """What is needed of who asks."""
     query: type[msgspec.Struct] | None = None
     """The type of the query parameters; `Meta(description=…)` describes them."""
+    ignores_parameters: bool = False
+    """Whether query parameters that are not declared are ignored, because another server chose them."""
     bodies: Mapping[str, Any] = field(default_factory=dict)
     """The type of the body for each content type. Binary modes are `*/*` with bytes."""
     reply: Any = None
@@ -124,14 +165,63 @@ class Endpoint:
 class Call:
     """One request, as the function of a route sees it. Its query parameters have been checked."""
 
-    def __init__(self, context: HttpContext, endpoint: Endpoint, request: Request) -> None:
+    def __init__(
+        self,
+        context: HttpContext,
+        endpoint: Endpoint,
+        request: Request,
+        caller: HttpCaller,
+        time: RequestTime | None = None,
+    ) -> None:
+        """`time` measures the request; None: no quota needs it."""
         self.context = context
-        self.engine = context.engine
+        self._endpoint = endpoint
+        self._time = time
+        self.become(caller)
         self.body_memory = BodyMemory(context.body_budget, context.clock)
         self.request = request
-        self._endpoint = endpoint
         self.media = content_type(request)
         self.query: Any = self._read_query()
+
+    def become(self, caller: HttpCaller) -> None:
+        """Let this be a request of `caller`."""
+        self.caller = caller
+        self.requester = requester = caller.requester
+        self.rights = RequesterRights(self.context.authorizer, requester)
+        is_open = self._endpoint.rights.is_open(self.context.open_metrics)
+        self.is_limited = self.context.views.limit(requester) and not is_open
+        """Whether there may be something that the requester may not see or do."""
+        self.masks = self.context.views.masks(requester)
+        """What is masked for the requester."""
+        self.engine = self.context.views.engine(requester) if self.is_limited else self.context.engine
+        """The engine as the requester may use it."""
+
+    def as_task(self, work: Awaitable[T]) -> asyncio.Future[T]:
+        """Run work of this request as a task of its own, whose time is the request's."""
+        return asyncio.ensure_future(work if self._time is None else self._time.measured(work))
+
+    def search(self) -> Search:
+        """The search of what the requester may read."""
+        return self.context.views.search(self.requester) if self.is_limited else self.context.search()
+
+    def operations_on(self, resource_type: ResourceType, name: str) -> list[str] | msgspec.UnsetType:
+        """What the requester may do to a resource; unset if there is nothing that it may not do."""
+        if not self.is_limited:
+            return msgspec.UNSET
+        return [
+            operation.name
+            for operation in MANAGED_OPERATIONS
+            if self.rights.allows(operation, resource_type, name)
+        ]
+
+    def reads(self, topic: str) -> bool:
+        """Whether the requester may read a topic. For choosing among topics; the engine checks it again."""
+        return not self.is_limited or self.rights.allows(Operation.READ, ResourceType.TOPIC, topic)
+
+    def sees(self, resource_type: ResourceType, name: str) -> bool:
+        """Whether the requester may describe the resource of this name. For figures that are not the
+        engine's."""
+        return not self.is_limited or self.rights.allows(Operation.DESCRIBE, resource_type, name)
 
     # ------------------------------------------------------------------------------------------------------
     # the address
@@ -153,7 +243,7 @@ class Call:
         fields = () if declared is None else msgspec.structs.fields(declared)
         types = {parameter.encode_name: parameter.type for parameter in fields}
         for name in given:
-            if name not in types:
+            if name not in types and not self._endpoint.ignores_parameters:
                 similar = difflib.get_close_matches(name, types, n=1)
                 known = ", ".join(sorted(types)) or "none"
                 fix = f"Did you mean {similar[0]}?" if similar else f"The parameters are: {known}."
@@ -161,7 +251,7 @@ class Call:
         if declared is None:
             return None
         values: dict[str, Any] = {}
-        for name in given:
+        for name in filter(types.__contains__, given):
             texts = given.getlist(name)
             if _may_be(types[name], list):
                 values[name] = [part for text in texts for part in text.split(",") if part]
@@ -209,9 +299,8 @@ class StreamedResponse(StreamingResponse):
         release: Callable[[], Awaitable[None]] | None = None,
         **headers: str,
     ) -> None:
-        all_headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
-        super().__init__(parts, headers=all_headers, media_type=media)
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(parts, headers={"x-accel-buffering": "no", **more}, media_type=media)
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -225,7 +314,7 @@ class StreamedResponse(StreamingResponse):
 async def unless_client_leaves(call: Call, work: Awaitable[T]) -> T:
     """The result of `work`, which precedes the response. If the client closes the connection meanwhile, the
     work is cancelled, and the Problem that this raises reaches no client."""
-    working = asyncio.ensure_future(work)
+    working = call.as_task(work)
     leaving = asyncio.ensure_future(_client_has_left(call))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -241,7 +330,7 @@ async def unless_client_leaves(call: Call, work: Awaitable[T]) -> T:
 async def while_wanted(call: Call, work: Awaitable[T]) -> T | None:
     """The result of `work`; None if the client leaves or the server stops before there is a result, and then
     the work is cancelled."""
-    working = asyncio.ensure_future(work)
+    working = call.as_task(work)
     ends = (
         asyncio.ensure_future(_client_has_left(call)),
         asyncio.ensure_future(call.context.closing.wait()),
@@ -290,9 +379,9 @@ async def start_stream(
     return all_parts(), end
 
 
-def json_response(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response with a JSON body."""
-    return Response(msgspec.json.encode(value), status, media_type=JSON)
+    return Response(msgspec.json.encode(value), status, headers, media_type=JSON)
 
 
 _LINE_ENDS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mainstem.doors.http.endpoint import Endpoint
 from mainstem.doors.http.openapi import openapi_endpoint
 from mainstem.doors.http.routes import (
+    acls,
     chosen_events,
     cluster,
     dead_letters,
@@ -13,17 +14,24 @@ from mainstem.doors.http.routes import (
     export,
     groups,
     health,
+    masking,
     metrics,
+    provider_login,
     publish,
+    push_keys,
     query_help,
+    quotas,
     read,
     replay,
     search,
+    sessions,
     snapshots,
     stats,
     subscriptions,
     tail,
+    tokens,
     topics,
+    users,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -43,7 +51,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *snapshots.ENDPOINTS,
     *dead_letters.ENDPOINTS,
     *subscriptions.ENDPOINTS,
+    *users.ENDPOINTS,
+    *acls.ENDPOINTS,
+    *masking.ENDPOINTS,
+    *quotas.ENDPOINTS,
     *stats.ENDPOINTS,
+    *sessions.ENDPOINTS,
+    *provider_login.ENDPOINTS,
+    *tokens.ENDPOINTS,
+    *push_keys.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,
     openapi_endpoint(lambda: ENDPOINTS),

@@ -18,6 +18,8 @@ import msgspec
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, json_response
+from mainstem.doors.http.rights import LOGIN
+from mainstem.doors.http.throttling import quotas_of
 from mainstem.http_api.field_types import LONG_MAX
 from mainstem.http_api.problems import KINDS, MEDIA_TYPE, ProblemJson
 
@@ -25,16 +27,25 @@ PROBLEMS_OF_ALL = (
     *("invalid", "bad-request", "forbidden-host", "forbidden-origin", "method", "slow-request", "unfit"),
     *("head-too-large", "failed", "not-reachable", "crowded"),
 )
+PROBLEMS_OF_LOGINS = ("unauthorized", "forbidden", "too-many-attempts", "no-keys")
 PROBLEMS_OF_BODIES = ("body-too-large", "media-type", "slow-body")
 PROBLEMS_OF_CHANGES = ("not-allowed",)
+SECURITY_SCHEMES: dict[str, dict[str, str]] = {
+    "password": {"type": "http", "scheme": "basic", "description": "User and password."},
+    "token": {"type": "http", "scheme": "bearer", "description": "A signed token (JWT)."},
+}
+"""For listeners that authenticate; the others ask for nothing."""
 REF = "#/components/schemas/{name}"
 
 _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "token": {"type": "string", "minLength": 1, "maxLength": 60},
     "offset": {"type": "integer", "minimum": 0, "maximum": LONG_MAX},
     "topic": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
     "group": {"type": "string", "minLength": 1},
+    "user": {"type": "string", "minLength": 1},
     "subscription": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
+    "rule": {"type": "string", "pattern": r"^[^/:]{1,255}$"},
     "snapshot": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
 }
 
@@ -47,6 +58,10 @@ def path_of(endpoint: Endpoint) -> str:
 def kinds_of(endpoint: Endpoint) -> list[str]:
     """All kinds of problems with which a route may refuse a request."""
     kinds = [*PROBLEMS_OF_ALL, *endpoint.problems]
+    if endpoint.rights.login:
+        kinds += PROBLEMS_OF_LOGINS
+    if quotas_of(endpoint.rights):
+        kinds.append("quota-exceeded")
     if endpoint.bodies:
         kinds += PROBLEMS_OF_BODIES
     if endpoint.method != "GET":
@@ -75,7 +90,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": SECURITY_SCHEMES},
+        "security": [{name: []} for name in SECURITY_SCHEMES],
     }
 
 
@@ -112,8 +128,16 @@ def _operation(
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, components)],
         "responses": _responses(endpoint, schema_by_type),
     }
-    if description:
-        operation["description"] = description
+    if not endpoint.rights.login:
+        operation["security"] = [{}]
+    needs = [(right.operation, right.resource_type) for right in endpoint.rights.of_path]
+    operation["x-rights"] = [
+        {"operation": needed.name, "resource": resource_type.name.lower()}
+        for needed, resource_type in (*needs, *endpoint.rights.of_any)
+    ]
+    rights = f"Rights: {endpoint.rights.text}." if endpoint.rights.text else ""
+    if description or rights:
+        operation["description"] = "\n\n".join(filter(None, (description, rights)))
     if endpoint.bodies:
         content = {
             media: {"schema": schema_by_type[id(json_type)]} for media, json_type in endpoint.bodies.items()
@@ -195,5 +219,10 @@ def openapi_endpoint(endpoints: Callable[[], Sequence[Endpoint]]) -> Endpoint:
         return json_response(document_of(call.context.version))
 
     return Endpoint(
-        method="GET", path="/openapi.json", handle=show_openapi, tag="about", reply=dict[str, Any]
+        method="GET",
+        path="/openapi.json",
+        handle=show_openapi,
+        rights=LOGIN,
+        tag="about",
+        reply=dict[str, Any],
     )

@@ -1,7 +1,7 @@
 """Converts push settings and reports to JSON, and changes in JSON to push settings.
 
-Owns: what a change keeps, and leaving out of replies what is secret: the query of the endpoint, the values of
-headers, and the secrets of signatures. Refuses: to check settings, which the engine does.
+Owns: what a change keeps, and leaving out of replies what is secret: query and tokens of the endpoint, the
+values of headers, and the secrets of signatures. Refuses: to check settings, which the engine does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mainstem.queue_contract import PushReport
 from mainstem.queues.push_settings import PushSettings
 from mainstem.timespec import format_iso
 
-_PLAIN = ("deadline_ms", "concurrency", "payload")
+_PLAIN = ("token_audience", "deadline_ms", "concurrency", "payload")
 """Settings that are the same in JSON."""
 
 
@@ -69,4 +69,6 @@ def report_to_json(report: PushReport) -> PushReportJson:
         last_error=report.last_error,
         last_error_time=None if report.last_error_ms is None else format_iso(report.last_error_ms),
         paused_until=None if report.paused_until_ms is None else format_iso(report.paused_until_ms),
+        pull_failures=report.pull_failures,
+        pull_error=report.pull_error,
     )

@@ -51,7 +51,7 @@ def _gauge(suffix: str, text: str) -> QueueMetric:
     """A gauge whose name is that of the field."""
 
     def of_all(sampler: QueueSampler, _: int) -> Iterator[tuple[str, float]]:
-        yield "", getattr(sampler, suffix)
+        yield "", sampler.gauges[suffix]
 
     def of_one(totals: SubscriptionTotals, _: int) -> Iterator[tuple[str, float]]:
         yield "", getattr(totals, suffix)
@@ -117,6 +117,15 @@ _TABLE: tuple[QueueMetric, ...] = (
         "How late each wake was, for the event that was due first; all added up. Divide it by the wakes.",
         1000,
     ),
+    _counter("push_delivered_total", "push_delivered", "Push requests that were answered with success."),
+    _counter("push_failed_total", "push_failed", "Push requests that failed."),
+    _counter(
+        "push_pull_failures_total",
+        "push_pull_failures",
+        "How often the events of a pushed subscription could not be pulled.",
+    ),
+    _gauge("push_in_flight", "Push requests that wait for their answer."),
+    _gauge("push_paused", "Pushed subscriptions to whose endpoint nothing is sent, for requests failed."),
 )
 
 QUEUE_METRICS: dict[str, MetricDefinition] = {

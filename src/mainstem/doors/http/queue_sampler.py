@@ -25,9 +25,11 @@ PART = 500
 STATES = tuple(field.name for field in fields(QueueDepth))
 COUNTERS = (
     "delivered", "redelivered", "acked", "nacked", "rejected", "expired", "trimmed", "unreadable", "wakes",
-    "late_ms",
+    "late_ms", "push_delivered", "push_failed", "push_pull_failures",
 )  # fmt: skip
 """The counters of `SubscriptionTotals` that are numbers."""
+GAUGES = ("consumers", "expiring", "push_in_flight", "push_paused")
+"""Its other figures that are numbers."""
 REASON_COUNTERS = ("dead_lettered", "dropped")
 """Those by reason."""
 RATES = ("delivered", "acked")
@@ -81,7 +83,8 @@ class QueueSampler:
         self.by_reason: dict[str, Counter[str]] = {name: Counter() for name in REASON_COUNTERS}
         """REASON_COUNTERS over all subscriptions that there were."""
         self.oldest_ms: int | None = None
-        self.consumers = self.expiring = 0
+        self.gauges: Counter[str] = Counter()
+        """GAUGES over all subscriptions."""
         self.rates: dict[str, tuple[float, ...]] = {}
         """RATES per second, in the order of these, of subscriptions that have some."""
         self.histories: dict[str, SubscriptionHistory] = {}
@@ -100,14 +103,14 @@ class QueueSampler:
         rates: dict[str, tuple[float, ...]] = {}
         largest: list[tuple[int, str]] = []
         oldest_ms: int | None = None
-        consumers = expiring = 0
+        gauges: Counter[str] = Counter()
         for number, totals in enumerate(read, 1):
             for state in STATES:
                 depth[state] += getattr(totals.depth, state)
             if totals.oldest_ms is not None:
                 oldest_ms = totals.oldest_ms if oldest_ms is None else min(oldest_ms, totals.oldest_ms)
-            consumers += totals.consumers
-            expiring += totals.expiring
+            for name in GAUGES:
+                gauges[name] += getattr(totals, name)
             old = before.get(totals.name)
             if totals is not old and totals != old:
                 self._count(totals, old)
@@ -121,7 +124,7 @@ class QueueSampler:
                 await self._yield_to_loop()
         self.totals = {totals.name: totals for totals in read}
         self.depth, self.rates, self.oldest_ms = depth, rates, oldest_ms
-        self.consumers, self.expiring = consumers, expiring
+        self.gauges = gauges
         self.largest = [
             self.totals[name] for _, name in sorted(largest, key=lambda item: (-item[0], item[1]))
         ]

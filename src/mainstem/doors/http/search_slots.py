@@ -32,7 +32,7 @@ async def search_slot(call: Call) -> AsyncIterator[None]:
     """Occupy one of the SEARCHES_MAX slots in this context. Raises the problem `busy` if all are occupied; a
     QueryError raised inside becomes the problem `query`."""
     if call.context.search_slots.locked():
-        raise Problem("busy", f"{SEARCHES_MAX} searches are running already")
+        raise Problem("busy", f"{SEARCHES_MAX} searches are running already", headers={"retry-after": "2"})
     stats = call.context.search_stats
     async with call.context.search_slots:
         stats.running += 1

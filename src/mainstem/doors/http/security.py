@@ -1,8 +1,9 @@
 """Checks every HTTP request before any route sees it, and adds the security headers to every response.
 
-Owns: those headers, the response to a request that `doors/net/http_guard.py` forbids or whose body has no
-certain end, and the response if a route fails before it has begun one. It is one layer around all routes, so
-that no new route can miss it.
+Owns: those headers, that neither a browser nor a proxy stores a response unless its route says so, the
+response to a request that `doors/net/http_guard.py` forbids or whose body has no certain end, and the
+response if a route fails before it has begun one. It is one layer around all routes, so that no new route can
+miss it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ HEADERS: dict[str, str] = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_CACHE = b"cache-control"
 _NAMES = frozenset(name for name, _ in _RAW_HEADERS)
 
 
@@ -51,6 +53,8 @@ class GuardedApp:
             if message["type"] == "http.response.start":
                 has_begun = True
                 others = [header for header in message["headers"] if header[0].lower() not in _NAMES]
+                if not any(name.lower() == _CACHE for name, _ in others):
+                    others.append((_CACHE, b"no-store"))
                 message["headers"] = [*others, *_RAW_HEADERS]
             await send(message)
 

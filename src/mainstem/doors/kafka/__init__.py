@@ -45,6 +45,7 @@ DOOR = Door(
             "Kafka clients that were refused, delayed or disconnected, by kind of warning.",
         ),
     },
+    mechanisms=("SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN", "OAUTHBEARER"),
     needs_advertised_address=True,
     needs_node=True,
     on_by_default=True,

@@ -1,59 +1,81 @@
-"""The bit fields in which replies list the operations that a client may do.
+"""The bit fields in which replies list the operations that the client may do.
 
-Owns: the bit fields for topics, groups and the cluster. Refuses: deciding who may do what; as in a Kafka
-without an authorizer, they have every operation that the resource supports (AclEntry.supportedOperations).
+Owns: which operations the resources of each type support (Kafka: AclEntry.supportedOperations), and the bit
+fields. Refuses: to decide, which is the authorizer's.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
-NOT_REQUESTED = -(1 << 31)
+from mainstem.access_contract import CLUSTER_NAME, Operation, Resource, ResourceType
+from mainstem.doors.kafka.rights import CLUSTER, of_each
+
+if TYPE_CHECKING:
+    from mainstem.doors.kafka.handler import HandlerContext, Request
+
+NOT_REQUESTED: Final = -(1 << 31)
 """The client did not ask for the operations."""
 
+SUPPORTED: Final[Mapping[ResourceType, tuple[Operation, ...]]] = {
+    ResourceType.TOPIC: (
+        Operation.READ,
+        Operation.WRITE,
+        Operation.CREATE,
+        Operation.DELETE,
+        Operation.ALTER,
+        Operation.DESCRIBE,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+    ),
+    ResourceType.GROUP: (
+        Operation.READ,
+        Operation.DELETE,
+        Operation.DESCRIBE,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+    ),
+    ResourceType.CLUSTER: (
+        Operation.CREATE,
+        Operation.ALTER,
+        Operation.DESCRIBE,
+        Operation.CLUSTER_ACTION,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+        Operation.IDEMPOTENT_WRITE,
+    ),
+}
+"""The operations that a resource of each type supports."""
 
-class AclOperation(IntEnum):
-    """The operations of Kafka's `AclOperation` that a topic, a group or the cluster supports."""
-
-    READ = 3
-    WRITE = 4
-    CREATE = 5
-    DELETE = 6
-    ALTER = 7
-    DESCRIBE = 8
-    CLUSTER_ACTION = 9
-    DESCRIBE_CONFIGS = 10
-    ALTER_CONFIGS = 11
-    IDEMPOTENT_WRITE = 12
+DESCRIBE_CLUSTER: Final = of_each(
+    Operation.DESCRIBE, ResourceType.CLUSTER, when="for the operations on the cluster"
+)
 
 
-def _bit_field(*operations: AclOperation) -> int:
+def authorized_operations(context: HandlerContext, request: Request, resource: Resource) -> int:
+    """The bit field of the operations that the requester may do to a resource."""
+    authorizer, requester = context.access.authorizer, request.requester
+    if not authorizer.is_on and requester.scopes is None:
+        return ALL_OPERATIONS[resource.type]
+    return _bit_field(authorizer.allowed_operations(requester, SUPPORTED[resource.type], resource))
+
+
+def cluster_operations(context: HandlerContext, request: Request) -> int:
+    """The operations on the cluster that the requester may do, if the request asks for them: none if the
+    requester may not describe the cluster."""
+    if not request.body.include_cluster_authorized_operations:
+        return NOT_REQUESTED
+    if not context.allows(request, DESCRIBE_CLUSTER, CLUSTER_NAME, is_filter=True):
+        return 0
+    return authorized_operations(context, request, CLUSTER)
+
+
+@lru_cache(1_000)
+def _bit_field(operations: tuple[Operation, ...]) -> int:
     return sum(1 << operation for operation in operations)
 
 
-TOPIC_OPERATIONS = _bit_field(
-    AclOperation.READ,
-    AclOperation.WRITE,
-    AclOperation.CREATE,
-    AclOperation.DELETE,
-    AclOperation.ALTER,
-    AclOperation.DESCRIBE,
-    AclOperation.DESCRIBE_CONFIGS,
-    AclOperation.ALTER_CONFIGS,
-)
-GROUP_OPERATIONS = _bit_field(
-    AclOperation.READ,
-    AclOperation.DELETE,
-    AclOperation.DESCRIBE,
-    AclOperation.DESCRIBE_CONFIGS,
-    AclOperation.ALTER_CONFIGS,
-)
-CLUSTER_OPERATIONS = _bit_field(
-    AclOperation.CREATE,
-    AclOperation.ALTER,
-    AclOperation.DESCRIBE,
-    AclOperation.CLUSTER_ACTION,
-    AclOperation.DESCRIBE_CONFIGS,
-    AclOperation.ALTER_CONFIGS,
-    AclOperation.IDEMPOTENT_WRITE,
-)
+ALL_OPERATIONS: Final = {kind: _bit_field(operations) for kind, operations in SUPPORTED.items()}
+"""The bit field of all operations that a resource of each type supports."""

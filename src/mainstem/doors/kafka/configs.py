@@ -6,20 +6,23 @@ to change the server's own settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 
+from mainstem.access_contract import CLUSTER_NAME, Operation, ResourceType
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.config_types import ConfigSource, ConfigType
 from mainstem.coordinator.topics.topic_configs import BROKER_NAMES_WITHOUT_DEFAULT, TOPIC_CONFIGS, ConfigEntry
 from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.doors.kafka.handler import HandlerContext, Request
 from mainstem.doors.kafka.per_item import attempt, duplicates, gather_replies, reply_for
+from mainstem.doors.kafka.rights import Right, RightDenied, of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 
-class ResourceType(IntEnum):
+class ConfigResourceType(IntEnum):
     """Kafka's `ConfigResource.Type`."""
 
     TOPIC = 2
@@ -169,21 +172,50 @@ def _type_of(name: str, value: str) -> ConfigType:
     return "long" if name in LONG_NAMES else "int"
 
 
+def rights_to_configs(operation: Operation) -> Mapping[ResourceType, Right]:
+    """The right to an operation on the settings of topics, of groups and, for everything else, of the
+    cluster, by the type of the resource that it is for."""
+    return {
+        ResourceType.TOPIC: of_each(operation, ResourceType.TOPIC),
+        ResourceType.GROUP: of_each(operation, ResourceType.GROUP),
+        ResourceType.CLUSTER: of_each(
+            operation, ResourceType.CLUSTER, when="for the server, loggers and client metrics"
+        ),
+    }
+
+
+def check_right(
+    context: HandlerContext, request: Request, rights: Mapping[ResourceType, Right], resource: Message
+) -> None:
+    """Raise RightDenied unless the requester has the right to the settings of a resource."""
+    of_type = {
+        ConfigResourceType.TOPIC: ResourceType.TOPIC,
+        ConfigResourceType.GROUP: ResourceType.GROUP,
+    }.get(resource.resource_type, ResourceType.CLUSTER)
+    right = rights[of_type]
+    name = CLUSTER_NAME if of_type is ResourceType.CLUSTER else resource.resource_name
+    if not context.allows(request, right, name):
+        raise RightDenied(right)
+
+
 def alter_resources(
-    resources: Sequence[Message],
-    node_id: int,
+    context: HandlerContext,
+    request: Request,
+    rights: Mapping[ResourceType, Right],
     change: Callable[[Message], Promise[TopicMetadata] | Promise[None]],
 ) -> Promise[Message]:
     """The reply to AlterConfigs and IncrementalAlterConfigs, with one result for each resource. `change`
     changes one topic or group; every other resource is refused."""
+    resources, node_id = request.body.resources, context.node_id
     repeated = duplicates((resource.resource_type, resource.resource_name) for resource in resources)
 
     def start(resource: Message) -> Promise[TopicMetadata] | Promise[None]:
         if (resource.resource_type, resource.resource_name) in repeated:
             raise InvalidRequest("Each resource must appear at most once.")
-        if resource.resource_type in (ResourceType.TOPIC, ResourceType.GROUP):
+        check_right(context, request, rights, resource)
+        if resource.resource_type in (ConfigResourceType.TOPIC, ConfigResourceType.GROUP):
             return change(resource)
-        if resource.resource_type == ResourceType.BROKER:
+        if resource.resource_type == ConfigResourceType.BROKER:
             check_broker(resource.resource_name, node_id)
             if all(getattr(config, "config_operation", SET) == DELETE for config in resource.configs):
                 return Promise.resolved(None)  # tools delete limits that they may have set; there are none

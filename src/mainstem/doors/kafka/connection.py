@@ -20,10 +20,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from mainstem.access_contract import ANONYMOUS, Principal, Requester
 from mainstem.clock import Clock
 from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.frame import PRODUCE, FrameReader, NotKafka
+from mainstem.doors.kafka.grants import Grants
 from mainstem.doors.kafka.handler import CloseConnection, HandlerResult, Request
+from mainstem.doors.kafka.reply_slot import ReplySlot
+from mainstem.doors.kafka.sasl import RAW_TOKEN, SaslSession
+from mainstem.doors.kafka.throttling import Mute
+from mainstem.doors.kafka.waiting_memory import waiting_memory_bytes
 from mainstem.doors.net.address import HostPort
 from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
 from mainstem.kafka_protocol.reader import RequestTooLarge
@@ -40,23 +46,11 @@ TURN_BYTES = 64 << 10
 TURN_SECONDS = 0.0005
 """A connection that has used one of these in a turn of the event loop waits until the others had theirs."""
 
-PARKED_WEIGHT = 16
-"""Approximate bytes of memory that a waiting request holds for each of its first PARKED_DENSE_BYTES: its
-decoded objects."""
-PARKED_DENSE_BYTES = 1 << 20
-"""As many bytes as the elements that a request may have need at most. Further ones belong to long strings and
-metadata, and are counted twice: in the request and as decoded."""
 SMALL_BYTES = 4 << 10
 """If a connection has nothing unanswered, a request of at most this size starts whatever all the others have
 in flight, so that heartbeats and fetches continue while the disk is behind."""
 
 _HEADER = struct.Struct(">hhih")
-
-
-def _parked_memory_bytes(size: int) -> int:
-    """Approximate bytes of memory that a request of `size` bytes holds while it waits."""
-    dense = min(size, PARKED_DENSE_BYTES)
-    return dense * PARKED_WEIGHT + (size - dense) * 2
 
 
 class KafkaTransport(Protocol):
@@ -74,20 +68,6 @@ class KafkaTransport(Protocol):
         """Send what was written, then close."""
 
 
-class _ReplySlot:
-    """The place of a request in the order of replies, until its reply is sent."""
-
-    __slots__ = ("pieces", "pipelined", "request", "size")
-
-    def __init__(self, request: Request, size: int, pipelined: bool) -> None:
-        self.request: Request | None = request
-        """The request; None once its handler has replied."""
-        self.size = size
-        self.pipelined = pipelined
-        self.pieces: list[Buffer] | None = None
-        """The encoded reply; None until the handler has replied."""
-
-
 class KafkaConnection:
     """One client's connection: receives the client's bytes, and writes the replies to `transport`. Implements
     `handler.ClientConnection` and `CapacityWaiter`."""
@@ -99,8 +79,10 @@ class KafkaConnection:
         "_dispatcher",
         "_frames",
         "_is_starting",
+        "_mute",
         "_parked_bytes",
         "_paused",
+        "_requester",
         "_slots",
         "_stopping",
         "_transport",
@@ -108,27 +90,45 @@ class KafkaConnection:
         "_unanswered_bytes",
         "advertised",
         "blocked_since",
+        "grants",
         "has_sent_request",
         "last_activity_at",
         "peer",
+        "principal",
+        "roles",
+        "sasl",
     )
 
     def __init__(
-        self, dispatcher: Dispatcher, transport: KafkaTransport, advertised: HostPort, peer: str
+        self,
+        dispatcher: Dispatcher,
+        transport: KafkaTransport,
+        advertised: HostPort,
+        peer: str,
+        principal: Principal = ANONYMOUS,
     ) -> None:
         self._dispatcher = dispatcher
         self._transport = transport
         self.advertised = advertised
         self.peer = peer
+        self.principal = principal
+        """Who the client is: the listener's default principal until the client has authenticated itself."""
+        self.roles: frozenset[Principal] = frozenset()
+        self.sasl: SaslSession | None = None
+        """The authentication of the client; None if the listener asks for none."""
+        self.grants = Grants()
+        self._requester: Requester | None = None
+        """Made at the first request that asks for it, and again when the client id is another."""
         self._frames = FrameReader(
             dispatcher.pool, dispatcher.settings.socket_request_max_bytes, dispatcher.receiving, self
         )
-        self._slots: deque[_ReplySlot] | None = None
+        self._slots: deque[ReplySlot] | None = None
         self._close_callbacks: set[Callable[[], None]] | None = None
-        self._blocker: _ReplySlot | None = None
+        self._blocker: ReplySlot | None = None
         """The slot of the request that the next one waits for."""
         self._unanswered_bytes = 0
         self._parked_bytes = 0
+        self._mute: Mute | None = None
         self._paused = self._is_starting = self._turn_scheduled = self._stopping = self._closed = False
         self.has_sent_request = False
         """Whether a whole request has arrived."""
@@ -180,6 +180,8 @@ class KafkaConnection:
         for callback in callbacks or ():
             callback()
         self._unblock()
+        if self._mute:
+            self._mute.cancel()
         self._slots = None
         self._frames.close()
         self._dispatcher.in_flight.release(self._unanswered_bytes + self._parked_bytes)
@@ -216,7 +218,8 @@ class KafkaConnection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether every request is answered and the client reads its replies."""
+        """Whether every request is answered and the client reads its replies. A muted client may be: the end
+        of its connection is not noticed before it is read again."""
         return not self._slots and self.blocked_since is None
 
     @property
@@ -239,6 +242,39 @@ class KafkaConnection:
         callbacks.add(call)
         return lambda: callbacks.discard(call)
 
+    def requester_for(self, client_id: str | None) -> Requester:
+        """See `handler.ClientConnection`."""
+        requester = self._requester
+        if requester is None or requester.client_id != (client_id or ""):
+            requester = self._requester = Requester(
+                principal=self.principal,
+                roles=self.roles,
+                host=self.peer.rpartition(":")[0],
+                client_id=client_id or "",
+            )
+        return requester
+
+    def identify(self, principal: Principal, roles: frozenset[Principal] = frozenset()) -> None:
+        """The client has proven who it is: requests from here on are those of `principal`."""
+        self.principal, self.roles, self._requester, self.grants = principal, roles, None, Grants()
+
+    def limit_frames(self, min_bytes: int, max_bytes: int, name: str) -> None:
+        """See `sasl.SaslConnection`."""
+        self._frames.limit(min_bytes, max_bytes, name)
+
+    def authentication_failed(self, reason: str) -> None:
+        """Log why; the client does not learn it."""
+        self._dispatcher.warn_rate_limited(
+            "authentication", f"{self.peer}: authentication failed: {reason}; connection closed"
+        )
+
+    def mute(self, seconds: float) -> None:
+        """See `handler.ClientConnection`. Replies are sent meanwhile (KIP-219)."""
+        if not self._closed:
+            self._mute = self._mute or Mute(self.clock, self.on_capacity)
+            self._mute.extend(seconds)
+            self._update_reading()
+
     # --- requests and replies ----------------------------------------------------------------------------
 
     def _note_activity(self) -> None:
@@ -246,7 +282,7 @@ class KafkaConnection:
 
     def _is_full(self) -> bool:
         """Whether no request may start: too much is unanswered or unsent, or the connection ends."""
-        if self._closed or self._stopping or self.blocked_since is not None:
+        if self._closed or self._stopping or self.blocked_since is not None or self._mute:
             return True
         slots = self._slots
         if slots is not None and (
@@ -294,6 +330,9 @@ class KafkaConnection:
         except NotKafka as error:
             self._dispatcher.warn_rate_limited(str(error), f"{error} by {self.peer}: connection closed")
             self.close()
+        except CloseConnection as error:
+            self._dispatcher.warn_rate_limited("refused", f"{self.peer}: {error}; connection closed")
+            self.close()
         except RequestTooLarge as error:
             self._dispatcher.warn_rate_limited(
                 "too large", f"{self.peer}: {error}; connection closed (docs/SETTINGS.md, Limits)"
@@ -339,7 +378,12 @@ class KafkaConnection:
                 self._transport.resume()
 
     def _start(self, frame: memoryview) -> None:
-        """Decode the header of a request and run its handler. ProtocolError if the header is invalid."""
+        """Decode the header of a request and run its handler. ProtocolError if the header is invalid,
+        CloseConnection if the request ends the connection."""
+        if self.sasl is not None and self.sasl.check(frame):
+            request = Request(RAW_TOKEN, 0, 0, None, Message(), self.peer, self)
+            self._send_or_park(request, self.sasl.raw_token(frame), len(frame), pipelined=False)
+            return
         try:
             key, version, correlation_id, length = _HEADER.unpack_from(frame)
         except struct.error:
@@ -349,14 +393,10 @@ class KafkaConnection:
             raise ProtocolError(f"a client id of {length} bytes in a frame of {len(frame)}")
         client_id = None if length < 0 else str(frame[_HEADER.size : body_position], "utf-8", "replace")
         self.has_sent_request = True
-        request = Request(key, version, correlation_id, client_id, Message(), self.peer, self)
+        request = Request(key, version, correlation_id, client_id, Message(), self.peer, self, len(frame))
         handler = self._dispatcher.handlers.get(key)
         try:
             result = self._dispatcher.run_handler(handler, request, frame, body_position)
-        except CloseConnection as error:
-            self._dispatcher.warn_rate_limited("refused", f"{self.peer}: {error}; connection closed")
-            self.close()
-            return
         except ProtocolError as error:
             raise type(error)(f"in a request of API key {key} version {version}: {error}") from None
         pipelined = handler is not None and handler.pipelined
@@ -378,7 +418,7 @@ class KafkaConnection:
             if pieces:
                 self._transport.write(pieces)
         else:
-            slot = _ReplySlot(request, size, pipelined)
+            slot = ReplySlot(request, size, pipelined)
             self._slots.append(slot)
             self._unanswered_bytes += size
             self._dispatcher.in_flight.add(size)
@@ -386,7 +426,7 @@ class KafkaConnection:
 
     def _park(self, request: Request, reply: Promise[Any], size: int, pipelined: bool) -> None:
         """Reserve the place of a reply that is not ready, and send it when it is."""
-        slot = _ReplySlot(request, size, pipelined)
+        slot = ReplySlot(request, size, pipelined)
         if self._slots is None:
             self._slots = deque()
         self._slots.append(slot)
@@ -394,7 +434,7 @@ class KafkaConnection:
         self._dispatcher.in_flight.add(size)
         if not pipelined:
             self._blocker = slot
-            self._dispatcher.parked.add(_parked_memory_bytes(size))
+            self._dispatcher.parked.add(waiting_memory_bytes(size))
 
         def on_reply(reply: Promise[Any]) -> None:
             if self._slots is None:  # the connection was lost
@@ -409,7 +449,7 @@ class KafkaConnection:
 
         reply.then(on_reply)
 
-    def _set_reply(self, slot: _ReplySlot, pieces: list[Buffer]) -> None:
+    def _set_reply(self, slot: ReplySlot, pieces: list[Buffer]) -> None:
         assert slot.pieces is None, "a request is answered once"
         slot.pieces, slot.request = pieces, None
         size = sum(map(len, pieces))
@@ -422,7 +462,7 @@ class KafkaConnection:
         """Let the next request start: the one that it waited for is answered, or the connection is lost."""
         blocker, self._blocker = self._blocker, None
         if blocker is not None:
-            self._dispatcher.parked.release(_parked_memory_bytes(blocker.size))
+            self._dispatcher.parked.release(waiting_memory_bytes(blocker.size))
 
     def _send_ready(self) -> None:
         """Send the replies that do not wait for an earlier one."""

@@ -1,7 +1,8 @@
 """Decodes requests, runs their handlers and encodes the replies.
 
 Owns: what all connections of the door share: handlers, buffers, limits, the context, the warnings about
-clients. Refuses: to let the exception of a handler escape; it becomes a reply, or closes that connection.
+clients; and the check of the rights that a whole request needs. Refuses: to let the exception of a handler
+escape; it becomes a reply, or closes that connection.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from mainstem.doors.kafka.handler import (
     Reply,
     Request,
 )
+from mainstem.doors.kafka.rights import RightDenied
+from mainstem.doors.kafka.sasl import RAW_TOKEN
+from mainstem.doors.kafka.throttling import Throttling
 from mainstem.doors.net.limits import InFlightLimit, MemoryBudget
 from mainstem.doors.net.warning_log import WarningLog
 from mainstem.kafka_protocol.message import (
@@ -60,6 +64,7 @@ class Dispatcher:
         self.parked = InFlightLimit(context.clock, max_bytes)
         """Bytes of memory that other requests hold while they wait for events or for members of their
         group."""
+        self._throttling = Throttling(context.access.quotas)
         self._flexible_from = {key: api(key).request.flexible for key in handlers}
         self.warnings = warnings or WarningLog(context.clock, log)
         context.handlers = handlers
@@ -86,6 +91,17 @@ class Dispatcher:
     ) -> HandlerResult:
         """Decode the rest of the frame, from `position` behind the client id, and run the handler.
         ProtocolError and CloseConnection end the connection."""
+        if not self._throttling.is_on:
+            return self._run_handler(handler, request, frame, position)
+        began_s = self.clock.monotonic()
+        try:
+            return self._run_handler(handler, request, frame, position)
+        finally:
+            request.busy_s = self.clock.monotonic() - began_s
+
+    def _run_handler(
+        self, handler: Handler | None, request: Request, frame: memoryview, position: int
+    ) -> HandlerResult:
         key, version = request.key, request.version
         if handler is None:
             raise CloseConnection(f"API key {key} is not offered (docs/KAFKA.md lists those that are)")
@@ -103,6 +119,10 @@ class Dispatcher:
             position = handler.body_offset_quirk(version, frame, position)
         request.body = decode_request(key, version, frame, position, max_elements=self._max_elements)
         try:
+            for right in handler.whole_rights:
+                assert right.name_of is not None, "a right of the whole request names one resource"
+                if not self.context.allows(request, right, right.name_of(request.body)):
+                    return self._error_reply(request, RightDenied(right))
             return handler.handle(self.context, request)
         except CloseConnection:
             raise
@@ -110,12 +130,17 @@ class Dispatcher:
             return self._error_reply(request, error)
 
     def encode(self, request: Request, reply: Reply) -> list[Buffer] | None:
-        """The frame of a reply; empty if there is no reply; None: the connection has to be closed."""
+        """The frame of a reply; empty if there is no reply; None: the connection has to be closed. Client
+        quotas count it."""
+        if self._throttling.is_on:
+            reply = self._throttling.charge(request, reply)
         if reply is None:
             return []
         try:
             if isinstance(reply, Message):
                 return encode_reply(request.key, request.version, request.correlation_id, reply)
+            if request.key == RAW_TOKEN:
+                return reply
             return frame_reply(request.key, request.version, request.correlation_id, reply)
         except Exception:
             log.exception(

@@ -32,6 +32,9 @@ MIN_GROW_BYTES = 16 << 10
 REMAINDER_BYTES = 4 << 10
 """Most bytes of an incomplete frame that a connection holds outside of the budget."""
 PRODUCE = 0
+MAX_BYTES_NAME = "socket.request.max.bytes"
+HEADER_BYTES = 8
+"""Length of a request's header without a client id: the shortest frame."""
 
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI ")
 
@@ -95,11 +98,13 @@ class FrameReader:
         "_held_bytes",
         "_large",
         "_large_frame_bytes",
+        "_limit_name",
         "_owner",
         "_pool",
         "_pooled",
         "_remainder",
         "_request_max",
+        "_request_min",
         "_start",
     )
 
@@ -108,6 +113,8 @@ class FrameReader:
     ) -> None:
         self._pool = pool
         self._request_max = request_max_bytes
+        self._request_min = HEADER_BYTES
+        self._limit_name = MAX_BYTES_NAME
         self._budget = budget
         self._owner = owner
         self._held_bytes = 0
@@ -125,6 +132,10 @@ class FrameReader:
         last."""
         self._remainder = b""
         """Bytes of an incomplete frame while no buffer is borrowed."""
+
+    def limit(self, min_bytes: int, max_bytes: int, name: str) -> None:
+        """Accept only frames of these lengths from the next one on. `name`: Kafka's name of the setting."""
+        self._request_min, self._request_max, self._limit_name = min_bytes, max_bytes, name
 
     def receive_buffer(self) -> memoryview:
         """The buffer for the next bytes; never empty. To be called again after each `advance`, and only after
@@ -182,7 +193,7 @@ class FrameReader:
         if waiting < 4:
             return None
         size = int.from_bytes(pooled[start : start + 4], "big", signed=True)
-        if size > self._request_max or size < 8:
+        if size > self._request_max or size < self._request_min:
             raise self._size_error(size, bytes(pooled[start : start + 4]))
         if waiting < size + 4:
             if size > LARGE_FRAME_BYTES:
@@ -311,15 +322,13 @@ class FrameReader:
 
     def _size_error(self, size: int, head: bytes) -> ProtocolError:
         """Why no frame has this size, which `head`, its first four bytes, say."""
-        if size < 8:
+        if size < self._request_min:
             return ProtocolError(f"a frame of {size} bytes, shorter than a request header")
         if head in _HTTP:
             return NotKafka("HTTP spoken on the Kafka port")
         if head[:2] == b"\x16\x03":
             return NotKafka("TLS spoken on the Kafka port, which is plaintext")
-        return RequestTooLarge(
-            f"a request of {size} bytes is above socket.request.max.bytes ({self._request_max})"
-        )
+        return RequestTooLarge(f"a request of {size} bytes is above {self._limit_name} ({self._request_max})")
 
     def _move_to_large(self, size: int, pooled: bytearray) -> None:
         """Move the beginning of a frame to a buffer of its own, which has no space for more yet."""

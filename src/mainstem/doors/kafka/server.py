@@ -19,14 +19,14 @@ from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.handler import HandlerContext
 from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.sasl import SaslSession
 from mainstem.doors.kafka.share_sessions import ShareSessions
 from mainstem.kafka_protocol.message import Buffer
 from mainstem.share_contract import BatchQueues, OffersBatchQueues
 
 if TYPE_CHECKING:
-    from mainstem.doors.contract import DoorContext, Listener, MetricSample
+    from mainstem.doors.contract import Access, DoorContext, Listener, MetricSample
     from mainstem.doors.net.accepted import AcceptedConnection
-    from mainstem.doors.net.address import HostPort
     from mainstem.doors.net.warning_log import WarningLog
     from mainstem.node import Node
 
@@ -58,9 +58,9 @@ class KafkaSocket(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_accepted",
-        "_advertised",
         "_connection",
         "_door",
+        "_listener",
         "_transport",
         "accepted_at",
         "progress",
@@ -68,9 +68,9 @@ class KafkaSocket(asyncio.BufferedProtocol):
         "unsent",
     )
 
-    def __init__(self, door: KafkaDoor, advertised: HostPort, accepted: AcceptedConnection) -> None:
+    def __init__(self, door: KafkaDoor, listener: Listener, accepted: AcceptedConnection) -> None:
         self._door = door
-        self._advertised = advertised
+        self._listener = listener
         self._accepted = accepted
         self._transport: asyncio.Transport | None = None
         self._connection: KafkaConnection | None = None
@@ -97,7 +97,13 @@ class KafkaSocket(asyncio.BufferedProtocol):
         _tune(transport.get_extra_info("socket"))
         name = transport.get_extra_info("peername")
         peer = f"{name[0]}:{name[1]}" if name else "unknown"
-        self._connection = KafkaConnection(self._door.dispatcher, self, self._advertised, peer)
+        self._connection = KafkaConnection(
+            self._door.dispatcher, self, self._listener.advertised, peer, self._accepted.principal
+        )
+        if self._listener.security.authenticates:
+            self._connection.sasl = self._door.new_session(
+                self._listener, self._connection, peer.rpartition(":")[0]
+            )
 
     def get_buffer(self, sizehint: int) -> memoryview:
         try:
@@ -151,6 +157,13 @@ class KafkaSocket(asyncio.BufferedProtocol):
 
     # --- the door's side
 
+    @property
+    def password_user(self) -> str | None:
+        """The user whose password the client has authenticated with; None if it did not, or with a token."""
+        session = None if self._connection is None else self._connection.sasl
+        identity = None if session is None else session.identity
+        return identity.principal.name if identity is not None and identity.expires_at_ms is None else None
+
     def abort(self) -> None:
         """Close at once, whatever is unsent."""
         if self._transport is not None:
@@ -183,10 +196,23 @@ class KafkaSocket(asyncio.BufferedProtocol):
         ):
             began = connection.partial_frame_bytes is not None
             return f"has sent no request in {settings.first_request_timeout_ms} ms" if began else ""
+        if connection.sasl is not None:
+            reason = self._session_reason(connection, connection.sasl, now)
+            if reason is not None:
+                return reason
         stalled = self._stalled_reason(connection, now)
         if stalled is None and connection.is_idle and idle_s > settings.connections_max_idle_ms / 1000:
             return ""
         return stalled
+
+    def _session_reason(self, connection: KafkaConnection, session: SaslSession, now: float) -> str | None:
+        """As `close_reason`, for a client that has not authenticated, or not again."""
+        limit_ms = self._door.dispatcher.settings.first_request_timeout_ms
+        if session.identity is None and now - self.accepted_at > limit_ms / 1000:
+            return f"has not authenticated in {limit_ms} ms"
+        if session.is_expired and not connection.is_idle:
+            return "waits for a reply beyond the end of its session"
+        return None
 
     def _unread_reason(self, connection: KafkaConnection, since: float, now: float) -> str | None:
         """As `close_reason`, for a client that does not read its replies."""
@@ -230,12 +256,17 @@ class KafkaDoor:
     """Serves the Kafka protocol on the connections that it is given."""
 
     def __init__(
-        self, node: Node, warnings: WarningLog | None = None, queues: BatchQueues | None = None
+        self,
+        node: Node,
+        access: Access,
+        warnings: WarningLog | None = None,
+        queues: BatchQueues | None = None,
     ) -> None:
         sessions = None if queues is None else ShareSessions(queues)
         if sessions is not None:
             node.share_groups.on_member_gone.append(sessions.end_of_member)
-        self.dispatcher = Dispatcher(HandlerContext(node=node, share_sessions=sessions), discover(), warnings)
+        context = HandlerContext(node=node, access=access, share_sessions=sessions)
+        self.dispatcher = Dispatcher(context, discover(), warnings)
         self._sockets: set[KafkaSocket] = set()
         self._unsent: dict[KafkaSocket, int] = {}
         self._unsent_bytes = 0
@@ -243,6 +274,7 @@ class KafkaDoor:
         self._drained: asyncio.Event | None = None
         """Exists from the beginning of `drain`; set when no connection is left."""
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        access.admin.on_user_deleted.append(self._on_user_deleted)
 
     # --- OpenDoor, see doors/contract.py
 
@@ -251,7 +283,7 @@ class KafkaDoor:
         return len(self._sockets)
 
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
-        accepted = KafkaSocket(self, listener.advertised, connection)
+        accepted = KafkaSocket(self, listener, connection)
         self._sockets.add(accepted)
         connection.attach(self._loop, accepted)
 
@@ -274,12 +306,14 @@ class KafkaDoor:
             client.drain()
         if self._sockets:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), DRAIN_SECONDS)
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._drained.wait()
 
     async def close(self) -> None:
         self._sweeper.cancel()
         for client in list(self._sockets):
             client.abort()
+        self.dispatcher.context.access_changes.close()
         await asyncio.sleep(0)
 
     # --- what its sockets call
@@ -311,6 +345,32 @@ class KafkaDoor:
                     "unsent", "all clients together leave too many bytes of replies unread: connection closed"
                 )
                 self._loop.call_soon(client.abort)
+
+    # --- authentication
+
+    def new_session(self, listener: Listener, connection: KafkaConnection, host: str) -> SaslSession:
+        """The authentication of a connection to a listener that asks for one."""
+        context = self.dispatcher.context
+        return SaslSession(
+            context.access.authentication,
+            context.settings,
+            context.clock,
+            listener.mechanisms,
+            host,
+            connection,
+        )
+
+    def _on_user_deleted(self, name: str, left: Iterator[KafkaSocket] | None = None) -> None:
+        """Disconnect the clients that authenticated with the password of this user."""
+        if left is None:
+            left = iter(list(self._sockets))
+        checked = 0
+        for client in islice(left, SWEEP_TURN):
+            checked += 1
+            if client.password_user == name:
+                client.abort()
+        if checked == SWEEP_TURN:
+            self._loop.call_soon(self._on_user_deleted, name, left)
 
     # --- timeouts
 
@@ -358,7 +418,7 @@ async def open_door(context: DoorContext) -> KafkaDoor:
     assert context.node is not None, "the Kafka door needs the node"
     engine = context.engine
     queues = engine.batch_queues if isinstance(engine, OffersBatchQueues) else None
-    return KafkaDoor(context.node, context.warnings, queues)
+    return KafkaDoor(context.node, context.access, context.warnings, queues)
 
 
 def _tune(sock: socket.socket | None) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import (
     CoordinatorError,
     InvalidRequest,
     UnknownTopicId,
     UnknownTopicOrPartition,
 )
-from mainstem.doors.kafka.handler import HandlerContext
+from mainstem.doors.kafka.handler import HandlerContext, Request
+from mainstem.doors.kafka.rights import RightDenied, of_each
 from mainstem.doors.kafka.share_sessions import ShareSessions
 from mainstem.kafka_protocol.message import Message
 from mainstem.queues.range_answer import RangeAnswer, RangeVerb
@@ -26,6 +28,8 @@ RENEW = 4
 RENEW_FROM_VERSION = 2
 VERBS: Final[Sequence[RangeVerb]] = ("ack", "ack", "release", "reject", "renew")
 """By acknowledge type: gap, accept, release, reject, renew."""
+
+READ_TOPIC = of_each(Operation.READ, ResourceType.TOPIC)
 
 
 def sessions_of(context: HandlerContext) -> ShareSessions:
@@ -56,23 +60,23 @@ def lock_ms_of(context: HandlerContext, group: str) -> int:
 class Acknowledgements:
     """The acknowledgements of a request: what the engine is asked, and what is refused before."""
 
-    def __init__(
-        self, context: HandlerContext, topics: Sequence[Message], version: int, renews: bool
-    ) -> None:
+    def __init__(self, context: HandlerContext, request: Request, renews: bool) -> None:
         self.answers: dict[PartitionKey, list[RangeAnswer]] = {}
         self.errors: dict[PartitionKey, BaseException | None] = {}
         """The partitions that have an answer already; None: there was nothing to acknowledge."""
-        for topic in topics:
+        for topic in request.body.topics:
             known = context.topics.by_id(topic.topic_id)
             for partition in topic.partitions:
                 key = topic.topic_id, partition.partition_index
                 try:
                     if known is None:
                         raise UnknownTopicId("there is no topic with this id")
-                    parts = answers_of(partition.acknowledgement_batches, version, renews)
+                    parts = answers_of(partition.acknowledgement_batches, request.version, renews)
+                    if not context.allows(request, READ_TOPIC, known.name):
+                        raise RightDenied(READ_TOPIC)
                     if not 0 <= partition.partition_index < known.partitions:
                         raise UnknownTopicOrPartition("the topic has no such partition")
-                except CoordinatorError as error:
+                except (CoordinatorError, RightDenied) as error:
                     self.errors[key] = error
                 else:
                     if parts:

@@ -1,6 +1,7 @@
 """A connection that a listener accepted, on its way to the door that serves it.
 
-Owns: the socket until a protocol is attached to it, and the connection's place in the limits until it ends.
+Owns: the socket until a protocol is attached to it, who its client is before it logs in, and the connection's
+place in the limits until it ends.
 """
 
 from __future__ import annotations
@@ -8,21 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
+from mainstem.access_contract import ANONYMOUS, Principal
 from mainstem.doors.net.limits import ConnectionLimits
+from mainstem.doors.net.tls import ServerTls
+from mainstem.doors.net.tls_transport import TlsTransport
 
 _attaching: set[asyncio.Task[None]] = set()
 """Tasks whose only other reference is the loop's weak one."""
 
 
+def _not_logged(kind: str, text: str) -> None:
+    """A warning that is for no log."""
+
+
 class AcceptedConnection:
-    """One connection. It counts against the limits until `closed` is called."""
+    """One connection. It counts against the limits until `closed` is called. With `tls` it is encrypted;
+    `warn` is then called with the kind and the text of a warning about a client."""
 
-    __slots__ = ("_limits", "_socket", "host")
+    __slots__ = ("_limits", "_socket", "_tls", "_warn", "host", "principal")
 
-    def __init__(self, sock: socket.socket, host: str, limits: ConnectionLimits) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        host: str,
+        limits: ConnectionLimits,
+        default_principal: Principal = ANONYMOUS,
+        tls: ServerTls | None = None,
+        warn: Callable[[str, str], None] = _not_logged,
+    ) -> None:
         self._socket: socket.socket | None = sock
         self._limits: ConnectionLimits | None = limits
+        self._tls = tls
+        self._warn = warn
+        self.principal = default_principal
+        """Who the client is before it logs in, known from the protocol's `connection_made` on: the user whom
+        its certificate names, else the default principal of the listener."""
         self.host = host
         """The client's address, without its port."""
 
@@ -33,12 +56,20 @@ class AcceptedConnection:
         return self._socket
 
     def attach(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol) -> None:
-        """Let `protocol` serve the socket. If the client has closed the connection by then,
-        `protocol.connection_lost` is called and `connection_made` is not."""
+        """Let `protocol` serve the socket, after the handshake if there is TLS. If the client has closed the
+        connection by then, or is refused, `protocol.connection_lost` is called and `connection_made` is
+        not."""
         sock, self._socket = self.socket, None
+        if self._tls is not None:
+            protocol = TlsTransport(
+                self._tls, protocol, self.host, self.principal, self._set_principal, self._warn
+            )
         task = loop.create_task(_attach(loop, sock, protocol))
         _attaching.add(task)
         task.add_done_callback(_attaching.discard)
+
+    def _set_principal(self, principal: Principal) -> None:
+        self.principal = principal
 
     def refuse(self) -> None:
         """Close the connection without serving it."""

@@ -113,6 +113,13 @@ class Acceptor:
             self._admit(sock, name[0])
 
     def _admit(self, sock: socket.socket, host: str) -> None:
+        if not self._limits.has_quota(host):
+            self._warn(
+                "quota",
+                f"{host} connects more often than its connection_creation_rate: one more closed",
+            )
+            sock.close()
+            return
         if not self._limits.admit(host):
             limit = self._limits.max_per_address
             self._warn(

@@ -1,6 +1,7 @@
 """A host and a port, and who can reach them.
 
-Owns: reading and writing `HOST:PORT`, and which hosts only this machine reaches. Refuses: to resolve names.
+Owns: reading and writing `HOST:PORT` and `NAME://HOST:PORT`, and which hosts only this machine reaches.
+Refuses: to resolve names.
 """
 
 from __future__ import annotations
@@ -63,6 +64,15 @@ class HostPort:
         with contextlib.suppress(ValueError):
             return ipaddress.ip_address(self.host).is_unspecified
         return not self.host
+
+
+def parse_named(text: str, where: str, *, port: int | None = None) -> tuple[str, HostPort]:
+    """Read `[NAME://]HOST:PORT`: the name in capitals, as Kafka compares names of listeners; empty if there
+    is none. Else as `HostPort.parse`."""
+    name, separator, address = text.strip().rpartition("://")
+    if separator and not (name.isascii() and name.replace("_", "").replace("-", "").isalnum()):
+        raise AddressError(f"{where}: {text.strip()!r} is not NAME://HOST:PORT")
+    return name.upper(), HostPort.parse(address, where, port=port)
 
 
 def is_loopback(host: str) -> bool:

@@ -129,6 +129,7 @@ class ConnectionLimits:
     """How many connections there are, in all and from each address, and how fast new ones are accepted."""
 
     __slots__ = (
+        "_admits",
         "_by_address",
         "_on_release",
         "_rate",
@@ -137,7 +138,16 @@ class ConnectionLimits:
         "max_per_address",
     )
 
-    def __init__(self, clock: Clock, max_connections: int, max_per_address: int, per_second: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        max_connections: int,
+        max_per_address: int,
+        per_second: int,
+        admits: Callable[[str], bool] = lambda address: True,
+    ) -> None:
+        """`admits`: whether the quota of an address has room for one more connection, which it counts."""
+        self._admits = admits
         self.max_connections = max_connections
         self.max_per_address = max_per_address
         self.count = 0
@@ -154,6 +164,11 @@ class ConnectionLimits:
         """Seconds that the next connection has to wait so that no more than `per_second` are accepted in a
         second; after a second without any, that many at once. 0: none."""
         return self._rate.delay_s()
+
+    def has_quota(self, address: str) -> bool:
+        """Whether the quota of an address has room for one more connection, which it counts. Before
+        `admit`."""
+        return self._admits(address)
 
     def admit(self, address: str) -> bool:
         """Count one more connection from this address, which must be released later. False: the address has

@@ -24,6 +24,7 @@ from mainstem.contract import (
     GroupSummary,
     Health,
     InvalidArgument,
+    MemberHooks,
     MemberInfo,
     NewEvent,
     NotReachable,
@@ -85,7 +86,8 @@ class EmbeddedEngine(EmbeddedQueues):
     def __init__(self, node: Node, *, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         super().__init__(node)
         self._node = node
-        self._address = address
+        self.address = address
+        """See above; set when the door opens later than the engine."""
         self._publish_count = itertools.count()
         self._once = OncePublisher(node)
         self._summaries = TopicSummaries(node, self._yield_to_loop)
@@ -194,12 +196,17 @@ class EmbeddedEngine(EmbeddedQueues):
         return EmbeddedReader(self._node.clock, self._partition, start)
 
     async def join(
-        self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
+        self,
+        group: str,
+        topics: Sequence[str],
+        *,
+        start: Literal["earliest", "latest"],
+        hooks: MemberHooks | None = None,
     ) -> EmbeddedMember:
         """See the contract."""
         for topic in topics:
             self._topic(topic)
-        return EmbeddedMember(self._node, self._partition, group, topics, start)
+        return EmbeddedMember(self._node, self._partition, group, topics, start, hooks)
 
     # --- capabilities -------------------------------------------------------------------------------------
 
@@ -239,7 +246,7 @@ class EmbeddedEngine(EmbeddedQueues):
             partitions = [self._node.partition(topic, index) for index in range(topic.partitions)]
             return [
                 Bounds(
-                    await partition.preview_log_start(config, self._node.preview_limit(partition)),
+                    await partition.preview_log_start(config, self._node.retention.preview_limit(partition)),
                     partition.high_watermark,
                 )
                 for partition in partitions
@@ -401,7 +408,7 @@ class EmbeddedEngine(EmbeddedQueues):
 
     async def cluster(self) -> ClusterInfo:
         """See the contract."""
-        return ClusterInfo(self._node.log.cluster_id, NODE_ID, (Broker(NODE_ID, *self._address),))
+        return ClusterInfo(self._node.log.cluster_id, NODE_ID, (Broker(NODE_ID, *self.address),))
 
     async def health(self) -> Health:
         """See the contract."""

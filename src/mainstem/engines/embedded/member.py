@@ -10,10 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from mainstem.contract import Position, ReadResult, StreamError, UnknownTopic
+from mainstem.contract import (
+    NO_NOTES,
+    AssignedPartition,
+    MemberHooks,
+    Position,
+    ReadResult,
+    StreamError,
+    TopicPartition,
+    UnknownTopic,
+)
 from mainstem.coordinator.errors import (
     CoordinatorError,
     IllegalGeneration,
@@ -24,6 +33,7 @@ from mainstem.coordinator.errors import (
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
     CommitRequest,
+    CommittedOffset,
     Heartbeat,
     JoinReply,
     JoinRequest,
@@ -50,8 +60,6 @@ REBALANCE_TIMEOUT_MS = 60_000
 HEARTBEAT_INTERVAL_S = 3.0
 ASSIGNOR = "range"
 
-TopicPartition = tuple[str, int]
-
 
 class EmbeddedMember:
     """Implements the contract's Member."""
@@ -63,7 +71,9 @@ class EmbeddedMember:
         group: str,
         topics: Sequence[str],
         start: Literal["earliest", "latest"],
+        hooks: MemberHooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._node = node
         self._find_partition = find_partition
         self._group = group
@@ -73,6 +83,10 @@ class EmbeddedMember:
         self._generation = -1
         self._reader = EmbeddedReader(node.clock, find_partition, ())
         self._joined = False
+        self._expelled = False
+        """The group has given the partitions to other members."""
+        self._owned: tuple[TopicPartition, ...] = ()
+        """Of which the hooks know."""
         self._closed = False
         self._positions: dict[TopicPartition, int] = {}
         """Partition -> the offset after the last event that `read` has returned in this generation. `commit`
@@ -99,13 +113,26 @@ class EmbeddedMember:
             self._positions[position.topic, position.partition] = position.offset
         return result
 
-    async def commit(self) -> None:
+    async def commit(
+        self, positions: Sequence[Position] | None = None, notes: Mapping[TopicPartition, str] = NO_NOTES
+    ) -> None:
         """See the contract."""
-        if not self._positions:
+        if positions is None:
+            positions = [Position(*key, offset) for key, offset in self._positions.items()]
+        if not positions:
             return
         topics = tuple(
-            (TopicRef(topic), (NewOffset(partition, offset),))
-            for (topic, partition), offset in self._positions.items()
+            (
+                TopicRef(position.topic),
+                (
+                    NewOffset(
+                        position.partition,
+                        position.offset,
+                        metadata=notes.get((position.topic, position.partition), ""),
+                    ),
+                ),
+            )
+            for position in positions
         )
         request = CommitRequest(
             group_id=self._group, member_id=self._member_id, generation=self._generation, topics=topics
@@ -119,6 +146,14 @@ class EmbeddedMember:
         for partition_error in itertools.chain.from_iterable(partition_errors):
             if partition_error is not None:
                 raise translate(partition_error, f"group {self._group}")
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See the contract."""
+        self._reader.pause(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See the contract."""
+        self._reader.resume(partitions)
 
     async def close(self) -> None:
         """See the contract."""
@@ -138,7 +173,7 @@ class EmbeddedMember:
 
     async def _join(self) -> None:
         """Join the group's next generation; retries until it succeeds."""
-        self._positions.clear()
+        await self._give_up()
         while True:
             try:
                 join_reply = await self._node.groups.join(self._join_request())
@@ -152,10 +187,24 @@ class EmbeddedMember:
             except (RebalanceInProgress, IllegalGeneration):
                 pass
         assert self._generation >= 0, "a member that joined has a generation"
-        self._reader.assign(await self._start_positions(self._read(sync_reply.assignment)))
+        assigned, positions = await self._start_positions(self._read(sync_reply.assignment))
+        self._expelled = False
+        self._owned = tuple((partition.topic, partition.partition) for partition in assigned)
+        if self._hooks is not None and assigned:
+            await self._hooks.assigned(assigned)
+        self._reader.assign(positions)
         self._joined = True
         if self._heartbeat_task is None:
             self._heartbeat_task = asyncio.create_task(self._send_heartbeats())
+
+    async def _give_up(self) -> None:
+        """Have nothing of the last generation any more. The group waits for its members meanwhile, and takes
+        commits of that generation."""
+        owned, self._owned = self._owned, ()
+        self._reader.assign(())
+        if self._hooks is not None and owned:
+            await (self._hooks.lost if self._expelled else self._hooks.revoked)(owned)
+        self._positions.clear()
 
     def _read(self, assignment: bytes) -> tuple[TopicPartition, ...]:
         """The partitions that the group's leader, which may be any client, has assigned to this member."""
@@ -209,14 +258,17 @@ class EmbeddedMember:
             (member_id, write_assignment(partitions)) for member_id, partitions in assignments.items()
         )
 
-    async def _start_positions(self, assigned: Sequence[TopicPartition]) -> list[Position]:
-        """Where to start in each partition: at the group's position, or as `start` says if there is none."""
-        committed: dict[TopicPartition, int] = {}
+    async def _start_positions(
+        self, assigned: Sequence[TopicPartition]
+    ) -> tuple[list[AssignedPartition], list[Position]]:
+        """The partitions that are there, and where to start in each: at the group's position, or as `start`
+        says if there is none."""
+        committed: dict[TopicPartition, CommittedOffset] = {}
         for topic_offsets in await self._node.groups.fetch_offsets(self._group):
             for partition_offset in topic_offsets.partitions:
                 if partition_offset.offset is not None:
                     key = topic_offsets.topic.name, partition_offset.partition
-                    committed[key] = partition_offset.offset.offset
+                    committed[key] = partition_offset.offset
         partitions = {}
         for key in assigned:
             with contextlib.suppress(UnknownTopic):  # deleted while the group rebalanced
@@ -224,13 +276,19 @@ class EmbeddedMember:
         # A position, or the latest, may be after events with acks=1 that are not committed yet.
         clock = self._node.clock
         await gather([when_end_committed(partition, clock) for partition in partitions.values()])
-        positions = []
+        described, positions = [], []
         for key, partition in partitions.items():
             begin, end = partition.log_start_offset, partition.high_watermark
             default = begin if self._start == "earliest" else end
-            offset = committed.get(key, default)
+            saved = committed.get(key)
+            offset = default if saved is None else saved.offset
             positions.append(Position(*key, offset if begin <= offset <= end else default))
-        return positions
+            described.append(
+                AssignedPartition(*key, None, "")
+                if saved is None
+                else AssignedPartition(*key, saved.offset, saved.metadata)
+            )
+        return described, positions
 
     async def _send_heartbeats(self) -> None:
         """Send a heartbeat every HEARTBEAT_INTERVAL_S. If the group rebalances, the next read joins again."""
@@ -244,7 +302,9 @@ class EmbeddedMember:
             try:
                 await self._node.groups.heartbeat(heartbeat)
             except UnknownMember:
-                self._member_id, self._joined = "", False
+                self._member_id, self._joined, self._expelled = "", False, True
+            except IllegalGeneration:
+                self._joined, self._expelled = False, True
             except CoordinatorError:
                 self._joined = False
 

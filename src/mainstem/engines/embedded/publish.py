@@ -7,6 +7,7 @@ not cross a network. Refuses: the look-up of topics, and raising errors: each ev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mainstem.contract import NewEvent, Position, StreamError
 from mainstem.engines.embedded.errors import translate
@@ -39,9 +40,16 @@ def murmur2(data: bytes) -> int:
     return hashed ^ hashed >> 15
 
 
+_murmur2_of_known = lru_cache(maxsize=4_096)(murmur2)
+"""Keys come again, and the hash takes microseconds."""
+KNOWN_KEY_BYTES_MAX = 64
+"""Longer keys are not kept."""
+
+
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key, as Java's BuiltInPartitioner.partitionForKey chooses it."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+    hashed = _murmur2_of_known(key) if len(key) <= KNOWN_KEY_BYTES_MAX else murmur2(key)
+    return (hashed & 0x7FFFFFFF) % partitions
 
 
 def append(
@@ -61,7 +69,8 @@ def append(
     max_bytes = min(BATCH_BYTES, partition.config.max_message_bytes - HEADER_BYTES)
     for event in events:
         event_bytes = RECORD_OVERHEAD_BYTES + len(event.key or b"") + len(event.value or b"")
-        event_bytes += sum(len(name) + len(content or b"") + 4 for name, content in event.headers)
+        if event.headers:
+            event_bytes += sum(len(name) + len(content or b"") + 4 for name, content in event.headers)
         if batch and (size_bytes + event_bytes > max_bytes or len(batch) >= BATCH_EVENTS_MAX):
             promises += _append(topic, partition, batch, now_ms, codec, producer_id)
             batch, size_bytes = [], 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mainstem.clock import Clock
 from mainstem.contract import Event, Position, ReadResult, StreamError
@@ -130,11 +130,13 @@ class EmbeddedReader:
         self._wakeup = asyncio.Event()
         """Set when a partition has new events, or when the positions changed."""
         self._first_cursor = 0
+        self._paused: set[tuple[str, int]] = set()
         self.assign(start)
 
     def assign(self, start: Sequence[Position]) -> None:
-        """Replace the partitions to read."""
+        """Replace the partitions to read. None of them is paused."""
         self._unwatch()
+        self._paused.clear()
         cursors = {}
         for position in start:
             partition = self._find_partition(position.topic, position.partition)
@@ -163,14 +165,15 @@ class EmbeddedReader:
             if result or left_s <= 0:
                 return result
             try:
-                await asyncio.wait_for(self._wakeup.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._wakeup.wait()
             except TimeoutError:
                 return result
 
     async def _read_available(self, max_events: int) -> ReadResult:
         events: list[Event] = []
         unreadable: list[Position] = []
-        cursors = list(self._cursors.values())
+        cursors = [cursor for key, cursor in self._cursors.items() if key not in self._paused]
         may_decode = sum(cursor.decoded_bytes for cursor in cursors) < DECODED_BYTES
         # Another partition is read first each time, so that a busy one does not starve the others.
         self._first_cursor += 1
@@ -185,6 +188,15 @@ class EmbeddedReader:
                     raise
             cursor.move_decoded(max_events, events, unreadable)
         return ReadResult(events, unreadable)
+
+    def pause(self, partitions: Collection[tuple[str, int]]) -> None:
+        """As `Member.pause`."""
+        self._paused.update(self._cursors.keys() & set(partitions))
+
+    def resume(self, partitions: Collection[tuple[str, int]]) -> None:
+        """As `Member.resume`."""
+        self._paused.difference_update(partitions)
+        self._wakeup.set()
 
     def positions(self) -> list[Position]:
         """See the contract."""

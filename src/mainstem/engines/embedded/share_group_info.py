@@ -46,8 +46,8 @@ def _member(node: Node, member: ShareGroupMember) -> MemberInfo:
 def _position(node: Node, topic: TopicMetadata, view: SubscriptionView) -> GroupPosition:
     partition = node.partition(topic, view.partition)
     sequence, end = view.sequence, partition.high_watermark
-    oldest = min(max(sequence.oldest, partition.log_start_offset), end)
-    lag = sequence.counts().outstanding + max(0, end - max(sequence.scanned, partition.log_start_offset))
+    ahead, oldest = sequence.ahead_and_oldest(partition.log_start_offset, end)
+    lag = sequence.counts().outstanding + ahead
     arrived_ms = partition.arrival_of(oldest) if oldest < end else -1
     lag_ms = 0 if not lag else max(0, node.clock.wall_ms() - arrived_ms) if arrived_ms >= 0 else None
     return GroupPosition(topic.name, view.partition, oldest, end, lag, lag_ms)

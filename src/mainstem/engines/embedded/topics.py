@@ -6,12 +6,12 @@ make each append slower. Checking 10,000 partitions for a change takes 2 ms, in 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from mainstem import base64url
 from mainstem.contract import TopicSummary
 from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.coordinator.topics.topics import TopicMetadata
@@ -132,4 +132,4 @@ def _summarise(topic: TopicMetadata, partitions: Sequence[Partition]) -> TopicSu
 
 def format_id(topic_id: UUID) -> str:
     """A topic's id as Kafka prints it: base64url, 22 characters."""
-    return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
+    return base64url.encode(topic_id.bytes)

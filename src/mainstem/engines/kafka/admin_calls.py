@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
+from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import BlockingClock
 from mainstem.contract import Bounds, InvalidArgument, UnknownTopic
 from mainstem.engines.kafka.errors import LEADER_UNAVAILABLE, translate
@@ -34,11 +35,13 @@ class AdminCalls:
         threads: Executor,
         clock: BlockingClock,
         timeout_s: float,
+        security: ClientSecurity = PLAINTEXT,
     ) -> None:
         """`common`: the settings that all clients of the engine share. KafkaException: a setting is wrong."""
         self.client = AdminClient(dict(common))
         self.address = address
         self.common = common
+        self.security = security
         self.clock = clock
         self.timeout_s = timeout_s
         self.timeout: dict[str, float] = {"request_timeout": timeout_s}

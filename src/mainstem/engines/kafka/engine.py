@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
+import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import attrgetter
 from typing import Any, Literal
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -26,6 +29,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from mainstem.client_security import PLAINTEXT, ClientSecurity, ClientSecurityError
 from mainstem.clock import BlockingClock
 from mainstem.contract import (
     NO_SETTINGS,
@@ -36,6 +40,7 @@ from mainstem.contract import (
     GroupSummary,
     Health,
     InvalidArgument,
+    MemberHooks,
     NewEvent,
     NotReachable,
     Position,
@@ -51,24 +56,43 @@ from mainstem.engines.kafka.conversions import partition_info, topic_id_of, topi
 from mainstem.engines.kafka.errors import translate
 from mainstem.engines.kafka.groups import KafkaGroups
 from mainstem.engines.kafka.headers import HeaderReader
-from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish, time_refusal
+from mainstem.engines.kafka.member import KafkaMember, Membership
+from mainstem.engines.kafka.publish import (
+    ENDED,
+    PRODUCER_SETTINGS,
+    EndedEvent,
+    PendingCount,
+    PendingPublish,
+    time_refusal,
+)
 from mainstem.engines.kafka.reachability import (
     AddressLeadsNowhere,
+    NotAccepted,
     advertised_address_problem,
     await_cluster,
     check_listening,
     parse_addresses,
 )
-from mainstem.engines.kafka.read import KafkaMember, KafkaReader
+from mainstem.engines.kafka.read import KafkaReader
+
+PRODUCER_POLL_S = 0.1
 
 
 class KafkaEngine:
     """Implements `Engine`. Created with `connect`, inside a running event loop."""
 
     def __init__(
-        self, address: str, *, timeout_s: float, publish_timeout_s: float, clock: BlockingClock
+        self,
+        address: str,
+        *,
+        timeout_s: float,
+        publish_timeout_s: float,
+        clock: BlockingClock,
+        security: ClientSecurity = PLAINTEXT,
     ) -> None:
         self._address = address
+        self.security = security
+        """How the engine connects to each broker."""
         self._clock = clock
         self._publish_timeout_s = publish_timeout_s
         self._common: dict[str, Any] = {
@@ -80,18 +104,30 @@ class KafkaEngine:
             "socket.connection.setup.timeout.ms": int(max(1.0, timeout_s) * 1000),
             "reconnect.backoff.max.ms": 1_000,
             "broker.address.family": "any",
+            **security.librdkafka(),
         }
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="mainstem-kafka")
         self._admin = AdminCalls(
-            address, self._common, threads=self._threads, clock=clock, timeout_s=timeout_s
+            address,
+            self._common,
+            threads=self._threads,
+            clock=clock,
+            timeout_s=timeout_s,
+            security=security,
         )
         self._groups = KafkaGroups(self._admin)
-        self._headers = HeaderReader(parse_addresses(address), clock, timeout_s)
+        self._headers = HeaderReader(parse_addresses(address), clock, timeout_s, security)
         self._producer: Producer | None = None
         self._polling_thread: threading.Thread | None = None
         self._enqueue_lock = asyncio.Lock()
+        self._readers: weakref.WeakSet[KafkaReader] = weakref.WeakSet()
         self._closed = False
         self._last_error = ""
+        self._ended: deque[EndedEvent] = deque()
+        """Events that were not sent because the producer has ended."""
+        self._fatal: KafkaError | None = None
+        """What ended the producer, such as a right that the account does not have. The next event gets a new
+        producer."""
 
     @classmethod
     async def connect(
@@ -101,9 +137,11 @@ class KafkaEngine:
         timeout_s: float = 5.0,
         publish_timeout_s: float = 60.0,
         clock: BlockingClock | None = None,
+        security: ClientSecurity = PLAINTEXT,
     ) -> KafkaEngine:
         """Connect to the cluster at `address` (HOST:PORT, several with commas). NotReachable after about
-        `timeout_s`. `clock` is the machine's unless a test passes another."""
+        `timeout_s`, InvalidArgument if a file of `security` cannot be used. `clock` is the machine's unless a
+        test passes another."""
         await check_listening(address, timeout_s)
         try:
             engine = cls(
@@ -111,14 +149,17 @@ class KafkaEngine:
                 timeout_s=timeout_s,
                 publish_timeout_s=publish_timeout_s,
                 clock=clock or BlockingClock(),
+                security=security,
             )
         except KafkaException as error:
             raise translate(error, address) from None
+        except ClientSecurityError as error:
+            raise InvalidArgument(str(error)) from None
         try:
-            await await_cluster(engine.cluster(), address)
+            await await_cluster(engine.cluster(), address, security)
         except NotReachable as error:
             await engine.close()
-            if isinstance(error, AddressLeadsNowhere):
+            if isinstance(error, AddressLeadsNowhere | NotAccepted):
                 raise
             why = f" ({engine._last_error})" if engine._last_error else ""
             raise NotReachable(
@@ -129,7 +170,7 @@ class KafkaEngine:
     async def explain(self, error: NotReachable) -> NotReachable:
         """The error to report for one that a call has raised: names the address that the cluster gives its
         clients, if it is that which cannot be reached."""
-        return await advertised_address_problem(self._address) or error
+        return await advertised_address_problem(self._address, self.security) or error
 
     def _on_error(self, error: KafkaError) -> None:
         self._last_error = str(error.str())
@@ -153,6 +194,39 @@ class KafkaEngine:
             ]
             raise explained from None
 
+    async def publish_plain(
+        self, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None
+    ) -> None:
+        """As `publish`, for events that have nothing but a value and a key, and without their positions: for
+        many events, at less than half of the work. Raises the first error when all are reported."""
+        pending = PendingCount(topic, asyncio.get_running_loop())
+        async with self._enqueue_lock:  # keeps the order of the calls
+            await self._admin.in_thread(self._enqueue_plain, topic, values, keys, pending)
+        await pending.done
+
+    def _enqueue_plain(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None] | None,
+        pending: PendingCount,
+    ) -> None:
+        produce, delivered = self._get_producer().produce, pending.delivered
+        pending.ended = self._ended
+        count, refusal = 0, None
+        for value, key in zip(values, itertools.repeat(None) if keys is None else keys, strict=False):
+            while True:
+                try:
+                    produce(topic, value, key, on_delivery=delivered)
+                    count += 1
+                except BufferError:
+                    self._clock.sleep(0.005)  # the queue is full; the polling thread drains it
+                    continue
+                except KafkaException as error:
+                    refusal = error.args[0]
+                break
+        pending.handed_over(count, refusal)
+
     async def _explain_partition(self, topic: str, partition: int, error: UnknownTopic) -> UnknownTopic:
         """The error if it is the partition that is missing, and not the topic; otherwise `error`."""
         with contextlib.suppress(UnknownTopic):
@@ -163,7 +237,7 @@ class KafkaEngine:
 
     def _enqueue(self, topic: str, events: Sequence[NewEvent], pending: PendingPublish) -> None:
         producer = self._get_producer()
-        delivered = pending.delivered
+        delivered = partial(self._delivered, pending)
         for index, event in enumerate(events):
             refusal = time_refusal(event.timestamp_ms)
             if refusal is not None:
@@ -189,19 +263,42 @@ class KafkaEngine:
                 break
 
     def _get_producer(self) -> Producer:
-        if self._producer is None:
+        if self._producer is None or self._fatal is not None:
+            self._fatal, self._ended = None, deque()
             timeout_ms = int(self._publish_timeout_s * 1000)
             self._producer = Producer({**self._common, **PRODUCER_SETTINGS, "message.timeout.ms": timeout_ms})
             self._polling_thread = threading.Thread(
-                target=self._poll, name="mainstem-kafka-poll", daemon=True
+                target=self._poll, args=(self._producer,), name="mainstem-kafka-poll", daemon=True
             )
             self._polling_thread.start()
         return self._producer
 
-    def _poll(self) -> None:
-        assert self._producer is not None
-        while not self._closed:
-            self._producer.poll(0.1)
+    def _delivered(
+        self, pending: PendingPublish, index: int, error: KafkaError | None, message: Message
+    ) -> None:
+        if error is not None and error.code() in ENDED:
+            self._ended.append((pending, index, error))
+        else:
+            pending.delivered(index, error, message)
+
+    def _poll(self, producer: Producer) -> None:
+        poll, ended = producer.poll, self._ended
+        while not self._closed and self._producer is producer:
+            count = len(ended)
+            try:
+                poll(PRODUCER_POLL_S)
+            except KafkaException as error:  # fatal, such as the denial of a producer id
+                self._fatal = error.args[0]
+                self._clock.sleep(PRODUCER_POLL_S)
+            self._report_ended(ended, count)
+        self._report_ended(ended, len(ended))
+
+    def _report_ended(self, ended: deque[EndedEvent], count: int) -> None:
+        """Report events that were not sent because the producer has ended: with why it did, which librdkafka
+        says after them."""
+        for _ in range(count):
+            pending, index, error = ended.popleft()
+            pending.set_result(index, self._fatal or error)
 
     async def partitions(self, topic: str) -> int:
         """See the contract."""
@@ -235,14 +332,22 @@ class KafkaEngine:
             for position in start:
                 if position.topic == topic and not 0 <= position.partition < count:
                     raise UnknownTopic(no_partition(topic, position.partition, count))
-        return KafkaReader(self._threads, self._common, self._clock, self._headers, start)
+        reader = KafkaReader(self._threads, self._common, self._clock, self._headers, start)
+        self._readers.add(reader)
+        return reader
 
     async def join(
-        self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
+        self,
+        group: str,
+        topics: Sequence[str],
+        *,
+        start: Literal["earliest", "latest"],
+        hooks: MemberHooks | None = None,
     ) -> KafkaMember:
         """See the contract."""
         await self._admin.describe(topics)
-        return KafkaMember(self._threads, self._common, self._clock, self._headers, group, topics, start)
+        membership = Membership(group, tuple(topics), start, hooks)
+        return KafkaMember(self._threads, self._common, self._clock, self._headers, membership)
 
     # --- admin --------------------------------------------------------------------------------------------
 
@@ -367,6 +472,8 @@ class KafkaEngine:
         """See the contract."""
         if self._closed:
             return
+        for reader in list(self._readers):
+            await reader.close()
         await self._groups.close()
         await self._admin.in_thread(self._headers.close)
         if self._producer is not None:

@@ -46,6 +46,7 @@ _CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
         KafkaError.INVALID_TIMESTAMP,
         KafkaError.POLICY_VIOLATION,
         KafkaError.INVALID_RECORD,
+        KafkaError.OFFSET_METADATA_TOO_LARGE,
     ),
     contract.NotAllowed: (
         KafkaError._AUTHENTICATION,
@@ -84,11 +85,14 @@ LEADER_UNAVAILABLE = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._NOENT,
     }
 )
-"""Error codes of a partition without a leader, because it is new or its leader changes. librdkafka does not
-retry these by itself in admin calls."""
+"""Error codes of a partition without a leader, because it is new or its leader changes, or of a broker that
+has not learned of the partition or its leader's epoch yet. librdkafka does not retry these by itself in admin
+calls."""
 
 
 def translate(error: KafkaError | KafkaException, subject: str) -> contract.StreamError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
+from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import BlockingClock
 from mainstem.contract import GroupSummary, MemberInfo, NotReachable, StreamError, UnknownGroup
 from mainstem.engines.group_members import member_info
@@ -74,8 +75,14 @@ class GroupReader:
     """Reads the groups of the cluster at `addresses`, for any number of threads, of which each waits for the
     others. `timeout_s` is how long to retry."""
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], clock: BlockingClock, timeout_s: float) -> None:
-        self._cluster = BrokerClient(addresses, clock, timeout_s)
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        clock: BlockingClock,
+        timeout_s: float,
+        security: ClientSecurity = PLAINTEXT,
+    ) -> None:
+        self._cluster = BrokerClient(addresses, clock, timeout_s, security)
         self._clock = clock
         self._timeout_s = timeout_s
         self._lock = threading.Lock()

@@ -24,7 +24,9 @@ class KafkaGroups:
 
     def __init__(self, admin: AdminCalls) -> None:
         self._admin = admin
-        self._reader = GroupReader(parse_addresses(admin.address), admin.clock, admin.timeout_s)
+        self._reader = GroupReader(
+            parse_addresses(admin.address), admin.clock, admin.timeout_s, admin.security
+        )
 
     async def list(self) -> list[GroupSummary]:
         """See `Admin.groups`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import BlockingClock
 from mainstem.contract import Headers, StreamError
 from mainstem.kafka_protocol.message import ProtocolError
@@ -28,8 +29,14 @@ PAUSE_S = 0.1
 class HeaderReader:
     """Headers of single events of the cluster at `addresses`."""
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], clock: BlockingClock, timeout_s: float) -> None:
-        self._cluster = BrokerClient(addresses, clock, timeout_s)
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        clock: BlockingClock,
+        timeout_s: float,
+        security: ClientSecurity = PLAINTEXT,
+    ) -> None:
+        self._cluster = BrokerClient(addresses, clock, timeout_s, security)
         self._clock = clock
         self._lock = threading.Lock()
         self._fetched: dict[tuple[str, int], dict[int, Headers]] = {}

@@ -10,14 +10,21 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import BlockingClock
 from mainstem.contract import InvalidArgument, NotReachable
+from mainstem.engines.kafka.refusals import PROBE_TIMEOUT_S, refusal_of
 from mainstem.kafka_protocol.message import ProtocolError
-from mainstem.search.cluster.broker_client import BrokerClient, BrokerConnection, ClusterError
+from mainstem.search.cluster.broker_client import (
+    BrokerClient,
+    BrokerConnection,
+    ClusterError,
+    LoginRefused,
+)
 
 T = TypeVar("T")
 
-PROBE_TIMEOUT_S = 2.0
+
 ANSWER_S = 0.25
 """Seconds in which a cluster usually answers. After that it is asked which addresses it gives its clients."""
 
@@ -31,6 +38,8 @@ def parse_addresses(text: str) -> list[tuple[str, int]]:
     addresses = []
     for address in text.split(","):
         host, _, port = address.strip().rpartition(":")
+        if "://" in address:
+            raise InvalidArgument(f"{address} is no address of a Kafka server: this needs HOST:PORT of one")
         if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
             raise InvalidArgument(f"{address!r} is not HOST:PORT")
         addresses.append((host.strip("[]"), int(port)))
@@ -40,7 +49,8 @@ def parse_addresses(text: str) -> list[tuple[str, int]]:
 async def connection_problem(host: str, port: int, timeout_s: float) -> str | None:
     """Why no TCP connection to this address can be made; None if it can."""
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return "no answer"
     except OSError as error:
@@ -63,21 +73,37 @@ async def check_listening(addresses: str, timeout_s: float) -> None:
         )
 
 
-async def await_cluster(answer: Coroutine[Any, Any, T], addresses: str) -> T:
-    """The answer of the cluster at `addresses`. AddressLeadsNowhere: if an address that the cluster gives its
+class NotAccepted(NotReachable):
+    """The error for a cluster that refuses the login, or whose certificate the client does not trust."""
+
+
+async def await_cluster(
+    answer: Coroutine[Any, Any, T], addresses: str, security: ClientSecurity = PLAINTEXT
+) -> T:
+    """The answer of the cluster at `addresses`. NotAccepted: if the two do not accept each other.
+    AddressLeadsNowhere: if an address that the cluster gives its
     clients cannot be reached; at once, if none of them can. Otherwise the error of `answer`."""
     waiting = asyncio.ensure_future(answer)
     try:
         await asyncio.wait([waiting], timeout=ANSWER_S)
         if waiting.done() and waiting.exception() is None:
             return waiting.result()
-        problems = await _advertised_problems(addresses)
+        refusal_asked = asyncio.to_thread(refusal_of, parse_addresses(addresses), security)
+        problems: dict[tuple[str, int], str | None] = {}
+        if security.has_login:  # one after the other: a wrong password is tried once
+            refusal = await refusal_asked
+        else:
+            refusal, problems = await asyncio.gather(refusal_asked, _advertised_problems(addresses, security))
+        if refusal is not None:
+            raise NotAccepted(f"{addresses}: {refusal}")
+        if security.has_login:
+            problems = await _advertised_problems(addresses, security)
         if problems and None not in problems.values():
             raise _unreachable(addresses, problems)
         try:
             return await waiting
         except Exception:
-            problems = await _with_silent_brokers(problems)
+            problems = await _with_silent_brokers(problems, security)
             if any(problems.values()):
                 raise _unreachable(addresses, problems) from None
             raise
@@ -85,34 +111,38 @@ async def await_cluster(answer: Coroutine[Any, Any, T], addresses: str) -> T:
         waiting.cancel()
 
 
-async def advertised_address_problem(addresses: str) -> NotReachable | None:
+async def advertised_address_problem(
+    addresses: str, security: ClientSecurity = PLAINTEXT
+) -> NotReachable | None:
     """The error for a cluster that answers at `addresses`, but gives clients an address that cannot be
     reached from here; None if that is not the reason."""
-    problems = await _with_silent_brokers(await _advertised_problems(addresses))
+    problems = await _with_silent_brokers(await _advertised_problems(addresses, security), security)
     return _unreachable(addresses, problems) if any(problems.values()) else None
 
 
-async def _advertised_problems(addresses: str) -> dict[tuple[str, int], str | None]:
+async def _advertised_problems(addresses: str, security: ClientSecurity) -> dict[tuple[str, int], str | None]:
     """Why each broker's address cannot be reached; None if it can. Empty if the cluster does not answer."""
-    brokers = await asyncio.to_thread(_advertised_brokers, parse_addresses(addresses))
+    brokers = await asyncio.to_thread(_advertised_brokers, parse_addresses(addresses), security)
     probes = [connection_problem(host, port, PROBE_TIMEOUT_S) for host, port in brokers]
     return dict(zip(brokers, await asyncio.gather(*probes), strict=True))
 
 
 async def _with_silent_brokers(
-    problems: Mapping[tuple[str, int], str | None],
+    problems: Mapping[tuple[str, int], str | None], security: ClientSecurity
 ) -> dict[tuple[str, int], str | None]:
     """The problems, with those of addresses that accept connections but at which no Kafka server answers."""
 
     async def problem_of(address: tuple[str, int]) -> str | None:
-        return problems[address] or await asyncio.to_thread(_protocol_problem, *address)
+        return problems[address] or await asyncio.to_thread(_protocol_problem, *address, security)
 
     return dict(zip(problems, await asyncio.gather(*map(problem_of, problems)), strict=True))
 
 
-def _protocol_problem(host: str, port: int) -> str | None:
+def _protocol_problem(host: str, port: int, security: ClientSecurity) -> str | None:
     try:
-        BrokerConnection(host, port, PROBE_TIMEOUT_S).close()
+        BrokerConnection(host, port, PROBE_TIMEOUT_S, security).close()
+    except LoginRefused as error:
+        return str(error)
     except (OSError, ProtocolError):
         return "what listens there does not answer as a Kafka server"
     return None
@@ -126,8 +156,10 @@ def _unreachable(addresses: str, problems: Mapping[tuple[str, int], str | None])
     )
 
 
-def _advertised_brokers(addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    cluster = BrokerClient(addresses, BlockingClock(), PROBE_TIMEOUT_S)
+def _advertised_brokers(
+    addresses: Sequence[tuple[str, int]], security: ClientSecurity
+) -> list[tuple[str, int]]:
+    cluster = BrokerClient(addresses, BlockingClock(), PROBE_TIMEOUT_S, security)
     try:
         return [(broker.host, broker.port) for broker in cluster.fetch_metadata([]).brokers]
     except ClusterError:

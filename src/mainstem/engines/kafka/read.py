@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from operator import methodcaller
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from mainstem.clock import BlockingClock
-from mainstem.contract import Event, Headers, Position, ReadResult, StreamError
+from mainstem.contract import Event, Headers, NotReachable, Position, ReadResult, StreamError
 from mainstem.engines.kafka.errors import UNREADABLE, translate
 from mainstem.engines.kafka.headers import HeaderReader
 
@@ -55,8 +55,11 @@ def event_of(message: Message, header_reader: HeaderReader) -> Event:
     return Event(topic, partition, offset, message.timestamp()[1], message.key(), message.value(), headers)
 
 
-class _PollingConsumer:
+class PollingConsumer:
     """A librdkafka consumer that one call at a time uses."""
+
+    IGNORED: ClassVar[frozenset[int]] = frozenset()
+    """Codes of errors that change nothing."""
 
     def __init__(
         self,
@@ -76,21 +79,27 @@ class _PollingConsumer:
         self._errors: deque[StreamError] = deque()
         """Errors that came together with events, in their order. Each is raised by a read of its own, because
         librdkafka reports the error of a partition only once."""
+        self._poll_s = POLL_S
         self._lock = asyncio.Lock()
+        """Held by each call of the consumer. It lets them in in their order."""
         self._closed = False
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+        except RuntimeError:
+            raise NotReachable(f"{self._subject}: the connection to the cluster was closed") from None
+        return await running
 
     async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """See the contract."""
         deadline = self._clock.monotonic() + wait_ms / 1000
-        async with self._lock:
-            while True:
-                left_s = deadline - self._clock.monotonic()
-                result = await self._in_thread(self._poll, max_events, max(0.0, min(left_s, POLL_S)))
-                if result or left_s <= POLL_S:
-                    return result
+        while True:
+            left_s = deadline - self._clock.monotonic()
+            async with self._lock:
+                result = await self._in_thread(self._poll, max_events, max(0.0, min(left_s, self._poll_s)))
+            if result or left_s <= self._poll_s:
+                return result
 
     def _poll(self, max_events: int, wait_s: float) -> ReadResult:
         if self._closed:
@@ -104,12 +113,18 @@ class _PollingConsumer:
                 messages.append(first)
                 if max_events > 1:
                     messages += self._consumer.consume(max_events - 1, 0)
+                if not self._owns(first):
+                    del messages[0]
         except KafkaException as error:
             self._errors.append(translate(error, self._subject))
         result = self._to_result(messages)
         if not result and self._errors:
             raise self._errors.popleft()
         return result
+
+    def _owns(self, first: Message) -> bool:
+        """Whether the partition of a message is still to be read, after a call that may have changed that."""
+        return True
 
     def _to_result(self, messages: Sequence[Message]) -> ReadResult:
         """What the messages hold. Errors are added to `_errors`."""
@@ -132,10 +147,13 @@ class _PollingConsumer:
                     continue
                 self._positions[key] = event.offset + 1
                 events.append(event)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                if key not in again:  # the last offsets may have no event: markers of transactions
+                    self._positions[key] = max(message.offset(), self._positions.get(key, 0))
             elif error.code() in UNREADABLE:
                 if key not in again:
                     unreadable += self._skip(message)
-            elif not error.retriable():
+            elif not error.retriable() and error.code() not in self.IGNORED:
                 self._errors.append(translate(error, self._subject))
         self._seek(again)
         if failure is not None and not events and not unreadable:
@@ -170,8 +188,11 @@ class _PollingConsumer:
                 await self._in_thread(self._consumer.close)
 
 
-class KafkaReader(_PollingConsumer):
+class KafkaReader(PollingConsumer):
     """Implements the contract's Reader."""
+
+    IGNORED: ClassVar[frozenset[int]] = frozenset((KafkaError.GROUP_AUTHORIZATION_FAILED,))
+    """librdkafka looks for the coordinator of the group that it demands a name for, and that is not used."""
 
     def __init__(
         self,
@@ -186,6 +207,7 @@ class KafkaReader(_PollingConsumer):
             **CONSUMER_SETTINGS,
             "group.id": "mainstem-reader",
             "auto.offset.reset": "error",
+            "enable.partition.eof": True,
         }
         topics = ", ".join(sorted({position.topic for position in start}))
         super().__init__(executor, clock, headers, Consumer(settings), f"reading {topics}")
@@ -211,44 +233,6 @@ class KafkaReader(_PollingConsumer):
         # librdkafka's `seek` fails for a partition whose fetcher stopped at an offset out of range; a new
         # assignment does not.
         self._assign()
-
-
-class KafkaMember(_PollingConsumer):
-    """Implements the contract's Member."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        common: dict[str, Any],
-        clock: BlockingClock,
-        headers: HeaderReader,
-        group: str,
-        topics: Sequence[str],
-        start: Literal["earliest", "latest"],
-    ) -> None:
-        settings = {**common, **CONSUMER_SETTINGS, "group.id": group, "auto.offset.reset": start}
-        super().__init__(executor, clock, headers, Consumer(settings), f"group {group}")
-        self._consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._revoked)
-
-    def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        for partition in partitions:
-            self._positions.pop((partition.topic, partition.partition), None)
-
-    async def commit(self) -> None:
-        """See the contract."""
-        async with self._lock:
-            offsets = [TopicPartition(*key, offset) for key, offset in self._positions.items()]
-            if offsets:
-                await self._in_thread(self._commit, offsets)
-
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        try:
-            committed = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            raise translate(error, self._subject) from None
-        for partition in committed or ():
-            if partition.error is not None:
-                raise translate(partition.error, self._subject)
 
 
 def event_headers_at(

@@ -14,7 +14,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
-from mainstem.contract import NotReachable
+from mainstem.client_security import PLAINTEXT, ClientSecurity, ClientSecurityError
+from mainstem.contract import InvalidArgument, NotReachable
 from mainstem.engines.kafka.errors import translate
 from mainstem.engines.kafka.reachability import await_cluster, check_listening
 
@@ -35,13 +36,20 @@ async def _answer(future: Future[Any]) -> Any:
     return await asyncio.wrap_future(future)
 
 
-async def fetch_server_info(address: str, *, timeout_s: float = 5.0) -> ServerInfo:
-    """Ask the server at HOST:PORT (several with commas). NotReachable if none responds."""
+async def fetch_server_info(
+    address: str, *, timeout_s: float = 5.0, security: ClientSecurity = PLAINTEXT
+) -> ServerInfo:
+    """Ask the server at HOST:PORT (several with commas). NotReachable if none responds, InvalidArgument if a
+    file of `security` cannot be used."""
     await check_listening(address, timeout_s)
     timeouts: dict[str, Any] = {"request_timeout": timeout_s}
-    admin = AdminClient({"bootstrap.servers": address, "client.id": "mainstem", "log_level": 0})
     try:
-        cluster = await await_cluster(_answer(admin.describe_cluster(**timeouts)), address)
+        own = security.librdkafka()
+    except ClientSecurityError as error:
+        raise InvalidArgument(str(error)) from None
+    admin = AdminClient({"bootstrap.servers": address, "client.id": "mainstem", "log_level": 0, **own})
+    try:
+        cluster = await await_cluster(_answer(admin.describe_cluster(**timeouts)), address, security)
         node = cluster.controller or (cluster.nodes[0] if cluster.nodes else None)
         if node is None:
             return ServerInfo(cluster.cluster_id, None)

@@ -1,7 +1,8 @@
 """The memory disk: a data folder in memory, for a log that need not outlive its process.
 
 Owns: `MemoryDisk` and `MemoryFile`, which behave as the real ones do, but are never slow, never fail and sync
-nothing. Refuses: to limit memory (`data_max_bytes` does) and to be shared by two logs.
+nothing. It reports no free space and no capacity, so that no ballast is made, which would be most of what
+opening a log costs. Refuses: to limit memory (`data_max_bytes` does) and to be shared by two logs.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from collections.abc import Sequence
 
 from mainstem.log.disk.contract import Buffer, File, SyncResults
 from mainstem.promise import Promise
-
-_FREE_BYTES = 1 << 62
 
 
 class MemoryFile:
@@ -177,7 +176,7 @@ class MemoryDisk:
         return Promise.resolved(None)
 
     def free_bytes(self) -> int:
-        return _FREE_BYTES
+        return 0
 
     def capacity_bytes(self) -> int:
         return 0

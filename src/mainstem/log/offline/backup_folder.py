@@ -155,7 +155,7 @@ class FolderRestore:
     def _files(self) -> Iterator[str]:
         for folder, _, names in os.walk(self._source.root):
             within = os.path.relpath(folder, self._source.root)
-            if within.split("/")[0] in ("search", "search-index"):
+            if within.split("/")[0] in paths.SEARCH_CACHES:
                 continue  # the server builds it again
             for name in names:
                 path = name if within == "." else f"{within}/{name}"

@@ -24,7 +24,14 @@ from mainstem.log.offline.doctor_scan import DurableExtent, Finding, PartitionEx
 from mainstem.log.recovery import meta
 
 Key = tuple[UUID, int]
-FOREIGN_FOLDERS = (*paths.STATE_FOLDERS.values(), paths.DELAYS, paths.ROUTED, "search", "search-index")
+FOREIGN_FOLDERS = (
+    *paths.STATE_FOLDERS.values(),
+    paths.DELAYS,
+    paths.ROUTED,
+    paths.SECURE,
+    paths.PUSH,
+    *paths.SEARCH_CACHES,
+)
 """Folders in the data folder that belong to the coordinator and to search, not to the log."""
 
 

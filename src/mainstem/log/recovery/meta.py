@@ -13,11 +13,11 @@ file system is not detected: an image of the disk, or a snapshot that was rolled
 
 from __future__ import annotations
 
-import base64
 import random
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from mainstem import base64url
 from mainstem.log import paths
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderError
@@ -91,7 +91,7 @@ def decode(data: bytes) -> Meta:
 
 
 def _make(disk: Disk, rng: random.Random) -> Meta:
-    cluster_id = base64.urlsafe_b64encode(rng.randbytes(16)).rstrip(b"=").decode()
+    cluster_id = base64url.encode(rng.randbytes(16))
     meta = Meta(cluster_id, UUID(bytes=rng.randbytes(16)), lock=disk.identity(paths.LOCK))
     _write(disk, meta)
     return meta

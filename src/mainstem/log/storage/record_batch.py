@@ -269,6 +269,10 @@ def find_headers(data: bytes | bytearray, above: int, below: int) -> list[int]:
     return positions
 
 
+COPIED_BYTES_MAX = 4_096
+"""Values up to this size are copied once more when a batch is built, which takes less than to add parts."""
+
+
 def build(
     records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]],
     *,
@@ -287,18 +291,14 @@ def build(
     for delta, (key, value, headers, timestamp_ms) in enumerate(records):
         if timestamp_ms > max_ms:
             max_ms = timestamp_ms
-        body = [
-            b"\x00",
-            _varint(timestamp_ms - first_ms),
-            _varint(delta),
-            *_length_prefixed(key),
-            *_length_prefixed(value),
-        ]
-        body.append(_varint(len(headers)))
-        for name, content in headers:
-            body += (*_length_prefixed(name.encode()), *_length_prefixed(content))
-        parts.append(_varint(sum(map(len, body))))
-        parts += body
+        before = b"\x00%b%b%b" % (_varint(timestamp_ms - first_ms), _varint(delta), _length_prefixed(key))
+        after = _headers(headers) if headers else b"\x00"
+        if value is not None and len(value) > COPIED_BYTES_MAX:
+            before += _varint(len(value))
+            parts += (_varint(len(before) + len(value) + len(after)), before, value, after)
+        else:
+            body = b"%b%b%b" % (before, _length_prefixed(value), after)
+            parts += (_varint(len(body)), body)
     data = b"".join(parts)
     if codec_id:
         data = codecs.compress(codec_id, data)
@@ -328,14 +328,12 @@ def build_empty(first_offset: int, last_offset: int, leader_epoch: int) -> bytes
     return bytes(out)
 
 
-_SMALL_VARINTS = [bytes((value << 1,)) for value in range(64)]
 _NULL = b"\x01"
+_SMALL = 1_024
+"""Below this number are most lengths and differences of records: their encodings are kept."""
 
 
-def _varint(value: int) -> bytes:
-    """Encode an integer of up to 64 bits in zigzag variable length."""
-    if 0 <= value < 64:
-        return _SMALL_VARINTS[value]
+def _encode_varint(value: int) -> bytes:
     rest = (value << 1) ^ (value >> 63)
     out = bytearray()
     while rest > 0x7F:
@@ -345,8 +343,24 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _length_prefixed(content: bytes | None) -> tuple[bytes, ...]:
-    return (_NULL,) if content is None else (_varint(len(content)), content)
+_SMALL_VARINTS = [_encode_varint(value) for value in range(_SMALL)]
+
+
+def _varint(value: int) -> bytes:
+    """Encode an integer of up to 64 bits in zigzag variable length."""
+    return _SMALL_VARINTS[value] if 0 <= value < _SMALL else _encode_varint(value)
+
+
+def _length_prefixed(content: bytes | None) -> bytes:
+    return _NULL if content is None else _varint(len(content)) + content
+
+
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    parts = [_varint(len(headers))]
+    for name, content in headers:
+        parts.append(_length_prefixed(name.encode()))
+        parts.append(_length_prefixed(content))
+    return b"".join(parts)
 
 
 def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
@@ -392,22 +406,30 @@ def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Rec
 
 
 @cache
-def record_parser() -> tuple[Callable[[Buffer], Iterable[Any]], type[Exception]]:
-    """The class that decodes a batch into records, and the exception that it raises for damage."""
+def record_parser() -> tuple[Callable[[Buffer], Iterable[Any]], type[Exception]] | None:
+    """The class that decodes a batch into records, and the exception that it raises for damage. None: this
+    release of aiokafka has them elsewhere, for they are not its public API; `record_fields.py` decodes
+    then."""
     # Imported at the first use: it imports a whole client, which takes 5 MB and 60 ms, and a server without
     # doors to decode for never needs it. Search workers leave that client out
     # (`search/workers/bootstrap.py`).
-    from aiokafka.errors import CorruptRecordException
-
     try:
-        from aiokafka.record._crecords.default_records import DefaultRecordBatch
-    except ImportError:  # built without its compiled part
-        from aiokafka.record.default_records import DefaultRecordBatch
+        from aiokafka.errors import CorruptRecordException
+
+        try:
+            from aiokafka.record._crecords.default_records import DefaultRecordBatch
+        except ImportError:  # built without its compiled part
+            from aiokafka.record.default_records import DefaultRecordBatch
+    except ImportError:
+        return None
     return DefaultRecordBatch, CorruptRecordException
 
 
 def _decode_plain(batch: Buffer) -> list[Record]:
-    parser, corrupt = record_parser()
+    fast = record_parser()
+    if fast is None:
+        return _decode_any_names(batch)
+    parser, corrupt = fast
     try:
         return [
             Record(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))

@@ -1,4 +1,5 @@
-"""Parses the records of a batch in Python: slow, for batches that the compiled parser of aiokafka refuses.
+"""Parses the records of a batch in Python: slow, for batches that aiokafka's compiled parser refuses, and
+for releases of aiokafka that have no such parser where it was.
 
 That parser calls a batch damaged if the name of a header is not UTF-8, although any client may write such a
 name: Kafka's Java client shows it with replacement characters, and so does this one. Owns: the fields of one

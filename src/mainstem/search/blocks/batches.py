@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import NamedTuple, Protocol, TypeAlias
 
 from mainstem.log.storage.record_batch import (
     HEADER_BYTES,
@@ -45,6 +46,26 @@ class LocatedBatch(NamedTuple):
 class DataDeleted(Exception):
     """Raised if data to be searched was deleted in the meantime: its file does not exist or is too short, or
     its topic does not exist any more."""
+
+
+class OpenedRange(Protocol):
+    """The bytes of a file from one position to another. A context manager."""
+
+    view: memoryview
+    """The bytes; index 0 is the first position."""
+
+    def prefetch(self) -> None:
+        """Ask the system to read the whole range ahead."""
+
+    def __enter__(self) -> OpenedRange: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+OpenRange: TypeAlias = Callable[[str, int, int], OpenedRange]
+"""Opens a file (path, start, end). Raises DataDeleted if it is missing or ends before `end`."""
 
 
 class MappedRange:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from mainstem.log.paths import parse_segment
 from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, read_header
-from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
+from mainstem.search.blocks.batches import DataDeleted, MappedRange, OpenRange, locate_batches
 from mainstem.search.ipc import BlockRange, FilterInfo, TimeSpan, UncutRange
 
 BLOCK_BYTES = 8 << 20
@@ -33,14 +33,24 @@ OPEN_END = 1 << 62
 """The offset after the last block of a segment, which only the caller knows."""
 
 
-def cut_blocks(ranges: Iterable[UncutRange], block_bytes: int) -> list[BlockRange]:
+def read_file(path: str) -> bytes:
+    """The contents of a file. OSError."""
+    return Path(path).read_bytes()
+
+
+def cut_blocks(
+    ranges: Iterable[UncutRange],
+    block_bytes: int,
+    open_range: OpenRange = MappedRange,
+    read: Callable[[str], bytes] = read_file,
+) -> list[BlockRange]:
     """Divide ranges of segment files into blocks, oldest first. The ranges of a deleted file give no
     blocks."""
     blocks: list[BlockRange] = []
     for uncut in ranges:
         try:
-            with MappedRange(uncut.path, uncut.start, uncut.end) as file:
-                blocks += _cut(file.view, uncut, block_bytes, _index_entries(uncut.path))
+            with open_range(uncut.path, uncut.start, uncut.end) as file:
+                blocks += _cut(file.view, uncut, block_bytes, _index_entries(uncut.path, read))
         except DataDeleted:
             continue
     return blocks
@@ -112,11 +122,11 @@ def _max_timestamp(view: memoryview) -> int:
     return max((header.max_timestamp for header in headers if header is not None), default=-1)
 
 
-def _index_entries(path: str) -> list[tuple[int, int]]:
+def _index_entries(path: str, read: Callable[[str], bytes]) -> list[tuple[int, int]]:
     """Position, and last offset relative to the base, of each entry of the segment's `.index` file. Empty if
     the file is missing or its positions do not rise."""
     try:
-        data = Path(path).with_suffix(".index").read_bytes()
+        data = read(str(Path(path).with_suffix(".index")))
     except OSError:
         return []
     entries = [(position, last) for last, position in _ENTRY.iter_unpack(data[: len(data) // 8 * 8])]

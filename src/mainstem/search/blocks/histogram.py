@@ -10,12 +10,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from mainstem.log.storage.record_batch import BatchHeader
-from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
+from mainstem.search.blocks.batches import DataDeleted, MappedRange, OpenRange, locate_batches
 from mainstem.search.ipc import TimeSpan, Unit
 
 
-def _headers(unit: Unit) -> Iterator[BatchHeader]:
-    with MappedRange(unit.path, unit.start, unit.end) as file:
+def _headers(unit: Unit, open_range: OpenRange) -> Iterator[BatchHeader]:
+    with open_range(unit.path, unit.start, unit.end) as file:
         for batch in locate_batches(file.view):
             header = batch.header
             if (
@@ -28,13 +28,13 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
                 yield header
 
 
-def unit_times(units: Iterable[Unit]) -> list[TimeSpan | None]:
+def unit_times(units: Iterable[Unit], open_range: OpenRange = MappedRange) -> list[TimeSpan | None]:
     """The least and the largest time, and the number of events, of each unit; None: its file was deleted."""
     times: list[TimeSpan | None] = []
     for unit in units:
         min_ms, max_ms, events = 1 << 62, -1, 0
         try:
-            for header in _headers(unit):
+            for header in _headers(unit, open_range):
                 start, end = _times(header)
                 if end >= 0:
                     min_ms, max_ms = min(min_ms, start), max(max_ms, end)
@@ -61,12 +61,14 @@ def _events_in_unit(header: BatchHeader, unit: Unit) -> int:
     return max(0, header.count * (offsets - outside) // offsets)
 
 
-def count_by_time(units: Iterable[Unit], edges: Sequence[int]) -> list[float]:
+def count_by_time(
+    units: Iterable[Unit], edges: Sequence[int], open_range: OpenRange = MappedRange
+) -> list[float]:
     """Events of the units in each bucket. Bucket i is from edges[i] to before edges[i + 1]."""
     counts = [0.0] * (len(edges) - 1)
     for unit in units:
         try:
-            for header in _headers(unit):
+            for header in _headers(unit, open_range):
                 spread_evenly(counts, edges, *_times(header), _events_in_unit(header, unit))
         except DataDeleted:
             continue

@@ -1,19 +1,23 @@
 """Connections to the brokers of a cluster. Blocking: for search workers and for threads of the Kafka engine.
 
 Owns: one connection to each broker, which broker leads which partition, and how long to retry while a broker
-does not answer or a partition has no leader. Refuses: TLS and authentication, like the Kafka engine, and to
-interpret records (`span_reader.py`).
+does not answer or a partition has no leader, and the login to each. Refuses: to interpret records
+(`span_reader.py`).
 """
 
 from __future__ import annotations
 
+import secrets
 import socket
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mainstem import sasl_client
+from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import BlockingClock
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_reply, encode_request
+from mainstem.sasl_client import SaslError
 from mainstem.search.cluster import client_protocol as wire
 from mainstem.search.cluster.client_protocol import (
     BrokerAddress,
@@ -26,6 +30,7 @@ CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 RETRY_S = 10.0
 """Seconds to retry while a partition has no leader or a broker does not answer."""
+NONCE_BYTES = 24
 PAUSE_S = 0.2
 """Seconds between two attempts."""
 REPLY_BYTES_MIN, REPLY_BYTES_MAX = 4, 256 << 20
@@ -50,6 +55,10 @@ class ClusterError(Exception):
     """Raised if a broker refused a request or did not answer. Its text is shown to the user."""
 
 
+class LoginRefused(OSError):
+    """The error for a broker that refuses the login, or that the client does not trust with it."""
+
+
 class SentRequest(NamedTuple):
     """A request whose reply has not been read yet."""
 
@@ -61,18 +70,46 @@ class SentRequest(NamedTuple):
 class BrokerConnection:
     """A connection to one broker. Replies to requests that the caller gave up are skipped."""
 
-    def __init__(self, host: str, port: int, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        """Connect, and ask for the broker's versions. Raises OSError if there is no listener, or no reply in
-        `timeout_s`; ProtocolError if it is not a Kafka broker."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout_s: float = REPLY_TIMEOUT_S,
+        security: ClientSecurity = PLAINTEXT,
+    ) -> None:
+        """Connect, ask for the broker's versions, and log in. Raises OSError if there is no listener, no
+        reply in `timeout_s`, or the login is refused; ProtocolError if it is not a Kafka broker."""
         self._socket = socket.create_connection((host, port), min(CONNECT_TIMEOUT_S, timeout_s))
         self._socket.settimeout(timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._correlation_id = 0
         try:
+            if security.has_tls:
+                self._socket = security.ssl_context().wrap_socket(self._socket, server_hostname=host)
             self.versions = wire.api_versions_reply(self.call(wire.api_versions_request()))
+            if security.has_login:
+                self._log_in(security)
         except BaseException:
             self._socket.close()
             raise
+
+    def _log_in(self, security: ClientSecurity) -> None:
+        """Authenticate by SASL (KIP-43, KIP-152)."""
+        reply = self.call(wire.sasl_handshake_request(security.mechanism))
+        if reply.error_code:
+            raise LoginRefused(f"the broker offers {', '.join(reply.mechanisms)}, not {security.mechanism}")
+        try:
+            messages = sasl_client.exchange(security, secrets.token_hex(NONCE_BYTES))
+            message = next(messages)
+            while True:
+                reply = self.call(wire.sasl_authenticate_request(message))
+                if reply.error_code:
+                    raise LoginRefused(f"the login as {security.user or 'the owner of the token'} is refused")
+                message = messages.send(bytes(reply.auth_bytes))
+        except StopIteration:
+            pass
+        except SaslError as error:
+            raise LoginRefused(str(error)) from None
 
     def send(self, request: BrokerRequest) -> SentRequest:
         """Send a request. `receive` returns its reply. Raises OSError."""
@@ -113,12 +150,17 @@ class BrokerConnection:
 
 class BrokerClient:
     """The brokers of a cluster. `addresses`: (host, port) of those to contact first. `timeout_s`: how long a
-    broker may take to reply."""
+    broker may take to reply. `security`: how to connect to each."""
 
     def __init__(
-        self, addresses: Sequence[tuple[str, int]], clock: BlockingClock, timeout_s: float = REPLY_TIMEOUT_S
+        self,
+        addresses: Sequence[tuple[str, int]],
+        clock: BlockingClock,
+        timeout_s: float = REPLY_TIMEOUT_S,
+        security: ClientSecurity = PLAINTEXT,
     ) -> None:
         self.clock = clock
+        self._security = security
         self._timeout_s = timeout_s
         self._addresses = list(addresses)
         self._brokers: dict[int, BrokerAddress] = {}
@@ -132,7 +174,7 @@ class BrokerClient:
         address = host, port
         if address not in self._connections:
             try:
-                self._connections[address] = BrokerConnection(host, port, self._timeout_s)
+                self._connections[address] = BrokerConnection(host, port, self._timeout_s, self._security)
             except (OSError, ProtocolError) as error:
                 self._down_since.setdefault(address, self.clock.monotonic())
                 raise ClusterError(f"broker {host}:{port} does not answer ({reason_of(error)})") from None

@@ -1,6 +1,6 @@
 """The requests that a search sends to the brokers of a cluster, and what it reads from their replies.
 
-Owns: six requests, each in one or two versions that every broker since 2017 answers; of two, the newer one
+Owns: eight requests, each in one or two versions that every broker since 2017 answers; of two, the newer one
 identifies topics by id. Refuses: bytes (`kafka_protocol/message.py` encodes and decodes them) and sockets
 (`broker_client.py`). The records of a Fetch reply stay as they are in the log, so that a search decompresses
 as few batches as it can.
@@ -16,6 +16,7 @@ from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.kafka_protocol.schema import API_VERSIONS
 
 FETCH, LIST_OFFSETS, METADATA, LEADER_EPOCH, LOG_DIRS = 1, 2, 3, 23, 35
+SASL_HANDSHAKE, SASL_AUTHENTICATE = 17, 36
 FETCH_BY_NAME, FETCH_BY_ID = 4, 13
 METADATA_WITHOUT_IDS, METADATA_WITH_IDS = 4, 12
 LIST_OFFSETS_VERSION, LEADER_EPOCH_VERSION, LOG_DIRS_VERSION = 2, 2, 1
@@ -121,6 +122,16 @@ def _by_topic(
 def api_versions_request() -> BrokerRequest:
     """The request ApiVersions: which versions of each request does the broker offer?"""
     return BrokerRequest(API_VERSIONS, 0, Message())
+
+
+def sasl_handshake_request(mechanism: str) -> BrokerRequest:
+    """The request SaslHandshake: begins a login by the mechanism."""
+    return BrokerRequest(SASL_HANDSHAKE, 1, Message(mechanism=mechanism))
+
+
+def sasl_authenticate_request(message: bytes) -> BrokerRequest:
+    """The request SaslAuthenticate with one message of the login."""
+    return BrokerRequest(SASL_AUTHENTICATE, 1, Message(auth_bytes=message))
 
 
 def api_versions_reply(reply: Message) -> VersionRanges:

@@ -32,12 +32,12 @@ from mainstem.search.cluster.plan import SPAN_BYTES, closed_spans, filter_folder
 from mainstem.search.ipc import (
     BuildFilterReply,
     BuildFilterRequest,
+    FailureReply,
     FilterInfo,
     FiltersReply,
     FindFiltersRequest,
     RemoveFiltersRequest,
     Reply,
-    RequestFailed,
     Unit,
 )
 from mainstem.search.workers.pool import WorkerPool
@@ -179,7 +179,7 @@ class ClusterFilterStore:
         made = 0
         for _, partition, low, high in missing[:SPANS_AT_ONCE]:
             reply = await self._build_filter(partition, low, high)
-            if isinstance(reply, RequestFailed) and not reply.data_deleted:
+            if isinstance(reply, FailureReply) and not reply.data_deleted:
                 log.warning(
                     "the token filter of topic %s, partition %d, offsets %d to %d could not be built;"
                     " searches read these events until a later attempt succeeds: %s",

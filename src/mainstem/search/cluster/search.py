@@ -13,15 +13,16 @@ provides the addresses of the brokers.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from mainstem import base64url
+from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import Clock
 from mainstem.contract import (
     Bounds,
@@ -53,7 +54,7 @@ from mainstem.search.contract import (
     decode_resume_token,
 )
 from mainstem.search.execution import UNIT_MATCH_BYTES, SearchExecution, WorkItem
-from mainstem.search.ipc import Reply, RequestFailed, ScanMatches, ScanReply, ScanRequest, Unit
+from mainstem.search.ipc import FailureReply, Reply, ScanMatches, ScanReply, ScanRequest, Unit
 from mainstem.search.local.search import order_items
 from mainstem.search.local.token_filter_store import prune
 from mainstem.search.match.matcher import Matcher, either
@@ -88,11 +89,14 @@ class ClusterSearch(PlannedSearch):
         cache: Path | None = None,
         workers: int | None = None,
         span_bytes: int = plan.SPAN_BYTES,
+        security: ClientSecurity = PLAINTEXT,
     ) -> None:
         """`cache`: the folder for the token filters of all clusters; None: no filters are used. `workers`:
-        maximum number of worker processes. `span_bytes`: size of a span."""
+        maximum number of worker processes. `span_bytes`: size of a span. `security`: how the workers connect
+        to the brokers."""
         self._engine, self._clock, self._cache = engine, clock, cache
         self._workers, self._span_bytes = workers, span_bytes
+        self._environment = security.environment()
         self._pool: WorkerPool | None = None
         self._builder: WorkerPool | None = None
         self._filters: ClusterFilterStore | None = None
@@ -102,12 +106,19 @@ class ClusterSearch(PlannedSearch):
     # --- the contract -------------------------------------------------------------------------------------
 
     async def histogram(
-        self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
+        self,
+        topics: Sequence[str],
+        since_ms: int | None,
+        until_ms: int | None,
+        buckets: int,
+        *,
+        readable: Callable[[str], bool] | None = None,
     ) -> list[Bucket]:
         """Implements `Search.histogram`. The counts are differences of offsets that are looked up by time:
         they are exact if times rise with offsets, and they include compacted events and transaction
         markers."""
-        partitions = [part for part in await self._list_partitions(topics) if part.begin < part.end]
+        request = SearchRequest(topics=topics, readable=readable)
+        partitions = [part for part in await self._readable_partitions(request) if part.begin < part.end]
         if since_ms is None:
             firsts = await self._look_up_times([(partition, 0) for partition in partitions])
             since_ms = min((time_ms for time_ms, _ in firsts if time_ms >= 0), default=None)
@@ -180,10 +191,19 @@ class ClusterSearch(PlannedSearch):
                 cluster = await self._engine.cluster()
                 addresses = ",".join(f"{broker.host}:{broker.port}" for broker in cluster.brokers)
                 workers = self._workers or max(WORKERS_MIN, len(cluster.brokers))
-                pool = WorkerPool(self._clock, workers=workers, program=(PROGRAM, addresses))
+                pool = WorkerPool(
+                    self._clock,
+                    workers=workers,
+                    program=(PROGRAM, addresses),
+                    environment=self._environment,
+                )
                 if self._cache is not None and cluster.id:
                     self._builder = WorkerPool(
-                        self._clock, workers=1, nice=BACKGROUND_NICE, program=(PROGRAM, addresses)
+                        self._clock,
+                        workers=1,
+                        nice=BACKGROUND_NICE,
+                        program=(PROGRAM, addresses),
+                        environment=self._environment,
                     )
                     self._filters = ClusterFilterStore(
                         self._cache
@@ -204,10 +224,21 @@ class ClusterSearch(PlannedSearch):
         pool = await self._ready_pool()
         request = partial(_list_request, list(globs), query_globs)
         reply = await pool.submit(request).final_reply()
-        if isinstance(reply, RequestFailed):
+        if isinstance(reply, FailureReply):
             raise NotReachable(f"the cluster cannot be searched: {reply.reason}")
         assert isinstance(reply, ListPartitionsReply)
         return reply.partitions
+
+    async def _readable_partitions(
+        self, request: SearchRequest, query_globs: Sequence[str] | None = None
+    ) -> list[ClusterPartition]:
+        """The partitions of the topics that a request selects and may read. NotReachable, NotAuthorized."""
+        targets.refuse_unreadable(request, [*request.topics, *(query_globs or ())])
+        listed = await self._list_partitions(request.topics, query_globs)
+        if request.readable is None:
+            return listed
+        readable = {topic for topic in {part.topic for part in listed} if request.readable(topic)}
+        return [part for part in listed if part.topic in readable]
 
     async def _look_up_times(self, lookups: Sequence[tuple[ClusterPartition, int]]) -> list[tuple[int, int]]:
         """(time, offset) of the first event at each time (ms) or later; offset -1: there is none. Raises
@@ -230,7 +261,7 @@ class ClusterSearch(PlannedSearch):
         unit = Unit(partition.topic, partition.partition, partition.topic_id, 0, size, low, end)
         job = (await self._ready_pool()).submit(partial(_last_event_request, unit))
         while not isinstance(reply := await job.replies.get(), ScanMatches):
-            if isinstance(reply, ScanReply | RequestFailed):
+            if isinstance(reply, ScanReply | FailureReply):
                 return None
         return reply.rows[0][1]
 
@@ -248,9 +279,10 @@ class ClusterSearch(PlannedSearch):
         matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
         if request.resume is not None:
             topics = sorted({target.topic for target in decode_resume_token(request)[1]})
+            targets.refuse_unreadable(request, topics)
             partitions = await self._list_partitions(topics or [NO_TOPIC])
         else:
-            partitions = await self._list_partitions(request.topics, matcher.topics)
+            partitions = await self._readable_partitions(request, matcher.topics)
         if request.partitions is not None:
             partitions = [part for part in partitions if part.partition in request.partitions]
         problems = [
@@ -342,7 +374,7 @@ class ClusterSearchExecution(SearchExecution):
         elif isinstance(reply, ScanReply) and self._output != "events":
             self._replace_estimate(item, reply.bytes + reply.skipped_bytes)
         yield from super()._handle_reply(reply)
-        if isinstance(reply, RequestFailed) and not reply.data_deleted:
+        if isinstance(reply, FailureReply) and not reply.data_deleted:
             self._drop_partition(item.unit)
 
     def _replace_estimate(self, item: WorkItem, size: int) -> None:
@@ -370,7 +402,7 @@ def _is_same_partition(unit: Unit, other: Unit) -> bool:
 
 def _printed_id(topic_id: str) -> str:
     """A topic's id in hex, as Kafka prints it."""
-    return base64.urlsafe_b64encode(bytes.fromhex(topic_id)).decode().rstrip("=")
+    return base64url.encode(bytes.fromhex(topic_id))
 
 
 class _ListedPartitions:

@@ -13,6 +13,7 @@ an election lost events (`filters.py`).
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from uuid import UUID
 
 import msgspec
 
+from mainstem.client_security import ClientSecurity
 from mainstem.clock import BlockingClock
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.storage.record_batch import HEADER_BYTES, decode, iter_batches, read_header
@@ -65,7 +67,7 @@ class ClusterSearchWorker(SearchWorker):
                 )
             return super()._handle(request)
         except ClusterError as error:
-            return ipc.RequestFailed(request.id, str(error))
+            return ipc.FailureReply(request.id, str(error))
 
     def _is_slice_over(self, request: ipc.ScanRequest, started: float, cpu_before_s: float) -> bool:
         """Only what was asked for: a span that goes on after a pause is fetched again in part."""
@@ -189,5 +191,12 @@ def parse_addresses(text: str) -> list[tuple[str, int]]:
 
 if __name__ == "__main__":
     serve_requests(
-        partial(ClusterSearchWorker, cluster=BrokerClient(parse_addresses(sys.argv[1]), BlockingClock()))
+        partial(
+            ClusterSearchWorker,
+            cluster=BrokerClient(
+                parse_addresses(sys.argv[1]),
+                BlockingClock(),
+                security=ClientSecurity.of_environment(os.environ),
+            ),
+        )
     )

@@ -117,14 +117,14 @@ class IndexWorker(SearchWorker):
             try:
                 reply: Reply = ipc.PartsReply(request.id, self._parts(request))
             except DataDeleted:
-                reply = ipc.RequestFailed(request.id, "the data was deleted", data_deleted=True)
+                reply = ipc.FailureReply(request.id, "the data was deleted", data_deleted=True)
             except BuildCancelled:
-                reply = ipc.RequestFailed(request.id, "the build was cancelled")
+                reply = ipc.FailureReply(request.id, "the build was cancelled")
             except BaseException as error:
                 # tantivy reports a panic with a PanicException, which is no Exception.
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
-                reply = ipc.RequestFailed(request.id, str(error) or type(error).__name__)
+                reply = ipc.FailureReply(request.id, str(error) or type(error).__name__)
             self._pipes.send(reply)
 
     def _parts(self, request: Request) -> list[IndexPart]:

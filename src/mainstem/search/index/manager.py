@@ -35,13 +35,13 @@ from mainstem.search.ipc import (
     BuildPartRequest,
     CandidateBatch,
     CheckPartRequest,
+    FailureReply,
     FindPartsRequest,
     IndexPart,
     PartsReply,
     QueryPartsReply,
     QueryPartsRequest,
     RemovePartsRequest,
-    RequestFailed,
     Unit,
 )
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
@@ -215,7 +215,8 @@ class IndexManager:
                     "the full-text index could not be updated; tried again in %.0f s: %s", REFRESH_S, error
                 )
             try:
-                await asyncio.wait_for(closed.wait(), REFRESH_S)
+                async with asyncio.timeout(REFRESH_S):
+                    await closed.wait()
             except TimeoutError:
                 continue
 
@@ -341,7 +342,7 @@ class IndexManager:
             parts.remove(part)
         if isinstance(reply, PartsReply) and reply.parts:
             self._add(reply.parts)
-        elif isinstance(reply, RequestFailed):
+        elif isinstance(reply, FailureReply):
             log.warning(
                 "the full-text index part %s could not be checked and is built again: %s",
                 part.folder,
@@ -368,10 +369,10 @@ class IndexManager:
         reply = await self._builder.submit(partial(_build_request, str(self._root), units)).final_reply()
         if isinstance(reply, PartsReply):
             self._add(reply.parts)
-        elif isinstance(reply, RequestFailed) and NO_SPACE in reply.reason:
+        elif isinstance(reply, FailureReply) and NO_SPACE in reply.reason:
             self._retry_at = self._clock.monotonic() + RETRY_DELAY_S
             self._stop(reply.reason)
-        elif isinstance(reply, RequestFailed):
+        elif isinstance(reply, FailureReply):
             first = part_blocks[0]
             self._failures[first.path, first.start] += 1
             if not reply.data_deleted:

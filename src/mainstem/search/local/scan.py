@@ -21,7 +21,7 @@ import msgspec
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import BatchHeader, Record, crc_matches, decompressed, records_in
-from mainstem.search.blocks.batches import LocatedBatch, MappedRange, locate_batches
+from mainstem.search.blocks.batches import LocatedBatch, MappedRange, OpenRange, locate_batches
 from mainstem.search.ipc import Row, ScanCounts, Unit
 from mainstem.search.match.divided_counter import DividedCounter, has_only_field_terms
 from mainstem.search.match.event_view import EventView
@@ -144,9 +144,11 @@ class ScanTask:
     """Counts the values of the matches of the baseline; None: there is no baseline."""
 
 
-def scan_unit(unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
+def scan_unit(
+    unit: Unit, query: CompiledQuery, task: ScanTask, open_range: OpenRange = MappedRange
+) -> ScanResult:
     """Search a unit of a segment. Raises DataDeleted if its file was deleted."""
-    with MappedRange(unit.path, unit.start, unit.end) as file:
+    with open_range(unit.path, unit.start, unit.end) as file:
         file.prefetch()
         result = scan_bytes(file.view, unit, query, task)
         if result.rest is not None:

@@ -30,7 +30,7 @@ from mainstem.search.ipc import (
     CountByTimeRequest,
     CutBlocksReply,
     CutBlocksRequest,
-    RequestFailed,
+    FailureReply,
     TimeSpan,
     UncutRange,
     Unit,
@@ -96,16 +96,17 @@ class LogSearch(PlannedSearch):
         block_bytes: int = BLOCK_BYTES,
         part_blocks: int = PART_BLOCKS,
         space_problem: Callable[[], str | None] = lambda: None,
+        pool: WorkerPool | None = None,
     ) -> None:
-        """`workers`: maximum number of worker processes. `block_bytes`: size of a block. `part_blocks`:
-        number of blocks of an index part. `space_problem`: why the disk has no space for an index; None: it
-        has."""
+        """`workers`: maximum number of worker processes. `pool`: in place of such processes.
+        `block_bytes`: size of a block. `part_blocks`: number of blocks of an index part. `space_problem`: why
+        the disk has no space for an index; None: it has."""
         self._engine = engine
         self._data = data
         self._clock = clock
         self._block_bytes = block_bytes
         self._planning = asyncio.Lock()
-        self.pool = WorkerPool(clock, workers=workers)
+        self.pool = WorkerPool(clock, workers=workers) if pool is None else pool
         self._filter_store = TokenFilterStore(data, clock, self.pool)
         self._index_manager = IndexManager(
             data, clock, self.pool, engine, self._blocks, space_problem=space_problem, part_blocks=part_blocks
@@ -121,12 +122,17 @@ class LogSearch(PlannedSearch):
     # --- the contract -------------------------------------------------------------------------------------
 
     async def histogram(
-        self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
+        self,
+        topics: Sequence[str],
+        since_ms: int | None,
+        until_ms: int | None,
+        buckets: int,
+        *,
+        readable: Callable[[str], bool] | None = None,
     ) -> list[Bucket]:
         """Implements `Search.histogram`."""
-        remaining = await targets.requested_partitions(
-            self._clock, self._engine, SearchRequest(topics=topics)
-        )
+        request = SearchRequest(topics=topics, readable=readable)
+        remaining = await targets.requested_partitions(self._clock, self._engine, request)
         units: list[tuple[Unit, Block]] = []
         async for target, blocks in targets.in_turns(self._clock, await self._blocks(remaining)):
             units += [(self._unit(target, block), block) for block in blocks]
@@ -197,7 +203,8 @@ class LogSearch(PlannedSearch):
                     "token filters could not be built; tried again in %.0f s: %s", BUILD_INTERVAL_S, error
                 )
             try:
-                await asyncio.wait_for(self._closed.wait(), BUILD_INTERVAL_S)
+                async with asyncio.timeout(BUILD_INTERVAL_S):
+                    await self._closed.wait()
             except TimeoutError:
                 continue
 
@@ -338,7 +345,7 @@ class LogSearch(PlannedSearch):
         for start in range(0, len(uncut), RANGES_AT_ONCE):
             group = uncut[start : start + RANGES_AT_ONCE]
             reply = await self.pool.submit(partial(_cut_request, group, self._block_bytes)).final_reply()
-            if isinstance(reply, RequestFailed):
+            if isinstance(reply, FailureReply):
                 raise StreamError(f"the log could not be divided into blocks for a search: {reply.reason}")
             assert isinstance(reply, CutBlocksReply)
             for block in reply.blocks:

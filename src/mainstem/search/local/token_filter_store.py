@@ -18,12 +18,12 @@ from mainstem.search.execution import WorkItem
 from mainstem.search.ipc import (
     BuildFilterReply,
     BuildFilterRequest,
+    FailureReply,
     FilterInfo,
     FiltersReply,
     FindFiltersRequest,
     RemoveFiltersRequest,
     Reply,
-    RequestFailed,
     TestFiltersReply,
     TestFiltersRequest,
     Unit,
@@ -122,7 +122,7 @@ class TokenFilterStore:
                 block.filter_path = reply.filter.filter_path
                 block.apply_filter_info(reply.filter)
                 made += 1
-            elif isinstance(reply, RequestFailed) and not reply.data_deleted:
+            elif isinstance(reply, FailureReply) and not reply.data_deleted:
                 # The cause, in this block or on the disk, may pass. The other blocks are built before it.
                 log.warning(
                     "the token filter of the block at byte %d of %s could not be built; it is built again in"

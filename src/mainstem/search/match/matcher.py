@@ -108,8 +108,7 @@ class Matcher:
 
     def matches_event(self, event: Event) -> bool:
         """Whether an event, as an engine returns it, matches the query."""
-        record = Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
-        return self.matches(event.topic, event.partition, record)
+        return self.check(view_of(event))
 
     def may_match(self, raw: Buffer) -> bool:
         """Whether decompressed batches, or other bytes with whole records, may contain a matching event.
@@ -123,6 +122,12 @@ class Matcher:
         `ends`. Returns the numbers of those that may contain a matching event; for the others it is certain
         that they do not."""
         return candidate_stretches(self._prefilters, raw, ends)
+
+
+def view_of(event: Event) -> EventView:
+    """What the checks of a Matcher test of an event, as an engine returns it."""
+    record = Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
+    return EventView(event.topic, event.partition, record)
 
 
 def either(query: str, other: str | None) -> Node:

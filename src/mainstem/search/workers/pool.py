@@ -15,12 +15,13 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mainstem.clock import Clock, Timer
 from mainstem.search import ipc
-from mainstem.search.ipc import FINAL_REPLIES, LENGTH, Reply, Request, RequestFailed
+from mainstem.search.ipc import FINAL_REPLIES, LENGTH, FailureReply, Reply, Request
 from mainstem.search.workers.schedule import JobGroup, Schedule
 
 IDLE_S = 60.0
@@ -48,7 +49,7 @@ class WorkerJob:
     """The request; after a pause, the one with which to go on."""
     group: JobGroup[WorkerJob]
     replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
-    process: _WorkerProcess | None = None
+    process: WorkerProcess | None = None
     """The process that works on the request; None: the request waits, or is done."""
     started: float = 0.0
     """When the process got the request, by the monotonic clock."""
@@ -67,7 +68,7 @@ class WorkerJob:
                 return reply
 
 
-class _WorkerProcess:
+class WorkerProcess:
     """One worker process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -98,16 +99,19 @@ class WorkerPool:
         idle_s: float = IDLE_S,
         nice: int = SEARCH_NICE,
         program: Sequence[str] = ("mainstem.search.workers.worker",),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`workers`: maximum number of processes. `nice`: see `bootstrap.py`. `program`: the module that a
-        worker runs, and its arguments."""
+        worker runs, and its arguments. `environment`: variables of the workers beside those of this
+        process."""
         self._clock = clock
         self._workers_max = workers or default_workers()
         self._idle_s = idle_s
         self._command = (sys.executable, "-m", "mainstem.search.workers.bootstrap", str(nice), *program)
+        self._environment = environment
         self._ids = itertools.count(1)
         self._waiting: Schedule[WorkerJob] = Schedule()
-        self._processes: list[_WorkerProcess] = []
+        self._processes: list[WorkerProcess] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
         self._closed = False
@@ -140,11 +144,11 @@ class WorkerPool:
     def submit(self, make: Callable[[int], Request], group: JobGroup[WorkerJob] | None = None) -> WorkerJob:
         """Queue a request for the workers, and return the job on which its replies arrive. `make` builds the
         request from its id. `group`: the search that the request is part of; None: it is one of its own. If
-        the pool is closed, the job fails at once with RequestFailed."""
+        the pool is closed, the job fails at once with FailureReply."""
         job = WorkerJob(next(self._ids), None, JobGroup() if group is None else group)
         job.request = make(job.id)
         if self._closed:
-            self._end(job, RequestFailed(job.id, "the search was closed"))
+            self._end(job, FailureReply(job.id, "the search was closed"))
             return job
         self._waiting.add(job, job.group)
         self._assign()
@@ -206,17 +210,18 @@ class WorkerPool:
     async def _run_process(self) -> None:
         """Run one process, from its start to its end."""
         try:
-            process = _WorkerProcess(
+            process = WorkerProcess(
                 await asyncio.create_subprocess_exec(
                     *self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
+                    env={**os.environ, **self._environment} if self._environment else None,
                 )
             )
         except OSError as error:
             self._starting -= 1
             for job in () if self._processes else self._waiting.drain():
-                self._end(job, RequestFailed(job.id, f"no search worker can be started: {error}"))
+                self._end(job, FailureReply(job.id, f"no search worker can be started: {error}"))
             return
         self._starting -= 1
         self._processes.append(process)
@@ -227,10 +232,14 @@ class WorkerPool:
         try:
             async for reply in process.replies():
                 self._on_reply(process, reply)
+        except asyncio.CancelledError:  # the loop ends before the pool was closed: none will ask it to stop
+            with contextlib.suppress(ProcessLookupError):
+                process.process.kill()
+            raise
         finally:
             await self._on_exit(process)
 
-    def _on_reply(self, process: _WorkerProcess, reply: Reply) -> None:
+    def _on_reply(self, process: WorkerProcess, reply: Reply) -> None:
         job = process.job
         if job is None or job.id != reply.id:
             return
@@ -242,7 +251,7 @@ class WorkerPool:
                 job.replies.put_nowait(reply)
                 self._waiting.add(job, job.group, first=True)
             else:
-                self._end(job, RequestFailed(job.id, "the request was cancelled"))
+                self._end(job, FailureReply(job.id, "the request was cancelled"))
             self._mark_idle(process)
         elif isinstance(reply, FINAL_REPLIES):
             self._release(process, job)
@@ -253,7 +262,7 @@ class WorkerPool:
         elif not job.cancelled:
             job.replies.put_nowait(reply)
 
-    def _release(self, process: _WorkerProcess, job: WorkerJob) -> None:
+    def _release(self, process: WorkerProcess, job: WorkerJob) -> None:
         """Take the job from its process, and charge its group for the time."""
         process.job = job.process = None
         self._waiting.release(job.group, self._clock.monotonic() - job.started)
@@ -263,7 +272,7 @@ class WorkerPool:
         job.done = True
         job.replies.put_nowait(reply)
 
-    def _mark_idle(self, process: _WorkerProcess) -> None:
+    def _mark_idle(self, process: WorkerProcess) -> None:
         """Send the process a waiting request; if there is none, stop the process after the idle time."""
         self._assign()
         self._pause_for_next()
@@ -272,13 +281,13 @@ class WorkerPool:
                 process.idle.cancel()
             process.idle = self._clock.call_later(self._idle_s, lambda: self._stop_idle(process))
 
-    def _stop_idle(self, process: _WorkerProcess) -> None:
+    def _stop_idle(self, process: WorkerProcess) -> None:
         if process.job is None and process.process.stdin is not None:
             if process in self._processes:
                 self._processes.remove(process)
             process.process.stdin.close()
 
-    async def _on_exit(self, process: _WorkerProcess) -> None:
+    async def _on_exit(self, process: WorkerProcess) -> None:
         if process in self._processes:
             self._processes.remove(process)
         if process.idle is not None:
@@ -287,7 +296,7 @@ class WorkerPool:
         job = process.job
         if job is not None:
             self._release(process, job)
-            self._end(job, RequestFailed(job.id, f"the search worker ended with exit code {code}"))
+            self._end(job, FailureReply(job.id, f"the search worker ended with exit code {code}"))
         if not self._closed:
             self._assign()
 
@@ -295,7 +304,7 @@ class WorkerPool:
         """Stop all processes; those that do not end within CLOSE_S are killed. Waiting requests fail."""
         self._closed = True
         for job in self._waiting.drain():
-            self._end(job, RequestFailed(job.id, "the search was closed"))
+            self._end(job, FailureReply(job.id, "the search was closed"))
         for process in self._processes:
             if process.job is not None:
                 process.send(ipc.CancelRequest(process.job.id))

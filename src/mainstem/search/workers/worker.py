@@ -2,7 +2,7 @@
 
 Owns: the pipes (requests on standard input, replies on standard output), what is done for each request, and
 the end of a scan's slice: after SLICE_S, or when the server asks for it, a scan is answered with Paused. It
-looks for CancelRequest at the same places, and answers a failed request with RequestFailed instead of ending.
+looks for CancelRequest at the same places, and answers a failed request with FailureReply instead of ending.
 It ends when the server's end of the pipe closes, also after the server was killed. Refuses: to write to the
 log, and two requests at the same time. `bootstrap.py` starts it as a new process, not as a fork of the
 server: `python -m mainstem.search.workers.worker`.
@@ -17,6 +17,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -24,7 +25,7 @@ from mainstem.clock import BlockingClock
 from mainstem.log.storage.record_batch import record_parser
 from mainstem.search import ipc
 from mainstem.search.blocks import blocks, histogram, token_filter
-from mainstem.search.blocks.batches import DataDeleted
+from mainstem.search.blocks.batches import DataDeleted, MappedRange, OpenRange
 from mainstem.search.ipc import LENGTH, Reply, Request
 from mainstem.search.local.scan import CompiledQuery, ScanResult, ScanTask, scan_unit
 from mainstem.search.match.field_counter import FieldValueCounter
@@ -40,6 +41,22 @@ PROGRESS_BYTES = 2 << 20
 """Bytes to scan between two ScanProgress messages."""
 CANCELLED_IDS = 10_000
 """The id of a cancelled request is dropped when ids have advanced by this number: the request has ended."""
+
+
+class Pipes(Protocol):
+    """How a worker gets its requests, and sends its replies."""
+
+    def next(self) -> Request | None:
+        """The next request, waiting for it. None: there will be no other."""
+
+    def is_cancelled(self, request_id: int) -> bool:
+        """Whether this request was cancelled, or the server has ended."""
+
+    def is_interrupted(self, request_id: int) -> bool:
+        """Whether this request was cancelled or asked to pause, or the server has ended."""
+
+    def send(self, reply: Reply) -> None:
+        """Send a whole reply."""
 
 
 class WorkerPipes:
@@ -100,10 +117,17 @@ class WorkerPipes:
 
 
 class SearchWorker:
-    """Executes the server's requests, one after the other, on the files of this machine."""
+    """Executes the server's requests, one after the other, on files: by default those of this machine."""
 
-    def __init__(self, pipes: WorkerPipes) -> None:
+    def __init__(
+        self,
+        pipes: Pipes,
+        open_range: OpenRange = MappedRange,
+        read_file: Callable[[str], bytes] = blocks.read_file,
+    ) -> None:
         self._pipes = pipes
+        self._open_range = open_range
+        self._read_file = read_file
         self._clock = BlockingClock()
         self._queries: OrderedDict[tuple[object, ...], CompiledQuery] = OrderedDict()
 
@@ -113,21 +137,22 @@ class SearchWorker:
             try:
                 self._pipes.send(self._handle(request))
             except DataDeleted:
-                self._pipes.send(ipc.RequestFailed(request.id, "the data was deleted", data_deleted=True))
+                self._pipes.send(ipc.FailureReply(request.id, "the data was deleted", data_deleted=True))
             except (OSError, ValueError) as error:
                 if isinstance(error, BrokenPipeError):
                     return
-                self._pipes.send(ipc.RequestFailed(request.id, str(error)))
+                self._pipes.send(ipc.FailureReply(request.id, str(error)))
             except MemoryError:
-                self._pipes.send(ipc.RequestFailed(request.id, "the search worker lacks memory"))
+                self._pipes.send(ipc.FailureReply(request.id, "the search worker lacks memory"))
 
     def _handle(self, request: Request) -> Reply:
         if isinstance(request, ipc.ScanRequest):
             return self._scan(request)
         if isinstance(request, ipc.CutBlocksRequest):
-            return ipc.CutBlocksReply(request.id, blocks.cut_blocks(request.ranges, request.block_bytes))
+            cut = blocks.cut_blocks(request.ranges, request.block_bytes, self._open_range, self._read_file)
+            return ipc.CutBlocksReply(request.id, cut)
         if isinstance(request, ipc.UnitTimesRequest):
-            return ipc.UnitTimesReply(request.id, histogram.unit_times(request.units))
+            return ipc.UnitTimesReply(request.id, histogram.unit_times(request.units, self._open_range))
         if isinstance(request, ipc.TestFiltersRequest):
             clauses = request.clauses
             return ipc.TestFiltersReply(
@@ -147,7 +172,8 @@ class SearchWorker:
             token_filter.remove_filters(request.filter_paths)
             return ipc.FiltersReply(request.id, [])
         assert isinstance(request, ipc.CountByTimeRequest)
-        return ipc.CountByTimeReply(request.id, histogram.count_by_time(request.units, request.edges))
+        counts = histogram.count_by_time(request.units, request.edges, self._open_range)
+        return ipc.CountByTimeReply(request.id, counts)
 
     def _scan(self, request: ipc.ScanRequest) -> Reply:
         send, pipes = self._pipes.send, self._pipes
@@ -213,7 +239,7 @@ class SearchWorker:
 
     def _scan_unit(self, unit: ipc.Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
         """Scan a unit. The worker of a cluster overrides this, because its batches come from a broker."""
-        return scan_unit(unit, query, task)
+        return scan_unit(unit, query, task, self._open_range)
 
     def _compiled(self, request: ipc.ScanRequest) -> CompiledQuery:
         key = (request.query, request.now_ms, request.since_ms, request.until_ms, request.baseline)

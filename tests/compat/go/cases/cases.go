@@ -3,7 +3,10 @@ package cases
 
 import (
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"reflect"
@@ -23,6 +26,26 @@ var all []one
 
 // Add registers a case.
 func Add(name string, run func()) { all = append(all, one{name, run}) }
+
+// Login says how to log in: security (Kafka's word), ca (a file, with TLS), mechanism, user, password, token.
+// Empty: not at all.
+var Login = func() map[string]string {
+	values := map[string]string{}
+	if text := os.Getenv("COMPAT_LOGIN"); text != "" {
+		Check(json.Unmarshal([]byte(text), &values))
+	}
+	return values
+}()
+
+// TLS is the configuration with the server's authority; nil without TLS.
+func TLS() *tls.Config {
+	if Login["ca"] == "" {
+		return nil
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(Must(os.ReadFile(Login["ca"])))
+	return &tls.Config{RootCAs: roots}
+}
 
 // Address is the server's HOST:PORT, the first argument.
 func Address() string { return os.Args[1] }

@@ -14,6 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 const hour = time.Hour
@@ -27,7 +30,26 @@ func deadline() context.Context {
 
 func client(options ...kgo.Opt) *kgo.Client {
 	base := []kgo.Opt{kgo.SeedBrokers(Address()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(kgo.NoCompression())}
-	return Must(kgo.NewClient(append(base, options...)...))
+	return Must(kgo.NewClient(append(append(base, login()...), options...)...))
+}
+
+func login() []kgo.Opt {
+	var options []kgo.Opt
+	if tls := TLS(); tls != nil {
+		options = append(options, kgo.DialTLSConfig(tls))
+	}
+	password := scram.Auth{User: Login["user"], Pass: Login["password"]}
+	switch Login["mechanism"] {
+	case "PLAIN":
+		options = append(options, kgo.SASL(plain.Auth{User: Login["user"], Pass: Login["password"]}.AsMechanism()))
+	case "SCRAM-SHA-256":
+		options = append(options, kgo.SASL(password.AsSha256Mechanism()))
+	case "SCRAM-SHA-512":
+		options = append(options, kgo.SASL(password.AsSha512Mechanism()))
+	case "OAUTHBEARER":
+		options = append(options, kgo.SASL(oauth.Auth{Token: Login["token"]}.AsMechanism()))
+	}
+	return options
 }
 
 func topic(partitions int32, configs map[string]*string) string {

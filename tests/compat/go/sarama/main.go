@@ -12,6 +12,7 @@ import (
 	. "mainstem/compat/cases"
 
 	"github.com/IBM/sarama"
+	"github.com/xdg-go/scram"
 )
 
 const hour = time.Hour
@@ -27,7 +28,46 @@ func config() *sarama.Config {
 	made.Consumer.Offsets.AutoCommit.Enable = false
 	made.Consumer.Group.Heartbeat.Interval = 300 * time.Millisecond
 	made.Consumer.Return.Errors = true
+	login(made)
 	return made
+}
+
+type tokens string
+
+func (token tokens) Token() (*sarama.AccessToken, error) {
+	return &sarama.AccessToken{Token: string(token)}, nil
+}
+
+// sarama leaves SCRAM to its users; this is what its examples do.
+type scramClient struct {
+	hash scram.HashGeneratorFcn
+	*scram.ClientConversation
+}
+
+func (client *scramClient) Begin(user, password, authzid string) error {
+	made, err := client.hash.NewClient(user, password, authzid)
+	if err == nil {
+		client.ClientConversation = made.NewConversation()
+	}
+	return err
+}
+
+func login(made *sarama.Config) {
+	if tls := TLS(); tls != nil {
+		made.Net.TLS.Enable, made.Net.TLS.Config = true, tls
+	}
+	if Login["mechanism"] == "" {
+		return
+	}
+	sasl := &made.Net.SASL
+	sasl.Enable, sasl.Mechanism = true, sarama.SASLMechanism(Login["mechanism"])
+	sasl.User, sasl.Password = Login["user"], Login["password"]
+	sasl.TokenProvider = tokens(Login["token"])
+	hash := scram.SHA256
+	if Login["mechanism"] == "SCRAM-SHA-512" {
+		hash = scram.SHA512
+	}
+	sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: hash} }
 }
 
 func topic(partitions int32, configs map[string]*string) string {

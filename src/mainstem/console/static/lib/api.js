@@ -1,16 +1,19 @@
 /**
  * The client of the server's HTTP API.
  *
- * Owns: paths, errors, streams, and whether the server can be reached. No other module contains an address of
- * the server. `canUse()` reads the server's OpenAPI document: what the server does not offer (an older
- * version, read-only mode, another engine) is not shown.
+ * Owns: paths, errors, streams, who is logged in, and whether the server can be reached. No other module
+ * contains an address of the server. `canUse()` reads the server's OpenAPI document: what the server does not
+ * offer (an older version, read-only mode, another engine), and what the user may not do, is not shown.
  */
 
+import { isActive } from "./activity.js";
 import { parseReply } from "./numbers.js";
 import { writeJson } from "./payload.js";
 
 const BASE = "/api/v1/";
+const SESSION = "session";
 const RETRY_MS = 1500;
+const PAGE_SIZE = 500;
 const STREAM_CUT = "What is shown is correct, but there may be more.";
 
 /** POST routes that change nothing: read-only mode allows them. */
@@ -48,11 +51,18 @@ export const externalUrl = (where, query) => location.origin + apiUrl(where, que
 
 async function request(method, where, { query, body, signal } = {}) {
   const options = { method, signal, credentials: "same-origin", cache: "no-store" };
-  if (body === undefined) options.headers = { accept: "application/json" };
-  else
-    Object.assign(options, { headers: { "content-type": "application/json" }, body: writeJson(body, true) });
+  // Pages of other sites cannot send this header; and only signs of a person let a session go on.
+  options.headers = {
+    accept: "application/json",
+    "x-mainstem-console": isActive() ? "active" : "background",
+  };
+  if (body !== undefined) {
+    options.headers["content-type"] = "application/json";
+    options.body = writeJson(body, true);
+  }
   const response = await fetch(apiUrl(where, query), options).catch(unreachable);
   if (response.ok) return response;
+  if (response.status === 401 && where !== SESSION) session.dispatchEvent(new Event("ended"));
   throw new Problem(response.status, await response.json().catch(() => ({ title: response.statusText })));
 }
 
@@ -75,6 +85,26 @@ export const get = (where, query, signal) => requestJson("GET", where, { query, 
 export const post = (where, body, signal) => requestJson("POST", where, { body: body ?? {}, signal });
 export const patch = (where, body) => requestJson("PATCH", where, { body });
 export const remove = (where, query) => requestJson("DELETE", where, { query });
+
+/**
+ * The rows of a list of the server, such as "groups", page by page. `cursor`: the query parameter that gets
+ * the `next` of the page before.
+ */
+export async function* getPages(list, { query, cursor = "after", signal } = {}) {
+  let next = null;
+  do {
+    const reply = await get(list, { limit: PAGE_SIZE, ...query, [cursor]: next }, signal);
+    yield reply[list];
+    next = reply.next;
+  } while (next);
+}
+
+/** All rows of a list: see `getPages`. */
+export async function getAll(list, options) {
+  const rows = [];
+  for await (const page of getPages(list, options)) rows.push(...page);
+  return rows;
+}
 
 // ------------------------------------------------------------------------------------------ streams
 
@@ -120,11 +150,49 @@ export async function streamBytes(where, body, signal) {
 /** Server-sent events, with a handler per event name; `close()` of the returned source ends them. */
 export function subscribe(where, query, handlers) {
   const source = new EventSource(apiUrl(where, query));
+  source.addEventListener("error", () => source.readyState === EventSource.CLOSED && checkSession());
   for (const [name, handler] of Object.entries(handlers)) {
     const isState = name === "open" || name === "error";
     source.addEventListener(name, isState ? handler : (event) => handler(parseReply(event.data)));
   }
   return source;
+}
+
+// ------------------------------------------------------------------------------------------ who is logged in
+
+/** Dispatches "ended" when the server asks for a login, because there was none or the session has ended. */
+export const session = new EventTarget();
+let me = {};
+
+/** Who is logged in and what they may do: the response of GET me. */
+export const currentUser = () => me;
+
+/** Whether they may change the cluster, and so manage what all users have. */
+export const managesCluster = () => (me.rights?.cluster ?? []).includes("ALTER");
+
+const isLoginNeeded = (user) => Boolean(user.needs_login && !user.principal);
+
+/** Log in. Throws Problem if the server refuses. */
+export async function logIn(user, password) {
+  me = await post(SESSION, { user, password });
+}
+
+export const logOut = () => remove(SESSION);
+
+/**
+ * The login by a provider, if the server has one: its name, the address that leads there and back to this
+ * page, and how the last one failed: "failed", "unreachable", or null.
+ */
+export function providerLogin() {
+  if (!me.provider) return null;
+  const failure = new URLSearchParams(location.search).get("login");
+  const href = apiUrl(`${SESSION}/oidc`, { to: location.hash });
+  return { name: new URL(me.provider).host, href, failure };
+}
+
+async function checkSession() {
+  const now = await get("me").catch(() => me);
+  if (isLoginNeeded(now)) session.dispatchEvent(new Event("ended"));
 }
 
 // ------------------------------------------------------------------------------------------ reachability
@@ -166,13 +234,19 @@ let routes = new Map();
 let schemas = {};
 let cluster = {};
 
-/** Load the OpenAPI document and the description of the cluster. Called before the first page is shown. */
+/**
+ * Load the OpenAPI document and the description of the cluster. Called before the first page is shown.
+ * Returns whether they could be loaded: without a login they cannot.
+ */
 export async function loadApi() {
+  me = await get("me");
+  if (isLoginNeeded(me)) return false;
   const [document, info] = await Promise.all([fetchOpenApi(), get("cluster")]);
   const paths = Object.entries(document.paths ?? {});
   routes = new Map(paths.map(([where, methods]) => [where.replace(/\{[^}]*\}/g, "{}"), methods]));
   schemas = document.components?.schemas ?? {};
   cluster = info;
+  return true;
 }
 
 async function fetchOpenApi() {
@@ -185,10 +259,19 @@ async function fetchOpenApi() {
 /** The description of the cluster: the response of GET cluster. */
 export const clusterInfo = () => cluster;
 
-/** Whether the server offers a route and allows its use: canUse("post", "topics/{}/events"). */
-export function canUse(method, template) {
+/**
+ * Whether the server offers a route and allows its use: canUse("post", "topics/{}/events"). `target`: the
+ * topic, group or subscription that it would be used for, as the server describes it.
+ */
+export function canUse(method, template, target = null) {
   if (cluster.read_only && method !== "get" && !READING_POSTS.has(template)) return false;
-  return Boolean(routes.get(BASE + template)?.[method]);
+  const route = routes.get(BASE + template)?.[method];
+  return Boolean(route) && (route["x-rights"] ?? []).every((right) => hasRight(right, target));
+}
+
+function hasRight({ operation, resource }, target) {
+  const operations = (target && resource in target && target.operations) || me.rights?.[resource];
+  return !operations || operations.includes(operation);
 }
 
 /** Whether a route accepts a query parameter. */

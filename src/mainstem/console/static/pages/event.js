@@ -6,7 +6,7 @@ import { fetchEvent } from "../lib/events.js";
 import { bindKeys } from "../lib/keys.js";
 import { link, navigate } from "../lib/router.js";
 import { singleLine } from "../lib/text.js";
-import { emptyState, errorNotice, loadingState } from "../widgets/components.js";
+import { emptyState, loadInto, loadingState } from "../widgets/components.js";
 import { EventView } from "../widgets/event_view.js";
 
 const MISSING_HINT =
@@ -65,19 +65,13 @@ export class EventPage {
     navigate(["event", topic, partition, String(next < 0n ? 0n : next)]);
   }
 
-  async #load() {
-    try {
+  #load() {
+    return loadInto(this.#body, async () => {
       const event = await fetchEvent(this.#position, this.#abort.signal);
       this.#view = event ? new EventView(event, { filter: this.#filter() }) : null;
       const missing = () => emptyState("There is no event at this offset", MISSING_HINT);
       replaceContent(this.#body, this.#view?.element ?? missing());
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      replaceContent(
-        this.#body,
-        errorNotice(error, () => this.#load()),
-      );
-    }
+    });
   }
 
   /** Opens a search of the topic; null if the server has no search. */

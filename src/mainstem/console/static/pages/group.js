@@ -82,8 +82,8 @@ export class GroupPage {
     const button = (text, onclick) => h("button", { type: "button", onclick }, text);
     const reset = () => openResetGroup(group, () => this.#poller.run());
     return [
-      canUse("post", "groups/{}/reset") ? button("Reset…", reset) : null,
-      canUse("delete", "groups/{}") ? button("Delete…", () => openDeleteGroup(group)) : null,
+      canUse("post", "groups/{}/reset", group) ? button("Reset…", reset) : null,
+      canUse("delete", "groups/{}", group) ? button("Delete…", () => openDeleteGroup(group)) : null,
     ];
   }
 }

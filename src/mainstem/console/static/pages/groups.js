@@ -1,6 +1,6 @@
 /** Consumer groups: how far each one lags, in events and in time, and which are stuck. */
 
-import { apiPath, canUse, get } from "../lib/api.js";
+import { apiPath, canUse, get, getAll } from "../lib/api.js";
 import { h, replaceContent } from "../lib/dom.js";
 import { formatCount, formatDuration, formatShort, plural } from "../lib/format.js";
 import { bindKeys } from "../lib/keys.js";
@@ -13,7 +13,6 @@ import { historyPoints, sparkline } from "../widgets/sparkline.js";
 import { VirtualList } from "../widgets/virtual_list.js";
 
 const INTERVAL_MS = 5000;
-const PAGE_SIZE = 500;
 const HISTORIES_KEPT_MS = 60_000;
 const LATE_MS = 300_000;
 const COLUMNS = ["Group", "State", "Lag", "Oldest unread", "24 hours"];
@@ -78,14 +77,7 @@ export class GroupsPage {
   }
 
   async #load(signal) {
-    const groups = [];
-    let after = "";
-    do {
-      const reply = await get("groups", { limit: PAGE_SIZE, after }, signal);
-      groups.push(...reply.groups);
-      after = reply.next;
-    } while (after);
-    this.#groups = groups;
+    this.#groups = await getAll("groups", { signal });
     this.#draw();
   }
 

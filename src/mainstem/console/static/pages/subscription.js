@@ -113,7 +113,7 @@ export class SubscriptionPage {
       this.#views.push(view);
       return view;
     };
-    const canList = canUse("get", "subscriptions/{}:dead-letters");
+    const canList = canUse("get", "subscriptions/{}:dead-letters", this.#info);
     return [
       { id: "events", text: "Outstanding events", create: create(OutstandingEvents) },
       canList && { id: "dead", text: "Dead letters", create: create(DeadLetters) },
@@ -126,9 +126,9 @@ export class SubscriptionPage {
     const button = (text, open) =>
       h("button", { type: "button", onclick: () => open(this.#info, () => this.#poller.run()) }, text);
     return [
-      canUse("post", "subscriptions/{}:seek") ? button("Seek…", openSeek) : null,
-      canUse("post", "subscriptions/{}:purge") ? button("Purge…", openPurge) : null,
-      canUse("delete", "subscriptions/{}") ? button("Delete…", openDeleteSubscription) : null,
+      canUse("post", "subscriptions/{}:seek", this.#info) ? button("Seek…", openSeek) : null,
+      canUse("post", "subscriptions/{}:purge", this.#info) ? button("Purge…", openPurge) : null,
+      canUse("delete", "subscriptions/{}", this.#info) ? button("Delete…", openDeleteSubscription) : null,
     ];
   }
 

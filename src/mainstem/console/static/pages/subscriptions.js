@@ -1,6 +1,6 @@
 /** The list of subscriptions: how much each has to deliver, how old it is, and what keeps it from it. */
 
-import { canUse, get } from "../lib/api.js";
+import { canUse, getAll } from "../lib/api.js";
 import { h, replaceContent } from "../lib/dom.js";
 import { formatCount, formatDuration, formatRate, formatShort, plural } from "../lib/format.js";
 import { bindKeys } from "../lib/keys.js";
@@ -13,7 +13,6 @@ import { depthBar, outstanding } from "../widgets/subscription_parts.js";
 import { VirtualList } from "../widgets/virtual_list.js";
 
 const INTERVAL_MS = 5000;
-const PAGE_SIZE = 500;
 const LATE_MS = 600_000;
 /** Columns by ID, with what they are sorted by. */
 const COLUMNS = {
@@ -105,15 +104,7 @@ export class SubscriptionsPage {
   }
 
   async #load(signal) {
-    const rows = [];
-    let after = "";
-    do {
-      const query = { limit: PAGE_SIZE, after, topic: this.#topic };
-      const reply = await get("subscriptions", query, signal);
-      rows.push(...reply.subscriptions);
-      after = reply.next;
-    } while (after);
-    this.#rows = rows;
+    this.#rows = await getAll("subscriptions", { query: { topic: this.#topic }, signal });
     this.#draw();
   }
 

@@ -5,7 +5,7 @@ import { h, replaceContent } from "../lib/dom.js";
 import { formatBytes, formatCount, plural } from "../lib/format.js";
 import { link, updateParams } from "../lib/router.js";
 import { singleLine } from "../lib/text.js";
-import { errorNotice, loadingState, table } from "../widgets/components.js";
+import { loadInto, loadingState, table } from "../widgets/components.js";
 import { openDeleteEvents } from "../widgets/deletion.js";
 import { LiveTail } from "../widgets/live_tail.js";
 import { publishForm } from "../widgets/publish_form.js";
@@ -36,16 +36,10 @@ export class TopicPage {
     this.#tabs?.close();
   }
 
-  async #load() {
-    try {
+  #load() {
+    return loadInto(this.#body, async () => {
       this.#draw(await get(apiPath("topics/{}", this.title), null, this.#abort.signal));
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      replaceContent(
-        this.#body,
-        errorNotice(error, () => this.#load()),
-      );
-    }
+    });
   }
 
   #draw(topic) {
@@ -62,12 +56,16 @@ export class TopicPage {
 
   #tabItems(topic) {
     const reload = () => this.#load();
-    const canPublish = canUse("post", "topics/{}/events") && !topic.internal;
-    const canTail = canUse("get", "topics/{}/tail");
+    const canPublish = canUse("post", "topics/{}/events", topic) && !topic.internal;
+    const canTail = canUse("get", "topics/{}/tail", topic);
     return [
       canTail && { id: "tail", text: "Live tail", create: () => new LiveTail(topic.topic) },
       { id: "partitions", text: "Partitions", create: () => partitionsView(topic, reload) },
-      { id: "settings", text: "Settings", create: () => topicSettings(topic, reload) },
+      topic.settings.length > 0 && {
+        id: "settings",
+        text: "Settings",
+        create: () => topicSettings(topic, reload),
+      },
       canPublish && { id: "publish", text: "Publish", create: () => publishForm(topic) },
     ].filter(Boolean);
   }
@@ -81,17 +79,17 @@ function summaryText({ partitions, bytes }) {
 
 function actionButtons(topic) {
   const search = h("a.button", { href: link(["search"], { topics: topic.topic }) }, "Search");
-  const canDelete = canUse("delete", "topics/{}") && !topic.internal;
+  const canDelete = canUse("delete", "topics/{}", topic) && !topic.internal;
   const readers = h("a.button", { href: link(["subscriptions"], { topic: topic.topic }) }, "Subscriptions");
   return [
     canUse("get", "subscriptions") ? readers : null,
-    canUse("post", "search") ? search : null,
+    canUse("post", "search", topic) ? search : null,
     canDelete ? h("button", { type: "button", onclick: () => openDeleteTopic(topic) }, "Delete…") : null,
   ];
 }
 
 function partitionsView(topic, reload) {
-  const canAdd = canUse("post", "topics/{}/partitions") && !topic.internal;
+  const canAdd = canUse("post", "topics/{}/partitions", topic) && !topic.internal;
   const add = () => openAddPartitions(topic, reload);
   const button = h("button", { type: "button", onclick: add }, "Add partitions…");
   return h(
@@ -105,7 +103,7 @@ function partitionsView(topic, reload) {
 function partitionColumns(topic, reload) {
   const hasSizes = topic.partitions.some(({ bytes }) => bytes != null);
   const isReplicated = topic.partitions.some(({ replicas }) => replicas?.length > 1);
-  const canDelete = canUse("post", "topics/{}/delete-records") && !topic.internal;
+  const canDelete = canUse("post", "topics/{}/delete-records", topic) && !topic.internal;
   const leader = (id) => (id < 0 ? h("span.tag.bad", {}, "none") : id);
   const deleteButton = (partition) => {
     if (partition.begin === partition.end) return "";

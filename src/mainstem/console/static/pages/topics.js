@@ -1,12 +1,12 @@
 /** The list of topics: up to tens of thousands, filtered and sorted in the browser. */
 
-import { canUse, get } from "../lib/api.js";
+import { canUse, getPages } from "../lib/api.js";
 import { h, replaceContent } from "../lib/dom.js";
 import { formatBytes, formatCount, formatShort, plural } from "../lib/format.js";
 import { bindKeys } from "../lib/keys.js";
 import { link, navigate, updateParams } from "../lib/router.js";
 import { singleLine } from "../lib/text.js";
-import { emptyState, errorNotice, loadingState } from "../widgets/components.js";
+import { emptyState, loadInto, loadingState } from "../widgets/components.js";
 import { openCreateTopic } from "../widgets/topic_actions.js";
 import { VirtualList } from "../widgets/virtual_list.js";
 
@@ -88,24 +88,15 @@ export class TopicsPage {
   }
 
   /** Load all topics page by page, and draw them after each. */
-  async #load() {
-    const topics = [];
-    let after = "";
-    try {
-      do {
-        const query = { limit: PAGE_SIZE, after, internal: this.#internal.checked ? "true" : "" };
-        const reply = await get("topics", query, this.#abort.signal);
-        topics.push(...reply.topics);
-        after = reply.next;
+  #load() {
+    return loadInto(this.#body, async () => {
+      const topics = [];
+      const query = { limit: PAGE_SIZE, internal: this.#internal.checked ? "true" : "" };
+      for await (const page of getPages("topics", { query, signal: this.#abort.signal })) {
+        topics.push(...page);
         this.#show([...topics]);
-      } while (after);
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      replaceContent(
-        this.#body,
-        errorNotice(error, () => this.#load()),
-      );
-    }
+      }
+    });
   }
 
   #show(topics) {

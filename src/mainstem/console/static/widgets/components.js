@@ -1,7 +1,7 @@
 /** Small components that several pages use: dialogs, notices, toasts, empty states, fields, tables. */
 
 import { connection, Problem } from "../lib/api.js";
-import { append, h, icon } from "../lib/dom.js";
+import { append, h, icon, replaceContent } from "../lib/dom.js";
 import { singleLine, visibleText } from "../lib/text.js";
 
 const TOAST_MS = 6000;
@@ -11,9 +11,9 @@ const TOAST_WITH_ACTION_MS = 30_000;
 
 /**
  * Open a modal dialog and return its element. `buttons` are {text, kind, run}; the dialog closes after
- * `run()` unless it returns false.
+ * `run()` unless it returns false. `closesOutside`: whether a click beside it closes it.
  */
-export function openDialog(title, content, buttons = []) {
+export function openDialog(title, content, buttons = [], { closesOutside = true } = {}) {
   const dialog = h("dialog", { "aria-label": title });
   const close = () => dialog.close();
   const cancel = h("button", { type: "button", onclick: close }, "Cancel");
@@ -31,7 +31,7 @@ export function openDialog(title, content, buttons = []) {
       : null,
   );
   dialog.addEventListener("close", () => dialog.remove());
-  dialog.addEventListener("click", (event) => event.target === dialog && close());
+  dialog.addEventListener("click", (event) => closesOutside && event.target === dialog && close());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
@@ -78,7 +78,7 @@ export function copyButton(label, getText) {
 }
 
 /** Browsers offer the clipboard API over HTTPS and on localhost only; elsewhere the older command is used. */
-async function copyText(text) {
+export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = h("textarea.visually-hidden", { value: text, "aria-hidden": "true" });
   document.body.append(area);
@@ -113,6 +113,22 @@ export function errorNotice(error, retry = null) {
   if (retry && isProblem && error.status === 0)
     connection.addEventListener("online", () => notice.isConnected && retry(), { once: true });
   return notice;
+}
+
+/**
+ * Run `load()`, which shows something in the element. If it fails, the element says why, with a button to try
+ * again; not if it was aborted.
+ */
+export async function loadInto(element, load) {
+  try {
+    await load();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    replaceContent(
+      element,
+      errorNotice(error, () => loadInto(element, load)),
+    );
+  }
 }
 
 /** Advice for readers, by status, where the server's own is written for programs. */
@@ -172,6 +188,13 @@ export function field(label, control, hint = null) {
   if (note) control.setAttribute("aria-describedby", note.id);
   return h("div.field", {}, h("label", { for: control.id }, label), control, note);
 }
+
+/** The values in a form control that takes several, with commas. */
+export const commaValues = (control) =>
+  control.value
+    .split(",")
+    .map((value) => value.trim())
+    .filter(Boolean);
 
 /**
  * A table with columns {text, kind, cell(row)}; `caption` is for screen readers. Long lists use VirtualList.

@@ -22,6 +22,7 @@ const REASONS = [
 ];
 
 export class DeadLetters {
+  #info;
   #name;
   #reload;
   #topic;
@@ -53,6 +54,7 @@ export class DeadLetters {
   );
 
   constructor(info, { reload }) {
+    this.#info = info;
     this.#name = info.subscription;
     this.#topic = info.settings.dead_letter_topic;
     this.#reload = reload;
@@ -120,17 +122,18 @@ export class DeadLetters {
       { type: "button", onclick: () => this.#openRedrive(), disabled: !this.#letters.length },
       `Redrive ${what}…`,
     );
-    replaceContent(this.#buttons, canUse("post", "subscriptions/{}:redrive") ? button : null);
+    replaceContent(this.#buttons, canUse("post", "subscriptions/{}:redrive", this.#info) ? button : null);
   }
 
   #columns() {
-    const canRedrive = canUse("post", "subscriptions/{}:redrive");
-    const why = ({ reason, detail }) =>
+    const canRedrive = canUse("post", "subscriptions/{}:redrive", this.#info);
+    const why = ({ reason, detail, redriven }) =>
       h(
         "span.stacked",
         {},
         h("span.state-word", {}, h("i.state-dying"), singleLine(reason, 40)),
         detail ? h("span.muted", {}, "“", singleLine(detail, 300), "”") : null,
+        redriven ? h("span.muted", {}, "redriven since") : null,
       );
     const time = (letter) => {
       const timeMs = Date.parse(letter.time);
@@ -170,8 +173,8 @@ export class DeadLetters {
     const which = positions
       ? plural(positions.length, "chosen event")
       : this.#isFiltered
-        ? "the events of all dead letters that match the filter"
-        : "the events of all dead letters";
+        ? "the events of all dead letters that match the filter, but for those redriven since,"
+        : "the events of all dead letters, but for those redriven since,";
     openDryRunDialog({
       title: "Redrive",
       fields: [

@@ -16,6 +16,7 @@ const PAGE_SIZE = 50;
 const CHOSEN_MAX = 1000;
 
 export class OutstandingEvents {
+  #info;
   #name;
   #params;
   #reload;
@@ -29,6 +30,7 @@ export class OutstandingEvents {
   #depth;
 
   constructor(info, { params, reload }) {
+    this.#info = info;
     this.#name = info.subscription;
     this.#depth = info.depth;
     this.#params = params;
@@ -143,13 +145,15 @@ export class OutstandingEvents {
     const isPossible = count || this.#depth.waiting;
     if (!isPossible) return null;
     return [
-      canUse("post", "subscriptions/{}:wake") ? button("Wake", () => this.#open("wake")) : null,
-      canUse("post", "subscriptions/{}:cancel") ? button("Cancel", () => this.#open("cancel")) : null,
+      canUse("post", "subscriptions/{}:wake", this.#info) ? button("Wake", () => this.#open("wake")) : null,
+      canUse("post", "subscriptions/{}:cancel", this.#info)
+        ? button("Cancel", () => this.#open("cancel"))
+        : null,
     ];
   }
 
   #columns() {
-    const canChange = canUse("post", "subscriptions/{}:cancel");
+    const canChange = canUse("post", "subscriptions/{}:cancel", this.#info);
     return [
       canChange && { text: "Choose", kind: "choose", cell: (row) => this.#checkbox(row) },
       { text: "Event", cell: ({ event }) => positionLink(positionOf(event)) },

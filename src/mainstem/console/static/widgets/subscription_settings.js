@@ -50,14 +50,15 @@ export class SubscriptionSettings {
     this.#draw(info);
   }
 
-  #draw({ settings, created }) {
+  #draw(info) {
+    const { settings, created } = info;
     const form = settingFields(settings);
     const save = h("button.primary", { type: "submit" }, "Save");
     const onsubmit = (event) => {
       event.preventDefault();
       this.#save(form.read());
     };
-    const canChange = canUse("patch", "subscriptions/{}");
+    const canChange = canUse("patch", "subscriptions/{}", info);
     const names = Object.keys(settings).sort();
     const entry = (name) => [h("dt", {}, h("code", {}, name)), h("dd", {}, valueText(name, settings[name]))];
     replaceContent(

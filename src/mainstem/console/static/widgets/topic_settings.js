@@ -59,7 +59,7 @@ export function topicSettings(topic, reload) {
 }
 
 function settingColumns(topic, reload) {
-  const canChange = canUse("patch", "topics/{}/settings") && !topic.internal;
+  const canChange = canUse("patch", "topics/{}/settings", topic) && !topic.internal;
   const valueCell = ({ name, value }) => {
     const explanation = explainValue(name, value);
     return [

@@ -6,14 +6,17 @@ Owns: the JSON of these. Refuses: nothing itself; the engine leaves out what it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.contract import Position
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.queues import SUBSCRIPTION_PATH, SUBSCRIPTION_PROBLEMS, queues_of
+from mainstem.doors.http.rights import on_subscription, on_topic
 from mainstem.http_api.field_types import LONG_MAX
 from mainstem.http_api.subscriptions import (
     CancelJson,
@@ -37,20 +40,19 @@ def _positions(places: Sequence[PositionJson] | None) -> list[Position] | None:
 
 async def wake_events(call: Call) -> Response:
     """Deliver events now that wait for a time."""
-    queues, name = queues_of(call), call.path_parameter("subscription")
-    body = await call.json_body(WakeJson)
-    with audit.action(call, "wake", dry_run=body.dry_run, subscription=name) as line:
-        events = await queues.wake(name, _positions(body.positions), dry_run=body.dry_run)
-        line.count(events=events)
-    return json_response(SettledEventsJson(name, body.dry_run, events))
+    return await _change(call, "wake", await call.json_body(WakeJson))
 
 
 async def cancel_events(call: Call) -> Response:
     """Let events be done that no consumer has, without delivering them. No event is deleted."""
+    return await _change(call, "cancel", await call.json_body(CancelJson))
+
+
+async def _change(call: Call, action: Literal["wake", "cancel"], body: WakeJson | CancelJson) -> Response:
     queues, name = queues_of(call), call.path_parameter("subscription")
-    body = await call.json_body(CancelJson)
-    with audit.action(call, "cancel", dry_run=body.dry_run, subscription=name) as line:
-        events = await queues.cancel(name, _positions(body.positions), dry_run=body.dry_run)
+    change = queues.wake if action == "wake" else queues.cancel
+    with audit.action(call, action, dry_run=body.dry_run, subscription=name) as line:
+        events = await change(name, _positions(body.positions), dry_run=body.dry_run)
         line.count(events=events)
     return json_response(SettledEventsJson(name, body.dry_run, events))
 
@@ -83,6 +85,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":wake",
         handle=wake_events,
+        rights=on_subscription(Operation.ALTER),
         tag="subscriptions",
         bodies={JSON: WakeJson},
         reply=SettledEventsJson,
@@ -92,6 +95,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":cancel",
         handle=cancel_events,
+        rights=on_subscription(Operation.ALTER),
         tag="subscriptions",
         bodies={JSON: CancelJson},
         reply=SettledEventsJson,
@@ -101,6 +105,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/topics/{topic}/partitions/{partition}/events/{offset}/subscriptions",
         handle=show_event_states,
+        rights=on_topic(Operation.DESCRIBE, also="lists the subscriptions that one may DESCRIBE"),
         tag="subscriptions",
         reply=EventStatesJson,
         problems=("unknown-topic", "out-of-range", "bad-path", "not-offered"),

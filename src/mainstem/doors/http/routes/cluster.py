@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
+from mainstem.doors.http.rights import LOGIN
 from mainstem.http_api.cluster import BrokerJson, ClusterJson, DoorJson
 
 
@@ -21,11 +22,13 @@ async def show_cluster(call: Call) -> Response:
             version=context.version,
             read_only=context.read_only,
             embedded=context.disk_usage is not None,
+            client_quotas=context.quotas.is_offered,
+            api_tokens=context.api_tokens is not None,
             doors=[
                 DoorJson(
                     name=status.name,
                     title=status.title,
-                    addresses=list(map(str, status.addresses)),
+                    addresses=status.address_texts,
                     off_reason=status.off_reason,
                     flag=status.flag,
                 )
@@ -36,5 +39,12 @@ async def show_cluster(call: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint(method="GET", path="/api/v1/cluster", handle=show_cluster, tag="cluster", reply=ClusterJson),
+    Endpoint(
+        method="GET",
+        path="/api/v1/cluster",
+        handle=show_cluster,
+        rights=LOGIN,
+        tag="cluster",
+        reply=ClusterJson,
+    ),
 )

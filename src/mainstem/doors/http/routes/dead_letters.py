@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.doors.http.dead_letters import LetterFilter, NoDeadLetterTopic, read_letters
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
 from mainstem.doors.http.queues import (
@@ -18,6 +19,7 @@ from mainstem.doors.http.queues import (
     parse_position,
     queues_of,
 )
+from mainstem.doors.http.rights import on_subscription
 from mainstem.http_api.dead_letters import DeadLetterJson, DeadLettersJson, DeadLettersQuery
 from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.timespec import format_iso
@@ -57,6 +59,7 @@ async def _read(call: Call) -> DeadLettersJson:
                         letter.detail,
                         letter.attempts,
                         format_iso(letter.time_ms),
+                        letter.is_redriven,
                     )
                 )
                 left_bytes -= event.size
@@ -75,6 +78,7 @@ ENDPOINTS = (
         method="GET",
         path=SUBSCRIPTION_PATH + ":dead-letters",
         handle=list_dead_letters,
+        rights=on_subscription(Operation.READ, also="READ on its dead-letter topic"),
         tag="subscriptions",
         query=DeadLettersQuery,
         reply=DeadLettersJson,

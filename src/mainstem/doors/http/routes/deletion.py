@@ -10,11 +10,14 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
+from mainstem.audit.events import AuditValue
 from mainstem.contract import Bounds, HasFiles, PreviewsSettings
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.page_reader import read_page
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.rights import on_topic
 from mainstem.http_api.topics import (
     DeletedRecordsJson,
     DeleteRecordsJson,
@@ -38,7 +41,7 @@ async def delete_records(call: Call) -> Response:
     """Delete the events of a partition before an offset."""
     topic = call.path_parameter("topic")
     body = await call.json_body(DeleteRecordsJson)
-    details: dict[str, audit.AuditValue] = {
+    details: dict[str, AuditValue] = {
         "topic": topic,
         "partition": body.partition,
         "before": body.before,
@@ -68,7 +71,7 @@ async def _preview(call: Call, topic: str, partition: int, first_kept: int) -> D
 
 
 async def _time_at(call: Call, topic: str, partition: int, offset: int, end: int) -> str | None:
-    if offset >= end:
+    if offset >= end or not call.reads(topic):
         return None
     events = await read_page(call, topic, partition, offset, limit=1, max_bytes=1)
     return format_iso(events[0].timestamp_ms) or None if events else None
@@ -126,6 +129,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/topics/{topic}/delete-records",
         handle=delete_records,
+        rights=on_topic(Operation.DELETE),
         tag="topics",
         bodies={JSON: DeleteRecordsJson},
         reply=DeletedRecordsJson,
@@ -135,6 +139,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/topics/{topic}/settings/preview",
         handle=preview_settings,
+        rights=on_topic(Operation.DESCRIBE_CONFIGS, Operation.DESCRIBE),
         tag="topics",
         bodies={JSON: SettingsJson},
         reply=SettingsPreviewJson,

@@ -12,6 +12,7 @@ from contextlib import suppress
 import msgspec
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.contract import Position, StreamError
 from mainstem.doors.http.endpoint import (
     JSON,
@@ -29,6 +30,8 @@ from mainstem.doors.http.queues import (
     parse_position,
     queues_of,
 )
+from mainstem.doors.http.requesters import PEER_KEY, HttpPeer
+from mainstem.doors.http.rights import RECEIVED, on_subscription
 from mainstem.http_api.deliveries import (
     AckJson,
     DeliveryJson,
@@ -39,7 +42,7 @@ from mainstem.http_api.deliveries import (
     RejectJson,
     VerdictsJson,
 )
-from mainstem.http_api.event_encoding import event_to_json_in_slices
+from mainstem.http_api.event_encoding import LARGE_BYTES, event_to_json, event_to_json_in_slices
 from mainstem.http_api.subscriptions import BrowsedEventJson, BrowsedPageJson, BrowseQuery
 from mainstem.queue_contract import Ack, Delivery, Extend, Nack, Outcome, Queues, Reject
 from mainstem.timespec import format_iso
@@ -57,7 +60,8 @@ BROWSED_BYTES_MAX = 4 << 20
 
 
 class _PulledReply:
-    """The reply with some deliveries. Unless all of it was passed to the connection, they are given back."""
+    """The reply with some deliveries. Unless the operating system has taken all of it before the connection
+    ended, they are given back."""
 
     def __init__(self, call: Call, queues: Queues, name: str, deliveries: Sequence[Delivery]) -> None:
         self._call = call
@@ -65,30 +69,41 @@ class _PulledReply:
         self._name = name
         self._deliveries = deliveries
         self._sent = False
+        peer: HttpPeer = call.request.scope["state"][PEER_KEY]
+        self._writes = peer.writes
+        self._writes.watch()
 
     async def parts(self, *, exact: bool) -> AsyncGenerator[bytes, None]:
         """A PulledJson, encoded in slices."""
-        part = bytearray(b'{"deliveries":[')
+        part, encode = bytearray(b'{"deliveries":['), msgspec.json.Encoder().encode
         for number, delivery in enumerate(self._deliveries):
-            event = await event_to_json_in_slices(
-                delivery.event, self._call.context.yield_to_loop, exact=exact
-            )
+            if len(delivery.event.value or b"") < LARGE_BYTES:
+                event = event_to_json(delivery.event, exact=exact)
+            else:
+                event = await event_to_json_in_slices(
+                    delivery.event, self._call.context.yield_to_loop, exact=exact
+                )
             deadline = format_iso(delivery.deadline_ms)
             row = DeliveryJson(event, delivery.token, delivery.attempt, deadline, delivery.deadline_ms)
-            part += (b"," if number else b"") + msgspec.json.encode(row)
+            if number:
+                part += b","
+            part += encode(row)
             if len(part) >= SLICE_BYTES:
                 yield bytes(part)
                 part.clear()
                 await self._call.context.yield_to_loop()
-        if await self._call.request.is_disconnected():
+        if await self._call.request.is_disconnected() or not self._writes.is_open:
             return
         yield bytes(part) + b"]}"
         self._sent = True
 
     async def give_back(self) -> None:
         """Give the deliveries back untried if the client left before it had the reply."""
-        if self._sent or not self._deliveries:
-            return
+        try:
+            if not self._deliveries or (self._sent and await self._writes.when_taken()):
+                return
+        finally:
+            self._writes.unwatch()
         with suppress(StreamError):  # then they are delivered again when their locks expire
             unread = [Nack(delivery.token, delivered=False) for delivery in self._deliveries]
             await self._queues.settle(self._name, unread)
@@ -96,18 +111,26 @@ class _PulledReply:
 
 async def pull_events(call: Call) -> Response:
     """Receive the next events of a subscription; waits for the first one. Each of them must be settled before
-    its deadline."""
+    its deadline. While too many requests wait, one that finds no event is refused with `Retry-After`."""
     queues, name = queues_of(call), call.path_parameter("subscription")
     body = await call.json_body(PullJson)
-    pulling = queues.pull(
-        name,
-        body.consumer,
-        max_events=body.max_events,
-        wait_ms=body.wait_ms,
-        max_bytes=body.max_bytes,
-        lock_ms=body.lock_ms,
-    )
-    deliveries = await while_wanted(call, pulling) or ()
+    waiting = call.context.waiting
+    end_wait = waiting.take("pull") if body.wait_ms else None
+    try:
+        pulling = queues.pull(
+            name,
+            body.consumer,
+            max_events=body.max_events,
+            wait_ms=body.wait_ms if end_wait is not None else 0,
+            max_bytes=body.max_bytes,
+            lock_ms=body.lock_ms,
+        )
+        deliveries = await while_wanted(call, pulling) or ()
+    finally:
+        if end_wait is not None:
+            end_wait()
+    if not deliveries and body.wait_ms and end_wait is None:
+        raise waiting.refusal("pull")
     reply = _PulledReply(call, queues, name, deliveries)
     parts, end = await start_stream(call, reply.parts(exact=body.encoding == "base64"), reply.give_back)
     return StreamedResponse(parts, JSON, end)
@@ -126,9 +149,8 @@ async def ack_events(call: Call) -> Response:
 async def nack_events(call: Call) -> Response:
     """Let events be delivered again, at once or after a delay."""
     body = await call.json_body(NackJson)
-    return await _settle(
-        call, [Nack(token, body.delay_ms, body.counts, body.reason) for token in body.tokens]
-    )
+    outcomes = [Nack(token, body.delay_ms, body.counts, body.reason, body.delivered) for token in body.tokens]
+    return await _settle(call, outcomes)
 
 
 async def reject_events(call: Call) -> Response:
@@ -206,6 +228,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":pull",
         handle=pull_events,
+        rights=RECEIVED,
         tag="subscriptions",
         bodies={JSON: PullJson},
         reply=PulledJson,
@@ -215,6 +238,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":ack",
         handle=ack_events,
+        rights=on_subscription(Operation.READ),
         tag="subscriptions",
         bodies={JSON: AckJson},
         reply=VerdictsJson,
@@ -224,6 +248,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":nack",
         handle=nack_events,
+        rights=on_subscription(Operation.READ),
         tag="subscriptions",
         bodies={JSON: NackJson},
         reply=VerdictsJson,
@@ -233,6 +258,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":reject",
         handle=reject_events,
+        rights=on_subscription(Operation.READ),
         tag="subscriptions",
         bodies={JSON: RejectJson},
         reply=VerdictsJson,
@@ -242,6 +268,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":extend",
         handle=extend_leases,
+        rights=on_subscription(Operation.READ),
         tag="subscriptions",
         bodies={JSON: ExtendJson},
         reply=VerdictsJson,
@@ -251,6 +278,7 @@ ENDPOINTS = (
         method="GET",
         path=SUBSCRIPTION_PATH + ":browse",
         handle=browse_events,
+        rights=RECEIVED,
         tag="subscriptions",
         query=BrowseQuery,
         reply=BrowsedPageJson,

@@ -27,6 +27,7 @@ from mainstem.doors.http.endpoint import (
     json_line,
     start_stream,
 )
+from mainstem.doors.http.rights import SEARCHED
 from mainstem.doors.http.search_slots import Updates, start_search
 from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.events import EventJson
@@ -46,7 +47,7 @@ async def export(call: Call) -> Response:
     body = await call.json_body(ExportJson)
     if body.format == "parquet":
         parquet.require_pyarrow()
-    updates, release = await start_search(call, call.context.search().search(body.request()))
+    updates, release = await start_search(call, call.search().search(body.request()))
     media = {"ndjson": NDJSON, "csv": CSV, "parquet": PARQUET}[body.format]
     parts, end = await start_stream(call, _parts(call, body, updates), release)
     disposition = f'attachment; filename="events.{body.format}"'
@@ -183,6 +184,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/export",
         handle=export,
+        rights=SEARCHED,
         tag="search",
         bodies={JSON: ExportJson},
         reply=EventJson,

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.contract import GroupInfo, GroupSummary, Position, StreamError, UnknownGroup
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.rights import inside, on_group
 from mainstem.http_api.groups import (
     DeletedGroupJson,
     GroupDetailJson,
@@ -49,6 +51,8 @@ def _stalls(call: Call, info: GroupInfo) -> tuple[float | None, list[StalledPosi
     if sample is None:
         return None, []
     growth = sample.stalls.lag_per_s
+    if len(info.positions) < len(sample.info.positions):
+        growth = None  # of topics, too, that the requester may not describe
     stalled = [
         StalledPositionJson(
             topic=stall.topic,
@@ -100,6 +104,7 @@ def _detail(call: Call, info: GroupInfo) -> GroupDetailJson:
             )
             for member in info.members
         ],
+        operations=call.operations_on(ResourceType.GROUP, info.name),
         protocol_type=info.protocol_type,
         positions=[
             GroupPositionJson(
@@ -240,6 +245,7 @@ ENDPOINTS = (
         method="GET",
         path=GROUPS_PATH,
         handle=list_groups,
+        rights=inside("lists the groups, and positions in the topics, that one may DESCRIBE"),
         tag="groups",
         query=GroupsQuery,
         reply=GroupsJson,
@@ -249,6 +255,7 @@ ENDPOINTS = (
         method="POST",
         path=GROUP_PATH + "/reset",
         handle=reset_group,
+        rights=on_group(Operation.READ, also="READ on the topics"),
         tag="groups",
         bodies={JSON: ResetJson},
         reply=ResetDoneJson,
@@ -259,6 +266,7 @@ ENDPOINTS = (
         method="GET",
         path=GROUP_PATH,
         handle=show_group,
+        rights=on_group(Operation.DESCRIBE),
         tag="groups",
         reply=GroupDetailJson,
         problems=_PROBLEMS,
@@ -267,6 +275,7 @@ ENDPOINTS = (
         method="DELETE",
         path=GROUP_PATH,
         handle=delete_group,
+        rights=on_group(Operation.DELETE),
         tag="groups",
         query=DryRunQuery,
         reply=DeletedGroupJson,

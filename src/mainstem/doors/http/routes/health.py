@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.contract import ReportsMetrics
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
+from mainstem.doors.http.rights import OPEN
 from mainstem.http_api.health import DamagedOffsetsJson, LiveJson, ReadyJson
 
 DAMAGED_MAX = 100
@@ -18,17 +20,28 @@ async def livez(call: Call) -> Response:
 
 
 async def readyz(call: Call) -> Response:
-    """Report whether events can be written and read: 503 with the reasons if not."""
+    """Report whether events can be written and read: 503 with the reasons if not.
+
+    Reasons, notes, damage and doors are for those who may DESCRIBE the cluster."""
+    shows_all = call.caller.is_known and (
+        not call.is_limited or call.rights.allows(Operation.DESCRIBE, ResourceType.CLUSTER)
+    )
     health = await call.engine.health()
     reasons = list(health.problems)
     statuses = call.context.door_statuses()
     reasons += [f"{status.title} door: {problem}" for status in statuses for problem in status.problems]
     if call.context.closing.is_set():
         reasons.append("the server is stopping")
+    if not shows_all:
+        return _reply(ReadyJson(not reasons, ["there is a problem"] if reasons else [], [], [], {}))
     doors = {status.name: status.text for status in statuses}
+    notes = _notes(call) + [f"{status.title} door: {note}" for status in statuses for note in status.notes]
     damaged = [DamagedOffsetsJson(*offsets) for offsets in health.damaged[:DAMAGED_MAX]]
-    reply = ReadyJson(not reasons, reasons, _notes(call), damaged, doors)
-    return json_response(reply, 503 if reasons else 200)
+    return _reply(ReadyJson(not reasons, reasons, notes, damaged, doors))
+
+
+def _reply(ready: ReadyJson) -> Response:
+    return json_response(ready, 200 if ready.ready else 503)
 
 
 def _notes(call: Call) -> list[str]:
@@ -56,11 +69,12 @@ def _notes(call: Call) -> list[str]:
 
 
 ENDPOINTS = (
-    Endpoint(method="GET", path="/livez", handle=livez, tag="health", reply=LiveJson),
+    Endpoint(method="GET", path="/livez", handle=livez, rights=OPEN, tag="health", reply=LiveJson),
     Endpoint(
         method="GET",
         path="/readyz",
         handle=readyz,
+        rights=OPEN,
         tag="health",
         reply=ReadyJson,
         other_replies={503: ReadyJson},

@@ -13,11 +13,15 @@ from operator import attrgetter
 
 from starlette.responses import Response
 
+from mainstem.access_contract import ResourceType
 from mainstem.contract import ReportsMetrics
 from mainstem.doors.contract import DoorStatus, MetricDefinition, MetricSample
 from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext, StreamedResponse
 from mainstem.doors.http.metric_text import MEDIA, SLICE_LINES, metric_head, sample_line
 from mainstem.doors.http.queue_metrics import QUEUE_METRICS, queue_samples, subscription_text
+from mainstem.doors.http.rights import of_metrics
+from mainstem.doors.http.waiting_slots import WAITING_MAX
+from mainstem.queue_contract import SubscriptionTotals
 
 TOPICS_MAX = 1_000
 """Maximum number of topics with labels of their own: those to which most events were written."""
@@ -40,6 +44,9 @@ METRICS: dict[str, MetricDefinition] = {
     ),
     "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Number of topics."),
     "mainstem_door_connections": MetricDefinition("gauge", ("door",), "Open connections of the door."),
+    "mainstem_door_certificate_expiry_seconds": MetricDefinition(
+        "gauge", ("door",), "When the door's first certificate ends, seconds since 1970; with TLS only."
+    ),
     "kafka_consumergroup_current_offset": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "Committed offset of the group."
     ),
@@ -94,6 +101,30 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_recovery_quarantined_partitions": MetricDefinition(
         "gauge", (), "Partitions that the last start moved to quarantine because no topic has their id."
     ),
+    "mainstem_http_waiting_requests": MetricDefinition(
+        "gauge", ("kind",), "Requests of the HTTP door that wait for events: pulls and tails."
+    ),
+    "mainstem_http_waiting_refused_total": MetricDefinition(
+        "counter", (), "Requests that were refused because too many waited for events."
+    ),
+    "mainstem_quota_throttled_total": MetricDefinition(
+        "counter",
+        ("quota",),
+        "Requests that the quota delayed or refused; connections that it closed.",
+    ),
+    "mainstem_quota_delay_seconds_total": MetricDefinition(
+        "counter", ("quota",), "Seconds by which clients were delayed because of the quota."
+    ),
+    "mainstem_logins_total": MetricDefinition(
+        "counter",
+        ("door", "mechanism", "outcome"),
+        "Attempts to log in, by outcome: success, failed, locked. With HTTP credentials each request is one.",
+    ),
+    "mainstem_login_lockouts_total": MetricDefinition(
+        "counter",
+        ("by",),
+        "Times that failed logins have locked out a user, an address, or a user at an address.",
+    ),
     "mainstem_searches_running": MetricDefinition("gauge", (), "Searches that are running now."),
     "mainstem_searches_total": MetricDefinition("counter", (), "Searches since the start."),
     "mainstem_search_scanned_bytes_total": MetricDefinition(
@@ -113,9 +144,11 @@ METRICS: dict[str, MetricDefinition] = {
 }
 
 
-def topic_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Samples of the TOPICS_MAX topics to which most events were written; the others are one sum."""
-    topics = list(context.sampler.topics)  # by name
+def topic_samples(call: Call) -> Iterator[MetricSample]:
+    """Samples of the TOPICS_MAX topics to which most events were written; the others are one sum. Topics that
+    the requester may not describe are no part of it."""
+    sampled = call.context.sampler.topics  # by name
+    topics = [topic for topic in sampled if call.sees(ResourceType.TOPIC, topic.name)]
     topics.sort(key=attrgetter("written"), reverse=True)  # stable
     for topic in topics[:TOPICS_MAX]:
         yield "kafka_server_brokertopicmetrics_messagesin_total", (topic.name,), topic.written
@@ -135,12 +168,17 @@ def topic_samples(context: HttpContext) -> Iterator[MetricSample]:
     yield "kafka_controller_kafkacontroller_globaltopiccount", (), len(topics)
 
 
-def group_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Samples of the groups, by name, with at most POSITIONS_MAX positions."""
+def group_samples(call: Call) -> Iterator[MetricSample]:
+    """Samples of the groups, by name, with at most POSITIONS_MAX positions. What the requester may not
+    describe is no part of it."""
     left = POSITIONS_MAX
-    for name, sample in context.sampler.groups.items():
+    for name, sample in call.context.sampler.groups.items():
+        if not call.sees(ResourceType.GROUP, name):
+            continue
         yield "kafka_consumergroup_members", (name,), len(sample.info.members)
         for position in sample.info.positions[:left]:
+            if not call.sees(ResourceType.TOPIC, position.topic):
+                continue
             labels = (name, position.topic, str(position.partition))
             if position.offset is not None:
                 yield "kafka_consumergroup_current_offset", labels, position.offset
@@ -164,12 +202,30 @@ def server_samples(context: HttpContext, problems: int) -> Iterator[MetricSample
 
 
 def search_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Samples of the searches."""
+    """Samples of the searches, and of client quotas."""
     stats = context.search_stats
+    for key, use in context.quotas.use():
+        yield "mainstem_quota_throttled_total", (str(key),), use.throttled
+        yield "mainstem_quota_delay_seconds_total", (str(key),), use.delay_ms / 1000
     yield "mainstem_searches_running", (), stats.running
     yield "mainstem_searches_total", (), stats.total
     yield "mainstem_search_scanned_bytes_total", (), stats.scanned_bytes
     yield "mainstem_search_skipped_bytes_total", (), stats.skipped_bytes
+
+
+def login_samples(context: HttpContext) -> Iterator[MetricSample]:
+    """Samples of the attempts to log in, at all doors."""
+    for labels, count in context.authentication.counts.values():
+        yield "mainstem_logins_total", labels, count
+    for kind, count in context.authentication.attempts.lockouts.items():
+        yield "mainstem_login_lockouts_total", (kind,), count
+
+
+def waiting_samples(context: HttpContext) -> Iterator[MetricSample]:
+    """Samples of the requests that wait."""
+    for kind in WAITING_MAX:
+        yield "mainstem_http_waiting_requests", (kind,), context.waiting.running[kind]
+    yield "mainstem_http_waiting_refused_total", (), context.waiting.refused
 
 
 def door_samples(statuses: Sequence[DoorStatus]) -> Iterator[MetricSample]:
@@ -177,6 +233,12 @@ def door_samples(statuses: Sequence[DoorStatus]) -> Iterator[MetricSample]:
     for status in statuses:
         if status.is_on:
             yield "mainstem_door_connections", (status.name,), status.connections
+            if status.certificate_expires_at_s is not None:
+                yield (
+                    "mainstem_door_certificate_expiry_seconds",
+                    (status.name,),
+                    status.certificate_expires_at_s,
+                )
             yield from status.samples
 
 
@@ -207,14 +269,20 @@ async def metrics(call: Call) -> Response:
     statuses = context.door_statuses()
     problems = len((await call.engine.health()).problems) + sum(len(status.problems) for status in statuses)
     samples: list[MetricSample] = []
-    for group in (topic_samples(context), group_samples(context), server_samples(context, problems)):
+    for group in (topic_samples(call), group_samples(call), server_samples(context, problems)):
         samples += group
         await context.yield_to_loop()  # with 10,000 topics each of them takes some milliseconds
-    samples += [*search_samples(context), *door_samples(statuses), *queue_samples(context)]
+    samples += [
+        *search_samples(context),
+        *login_samples(context),
+        *waiting_samples(context),
+        *door_samples(statuses),
+        *queue_samples(context),
+    ]
     for source in (call.engine, context.search()):
         if isinstance(source, ReportsMetrics):
             samples += [(name, (), value) for name, value in source.metric_values().items()]
-    largest = context.sampler.queues.largest
+    largest = _visible(call, context.sampler.queues.largest)
 
     async def text() -> AsyncIterator[bytes]:
         async for part in _text(context, definitions(statuses), samples):
@@ -228,15 +296,29 @@ async def metrics(call: Call) -> Response:
 async def metrics_per_object(call: Call) -> Response:
     """Show the metrics of all subscriptions, in Prometheus's text format."""
     context = call.context
-    return StreamedResponse(subscription_text(context, list(context.sampler.queues.totals.values())), MEDIA)
+    subscriptions = _visible(call, context.sampler.queues.totals.values())
+    return StreamedResponse(subscription_text(context, subscriptions), MEDIA)
+
+
+def _visible(call: Call, subscriptions: Iterable[SubscriptionTotals]) -> list[SubscriptionTotals]:
+    """Those that the requester may describe."""
+    return [totals for totals in subscriptions if call.sees(ResourceType.SUBSCRIPTION, totals.name)]
 
 
 ENDPOINTS = (
-    Endpoint(method="GET", path="/metrics", handle=metrics, tag="health", media="text/plain"),
+    Endpoint(
+        method="GET",
+        path="/metrics",
+        handle=metrics,
+        rights=of_metrics("shows the objects that one may DESCRIBE"),
+        tag="health",
+        media="text/plain",
+    ),
     Endpoint(
         method="GET",
         path="/metrics/per-object",
         handle=metrics_per_object,
+        rights=of_metrics("shows those that one may DESCRIBE"),
         tag="health",
         media="text/plain",
     ),

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.contract import NewEvent, NotAllowed, NotReachable, Position, StreamError
 from mainstem.door_contract import OnceResult, PublishesOnce
 from mainstem.doors.http import cloudevents, problem
@@ -31,6 +32,7 @@ from mainstem.doors.http.endpoint import (
 )
 from mainstem.doors.http.events_json import event_from_json
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.rights import on_topic
 from mainstem.http_api.events import NewEventJson, PartitionOffsetJson, PublishedJson, PublishQuery
 
 PublishResult: TypeAlias = OnceResult
@@ -355,6 +357,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/topics/{topic}/events",
         handle=publish,
+        rights=on_topic(Operation.WRITE),
         tag="events",
         query=PublishQuery,
         bodies={

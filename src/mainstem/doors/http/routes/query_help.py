@@ -9,9 +9,10 @@ from __future__ import annotations
 import msgspec
 from starlette.responses import Response
 
-from mainstem.contract import Event, StreamError, UnknownTopic
+from mainstem.contract import Event, NotAuthorized, StreamError, UnknownTopic
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
 from mainstem.doors.http.page_reader import read_page
+from mainstem.doors.http.rights import LOGIN, READ_TOPIC, inside
 from mainstem.http_api.query_help import (
     FieldJson,
     FieldsJson,
@@ -76,15 +77,14 @@ async def query_fields(call: Call) -> Response:
 def _busiest_topics(call: Call) -> list[str]:
     sampler = call.context.sampler
     rates = {name: rate.per_s for name, rate in sampler.inbound.items()}
-    topics = sorted(
-        sampler.topics, key=lambda topic: (-rates.get(topic.name, 0.0), -topic.events, topic.name)
-    )
+    topics = [topic for topic in sampler.topics if call.reads(topic.name)]
+    topics.sort(key=lambda topic: (-rates.get(topic.name, 0.0), -topic.events, topic.name))
     return [topic.name for topic in topics[:SAMPLED_TOPICS]]
 
 
 async def _newest_events(call: Call, topic: str, *, must_exist: bool) -> list[Event]:
-    """The newest events of some partitions. What cannot be read is omitted; UnknownTopic is raised if the
-    topic must exist."""
+    """The newest events of some partitions. What cannot be read is omitted, but if the topic must exist,
+    UnknownTopic and NotAuthorized are raised."""
     events: list[Event] = []
     try:
         for partition in range(min(SAMPLED_PARTITIONS, await call.engine.partitions(topic))):
@@ -94,7 +94,7 @@ async def _newest_events(call: Call, topic: str, *, must_exist: bool) -> list[Ev
                 call, topic, partition, start, limit=SAMPLED_EVENTS, max_bytes=SAMPLED_BYTES
             )
     except StreamError as error:
-        if must_exist and isinstance(error, UnknownTopic):
+        if must_exist and isinstance(error, UnknownTopic | NotAuthorized):
             raise
     return events
 
@@ -104,6 +104,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/query/check",
         handle=check_query,
+        rights=LOGIN,
         tag="search",
         query=QueryCheckQuery,
         reply=QueryCheckJson,
@@ -112,6 +113,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/query/fields",
         handle=query_fields,
+        rights=inside("READ on the topic; without one, looks at topics that one may READ", READ_TOPIC),
         tag="search",
         query=FieldsQuery,
         reply=FieldsJson,

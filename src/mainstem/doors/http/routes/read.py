@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import msgspec
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.contract import Event
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, StreamedResponse, start_stream
 from mainstem.doors.http.events_json import parse_time
 from mainstem.doors.http.page_reader import EventPage, open_page, page_slices
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.rights import on_topic
 from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.events import EventPageJson, ReadQuery
 
@@ -76,6 +78,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/topics/{topic}/partitions/{partition}/events",
         handle=read_events,
+        rights=on_topic(Operation.READ),
         tag="events",
         query=ReadQuery,
         reply=EventPageJson,

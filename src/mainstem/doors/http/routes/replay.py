@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation, ResourceType
+from mainstem.audit.events import AuditValue
 from mainstem.contract import Event, NewEvent, NotReachable, PositionOutOfRange, StreamError
 from mainstem.doors.http import audit, problem
 from mainstem.doors.http.endpoint import (
@@ -30,6 +31,7 @@ from mainstem.doors.http.endpoint import (
 from mainstem.doors.http.events_json import event_from_json
 from mainstem.doors.http.page_reader import read_page
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.rights import READ_TOPIC, inside
 from mainstem.doors.http.search_slots import search_slot
 from mainstem.http_api.events import NewEventJson
 from mainstem.http_api.replay import ChosenEventJson, ReplayProgressJson, ReplayRequestJson
@@ -63,7 +65,7 @@ async def replay(call: Call) -> Response:
     if key in context.running_replays and not body.dry_run:
         detail = f"job {job.id} into topic {body.to} is running already"
         raise Problem("busy", detail, fix="Wait until it has ended.")
-    run = Replay(context.engine, context.search(), context.clock, body.to, job)
+    run = Replay(call.engine, call.search(), context.clock, body.to, job)
 
     async def release() -> None:
         if not body.dry_run:
@@ -99,7 +101,7 @@ def _replacement(chosen: ChosenEventJson) -> NewEvent:
 def _replaced(event: Event, chosen: ChosenEventJson) -> Event:
     """The event with the parts that `chosen` replaces."""
     replacement = _replacement(chosen)
-    return replace(
+    return msgspec.structs.replace(
         event,
         value=event.value if chosen.value is UNSET else replacement.value,
         key=event.key if chosen.key is UNSET else replacement.key,
@@ -107,10 +109,18 @@ def _replaced(event: Event, chosen: ChosenEventJson) -> Event:
     )
 
 
-def _source(call: Call, body: ReplayRequestJson) -> AsyncGenerator[SourceItem, None]:
+async def _source(call: Call, body: ReplayRequestJson) -> AsyncGenerator[SourceItem, None]:
+    """The events to copy. NotAuthorized: fields of one are masked for the requester, so the copy would not be
+    what it copies."""
     if body.matches is not None:
-        return matching_events(call.context.search(), body.matches.request())
-    return _chosen_events(call, body.events or [])
+        items = matching_events(call.search(), body.matches.request())
+    else:
+        items = _chosen_events(call, body.events or [])
+    async with aclosing(items):
+        async for item in items:
+            if isinstance(item, Event):
+                call.masks.require_plain([item.topic], "replay its events")
+            yield item
 
 
 async def _chosen_events(
@@ -129,7 +139,7 @@ async def _chosen_events(
 async def _lines(call: Call, body: ReplayRequestJson, run: Replay) -> AsyncGenerator[bytes, None]:
     """The lines of the reply. Finds what earlier runs of the job have published, then publishes the rest (in
     a dry run: counts it) and reports the progress."""
-    details: dict[str, audit.AuditValue] = {"to": body.to, "job": run.job.id}
+    details: dict[str, AuditValue] = {"to": body.to, "job": run.job.id}
     if body.matches is not None:
         details |= audit.matches_details(body.matches)
     else:
@@ -197,6 +207,11 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/replay",
         handle=replay,
+        rights=inside(
+            "READ on the topics of the events, READ and WRITE on the one published to",
+            READ_TOPIC,
+            (Operation.WRITE, ResourceType.TOPIC),
+        ),
         tag="search",
         bodies={JSON: ReplayRequestJson},
         reply=ReplayProgressJson,

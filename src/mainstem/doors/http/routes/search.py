@@ -23,6 +23,7 @@ from mainstem.doors.http.endpoint import (
     unless_client_leaves,
 )
 from mainstem.doors.http.events_json import parse_time
+from mainstem.doors.http.rights import SEARCHED
 from mainstem.doors.http.search_slots import AnyUpdate, Updates, search_slot, start_search
 from mainstem.http_api.event_encoding import event_to_json, event_to_json_in_slices
 from mainstem.http_api.events import EventJson
@@ -89,7 +90,7 @@ async def search(call: Call) -> Response:
 
     Closing the connection cancels the search."""
     request = await call.json_body(SearchJson)
-    updates, release = await start_search(call, call.context.search().search(request.request()))
+    updates, release = await start_search(call, call.search().search(request.request()))
     return StreamedResponse(_lines(call, updates, exact=request.encoding == "base64"), NDJSON, release)
 
 
@@ -113,7 +114,7 @@ async def histogram(call: Call) -> Response:
     since_ms = parse_time(query.since) if query.since else None
     until_ms = parse_time(query.until) if query.until else None
     async with search_slot(call):
-        counting = call.context.search().histogram(query.topics, since_ms, until_ms, query.buckets)
+        counting = call.search().histogram(query.topics, since_ms, until_ms, query.buckets)
         buckets = await unless_client_leaves(call, counting)
     return json_response(
         HistogramJson([BucketJson(bucket.from_ms, bucket.to_ms, bucket.count) for bucket in buckets])
@@ -126,7 +127,7 @@ async def facets(call: Call) -> Response:
     Closing the connection cancels it."""
     body = await call.json_body(FacetsRequestJson)
     request = body.request(budget_s=FACETS_BUDGET_S)
-    updates, release = await start_search(call, call.context.search().facets(request, body.fields, body.top))
+    updates, release = await start_search(call, call.search().facets(request, body.fields, body.top))
     return StreamedResponse(_lines(call, updates, exact=False), NDJSON, release)
 
 
@@ -136,7 +137,7 @@ async def compare(call: Call) -> Response:
 
     Closing the connection cancels it."""
     body = await call.json_body(CompareRequestJson)
-    comparison = call.context.search().compare(
+    comparison = call.search().compare(
         body.selection.request(budget_s=FACETS_BUDGET_S),
         body.baseline.request(budget_s=FACETS_BUDGET_S),
         body.fields,
@@ -168,7 +169,7 @@ async def trace(call: Call) -> Response:
         limit=query.limit,
         budget_s=FACETS_BUDGET_S,
     )
-    updates, release = await start_search(call, call.context.search().search(request))
+    updates, release = await start_search(call, call.search().search(request))
     try:
         lines = await unless_client_leaves(call, _traced(updates))
     finally:
@@ -188,6 +189,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/search",
         handle=search,
+        rights=SEARCHED,
         tag="search",
         bodies={JSON: SearchJson},
         reply=UpdateJson,
@@ -198,6 +200,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/histogram",
         handle=histogram,
+        rights=SEARCHED,
         tag="search",
         query=HistogramQuery,
         reply=HistogramJson,
@@ -207,6 +210,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/facets",
         handle=facets,
+        rights=SEARCHED,
         tag="search",
         bodies={JSON: FacetsRequestJson},
         reply=UpdateJson,
@@ -217,6 +221,7 @@ ENDPOINTS = (
         method="POST",
         path="/api/v1/compare",
         handle=compare,
+        rights=SEARCHED,
         tag="search",
         bodies={JSON: CompareRequestJson},
         reply=UpdateJson,
@@ -227,6 +232,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/trace",
         handle=trace,
+        rights=SEARCHED,
         tag="search",
         query=TraceQuery,
         reply=TraceJson,

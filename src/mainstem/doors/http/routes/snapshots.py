@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.queues import SUBSCRIPTION_PATH, SUBSCRIPTION_PROBLEMS, queues_of, snapshot_of
+from mainstem.doors.http.rights import on_subscription
 from mainstem.http_api.subscriptions import (
     DeletedSnapshotJson,
     NewSnapshotJson,
@@ -56,6 +58,7 @@ ENDPOINTS = (
         method="GET",
         path=SUBSCRIPTION_PATH + "/snapshots",
         handle=list_snapshots,
+        rights=on_subscription(Operation.DESCRIBE),
         tag="subscriptions",
         reply=SnapshotsJson,
         problems=SUBSCRIPTION_PROBLEMS,
@@ -65,6 +68,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":snapshot",
         handle=take_snapshot,
+        rights=on_subscription(Operation.ALTER),
         tag="subscriptions",
         bodies={JSON: NewSnapshotJson},
         reply=SnapshotJson,
@@ -76,6 +80,7 @@ ENDPOINTS = (
         method="DELETE",
         path=SUBSCRIPTION_PATH + "/snapshots/{snapshot:word}",
         handle=delete_snapshot,
+        rights=on_subscription(Operation.ALTER),
         tag="subscriptions",
         query=DryRunQuery,
         reply=DeletedSnapshotJson,

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.contract import Position
 from mainstem.doors.http import audit
 from mainstem.doors.http.dead_letters import LetterFilter, dead_letter_origins
@@ -29,6 +30,7 @@ from mainstem.doors.http.queues import (
     queues_of,
     snapshot_of,
 )
+from mainstem.doors.http.rights import inside, on_subscription
 from mainstem.http_api.push import PushSettingsJson
 from mainstem.http_api.subscriptions import (
     ChangedSubscriptionJson,
@@ -51,16 +53,20 @@ from mainstem.http_api.topics import DryRunQuery
 from mainstem.queue_contract import (
     QueueDepth,
     Queues,
+    SettingsHaveChanged,
     SnapshotName,
     SubscriptionInfo,
     SubscriptionSettings,
     SubscriptionTotals,
+    no_such_place,
 )
-from mainstem.queues.push_settings import PushSettings
+from mainstem.queues.push_settings import PushSettings, shown_endpoint
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import StartPoint, format_iso, parse_start_point
 
 SUBSCRIPTIONS_PATH = "/api/v1/subscriptions"
+CHANGE_TRIES = 10
+"""How often a change is made for the present settings, while other requests change them."""
 SETTINGS = SubscriptionSettingsJson.__struct_fields__
 """The names of the settings, in JSON and in the contract."""
 
@@ -110,6 +116,7 @@ def _detail(call: Call, info: SubscriptionInfo) -> SubscriptionDetailJson:
         active_consumer=info.active_consumer,
         problems=list(info.problems),
         push=None if info.push is None else report_to_json(info.push),
+        operations=call.operations_on(ResourceType.SUBSCRIPTION, info.name),
     )
 
 
@@ -157,6 +164,7 @@ async def create_subscription(call: Call) -> Response:
     """Create a subscription of one or more topics."""
     queues = queues_of(call)
     body = await call.json_body(NewSubscriptionJson)
+    call.rights.require(Operation.DESCRIBE, ResourceType.SUBSCRIPTION, body.subscription)  # for the reply
     changes = _changes(body.settings)
     with audit.action(
         call,
@@ -177,11 +185,20 @@ async def alter_subscription(call: Call) -> Response:
     changes = _changes(body.settings)
     if body.topics is not UNSET:
         changes["topics"] = tuple(body.topics)
-    with audit.action(call, "change-subscription", subscription=name, **_settings_detail(changes)):
-        info = await queues.subscription(name)
-        changes = _with_push(changes, info.settings.push)
-        await queues.alter_subscription(name, replace(info.settings, **changes))
-    return json_response(_detail(call, await queues.subscription(name)))
+    dry_run = body.dry_run
+    detail = _settings_detail(changes)
+    with audit.action(call, "change-subscription", dry_run=dry_run, subscription=name, **detail):
+        for tries_left in reversed(range(CHANGE_TRIES)):
+            info = await queues.subscription(name)
+            changed = replace(info.settings, **_with_push(changes, info.settings.push))
+            try:
+                await queues.alter_subscription(name, changed, expected=info.settings, dry_run=dry_run)
+                break
+            except SettingsHaveChanged:  # by another request: this one changes what it names, and no more
+                if not tries_left:
+                    raise
+    info = replace(info, settings=changed) if dry_run else await queues.subscription(name)
+    return json_response(_detail(call, info))
 
 
 def _changes(settings: SubscriptionSettingsJson) -> dict[str, Any]:
@@ -205,7 +222,7 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, PushSettingsJson):  # nothing secret
-        return "changed" if value.endpoint is UNSET else value.endpoint.partition("?")[0]
+        return "changed" if value.endpoint is UNSET else shown_endpoint(value.endpoint)
     return "null" if value is None else str(value)
 
 
@@ -270,7 +287,7 @@ async def _events_from(call: Call, info: SubscriptionInfo, place: StartPoint | P
     """How many events follow a place, before a filter."""
     if isinstance(place, Position):
         if place.topic not in info.settings.topics:
-            raise Problem("unfit", f"subscription {info.name} does not read topic {place.topic}")
+            raise no_such_place(place)
         bounds = await call.engine.bounds(place.topic, place.partition)
         if not bounds.begin <= place.offset <= bounds.end:
             detail = f"offset {place.offset} is not within {bounds.begin} to {bounds.end}"
@@ -303,8 +320,8 @@ async def redrive_subscription(call: Call) -> Response:
     with audit.action(call, "redrive", dry_run=body.dry_run, subscription=name) as line:
         if body.positions is None:
             wanted = LetterFilter.of(body.since_ms, body.reason, body.q, call.context.clock.wall_ms())
-            positions = await dead_letter_origins(call.engine, queues, name, wanted)
-        elif body.since_ms is not None or body.reason or body.q:
+            positions = await dead_letter_origins(call.engine, queues, name, wanted, with_redriven=body.again)
+        elif body.since_ms is not None or body.reason or body.q or body.again:
             detail = "give positions, or what selects dead letters, not both: each says which events"
             raise Problem("unfit", detail)
         else:
@@ -323,6 +340,7 @@ ENDPOINTS = (
         method="GET",
         path=SUBSCRIPTIONS_PATH,
         handle=list_subscriptions,
+        rights=inside("lists the subscriptions that one may DESCRIBE"),
         tag="subscriptions",
         query=SubscriptionsQuery,
         reply=SubscriptionsJson,
@@ -333,6 +351,10 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTIONS_PATH,
         handle=create_subscription,
+        rights=inside(
+            "CREATE and DESCRIBE on the subscription, READ on its topics, WRITE on its dead-letter topic",
+            (Operation.CREATE, ResourceType.SUBSCRIPTION),
+        ),
         tag="subscriptions",
         bodies={JSON: NewSubscriptionJson},
         reply=SubscriptionDetailJson,
@@ -344,6 +366,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":seek",
         handle=seek_subscription,
+        rights=on_subscription(Operation.ALTER),
         tag="subscriptions",
         bodies={JSON: SeekJson},
         reply=SoughtJson,
@@ -353,6 +376,7 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":purge",
         handle=purge_subscription,
+        rights=on_subscription(Operation.ALTER),
         tag="subscriptions",
         bodies={JSON: PurgeJson},
         reply=SettledEventsJson,
@@ -362,6 +386,9 @@ ENDPOINTS = (
         method="POST",
         path=SUBSCRIPTION_PATH + ":redrive",
         handle=redrive_subscription,
+        rights=on_subscription(
+            Operation.ALTER, also="without positions also READ on it and on its dead-letter topic"
+        ),
         tag="subscriptions",
         bodies={JSON: RedriveJson},
         reply=SettledEventsJson,
@@ -371,6 +398,7 @@ ENDPOINTS = (
         method="GET",
         path=SUBSCRIPTION_PATH,
         handle=show_subscription,
+        rights=on_subscription(Operation.DESCRIBE),
         tag="subscriptions",
         reply=SubscriptionDetailJson,
         problems=_PROBLEMS,
@@ -379,15 +407,17 @@ ENDPOINTS = (
         method="PATCH",
         path=SUBSCRIPTION_PATH,
         handle=alter_subscription,
+        rights=on_subscription(Operation.ALTER, also="READ on its topics, WRITE on its dead-letter topic"),
         tag="subscriptions",
         bodies={JSON: ChangedSubscriptionJson},
         reply=SubscriptionDetailJson,
-        problems=(*_PROBLEMS, "unknown-topic"),
+        problems=(*_PROBLEMS, "unknown-topic", "settings-changed"),
     ),
     Endpoint(
         method="DELETE",
         path=SUBSCRIPTION_PATH,
         handle=delete_subscription,
+        rights=on_subscription(Operation.DELETE),
         tag="subscriptions",
         query=DryRunQuery,
         reply=DeletedSubscriptionJson,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation
 from mainstem.contract import (
     Bounds,
     Event,
@@ -28,6 +29,7 @@ from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Endpoint, StreamedResponse, json_line
 from mainstem.doors.http.events_json import parse_time
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.rights import on_topic
 from mainstem.doors.http.search_slots import query_problem
 from mainstem.http_api.event_encoding import event_to_json_in_slices
 from mainstem.http_api.events import TAIL_RATE, EventJson, TailQuery
@@ -50,6 +52,17 @@ EVENT_ID_CHARACTERS_MAX = 64_000
 
 async def tail(call: Call) -> Response:
     """Follow a topic: its events as they are published, as server-sent events."""
+    end_wait = call.context.waiting.take("tail")
+    if end_wait is None:
+        raise call.context.waiting.refusal("tail")
+    try:
+        return await _tail(call, end_wait)
+    except BaseException:
+        end_wait()
+        raise
+
+
+async def _tail(call: Call, end_wait: Callable[[], None]) -> Response:
     query: TailQuery = call.query
     topic = call.path_parameter("topic")
     matches = _filter(query.q, call.context.clock.wall_ms())
@@ -76,7 +89,12 @@ async def tail(call: Call) -> Response:
     default_rate = TAIL_RATE if query.start == "end" else 0
     rate = default_rate if query.rate is None else query.rate
     stream = _TailStream(call, topic, info.id, reader, rate, matches)
-    return StreamedResponse(stream.parts(resumed), MEDIA, reader.close)
+
+    async def end() -> None:
+        end_wait()
+        await reader.close()
+
+    return StreamedResponse(stream.parts(resumed), MEDIA, end)
 
 
 def _filter(query: str, now_ms: int) -> Callable[[Event], bool] | None:
@@ -299,6 +317,7 @@ ENDPOINTS = (
         method="GET",
         path="/api/v1/topics/{topic}/tail",
         handle=tail,
+        rights=on_topic(Operation.READ),
         tag="events",
         query=TailQuery,
         reply=EventJson,

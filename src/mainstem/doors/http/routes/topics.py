@@ -12,9 +12,11 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.contract import Setting, TopicInfo, TopicSummary
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
+from mainstem.doors.http.rights import inside, on_topic
 from mainstem.doors.http.sampler import Sampler
 from mainstem.http_api.topics import (
     AddPartitionsJson,
@@ -91,7 +93,7 @@ def _bytes(info: TopicInfo) -> int | None:
     return sum(sizes) if len(sizes) == len(info.partitions) else None
 
 
-def _detail(info: TopicInfo) -> TopicDetailJson:
+def _detail(call: Call, info: TopicInfo) -> TopicDetailJson:
     return TopicDetailJson(
         topic=info.name,
         id=info.id,
@@ -111,17 +113,19 @@ def _detail(info: TopicInfo) -> TopicDetailJson:
             for partition in info.partitions
         ],
         settings=[_setting(setting) for setting in info.settings],
+        operations=call.operations_on(ResourceType.TOPIC, info.name),
     )
 
 
 async def create_topic(call: Call) -> Response:
     """Create a topic."""
     body = await call.json_body(NewTopicJson)
+    call.rights.require(Operation.DESCRIBE, ResourceType.TOPIC, body.topic)  # for the reply
     with audit.action(call, "create-topic", topic=body.topic, **_settings_detail(body.settings)) as line:
         await call.engine.create_topic(body.topic, partitions=body.partitions, settings=body.settings)
         info = await call.engine.topic(body.topic)
         line.count(partitions=len(info.partitions))
-    return json_response(_detail(info), 201)
+    return json_response(_detail(call, info), 201)
 
 
 def _settings_detail(settings: Mapping[str, str | None]) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _settings_detail(settings: Mapping[str, str | None]) -> dict[str, Any]:
 
 async def show_topic(call: Call) -> Response:
     """Show a topic with its partitions and settings."""
-    return json_response(_detail(await call.engine.topic(call.path_parameter("topic"))))
+    return json_response(_detail(call, await call.engine.topic(call.path_parameter("topic"))))
 
 
 async def delete_topic(call: Call) -> Response:
@@ -153,7 +157,7 @@ async def alter_topic(call: Call) -> Response:
     body = await call.json_body(SettingsJson)
     with audit.action(call, "change-settings", topic=name, **_settings_detail(body.settings)):
         await call.engine.alter_topic(name, body.settings)
-    return json_response(_detail(await call.engine.topic(name)))
+    return json_response(_detail(call, await call.engine.topic(name)))
 
 
 async def add_partitions(call: Call) -> Response:
@@ -163,7 +167,7 @@ async def add_partitions(call: Call) -> Response:
     with audit.action(call, "add-partitions", topic=name) as line:
         line.count(partitions=body.total)
         await call.engine.add_partitions(name, body.total)
-    return json_response(_detail(await call.engine.topic(name)))
+    return json_response(_detail(call, await call.engine.topic(name)))
 
 
 _PROBLEMS = ("unknown-topic",)
@@ -173,6 +177,7 @@ ENDPOINTS = (
         method="GET",
         path=TOPICS_PATH,
         handle=list_topics,
+        rights=inside("lists the topics that one may DESCRIBE"),
         tag="topics",
         query=TopicsQuery,
         reply=TopicsJson,
@@ -182,6 +187,10 @@ ENDPOINTS = (
         method="POST",
         path=TOPICS_PATH,
         handle=create_topic,
+        rights=inside(
+            "CREATE on the cluster or the topic, and DESCRIBE on the topic",
+            (Operation.CREATE, ResourceType.TOPIC),
+        ),
         tag="topics",
         bodies={JSON: NewTopicJson},
         reply=TopicDetailJson,
@@ -193,6 +202,7 @@ ENDPOINTS = (
         method="GET",
         path=TOPIC_PATH,
         handle=show_topic,
+        rights=on_topic(Operation.DESCRIBE),
         tag="topics",
         reply=TopicDetailJson,
         problems=_PROBLEMS,
@@ -201,6 +211,7 @@ ENDPOINTS = (
         method="DELETE",
         path=TOPIC_PATH,
         handle=delete_topic,
+        rights=on_topic(Operation.DELETE),
         tag="topics",
         query=DryRunQuery,
         reply=DeletedTopicJson,
@@ -210,6 +221,7 @@ ENDPOINTS = (
         method="PATCH",
         path=TOPIC_PATH + "/settings",
         handle=alter_topic,
+        rights=on_topic(Operation.ALTER_CONFIGS, Operation.DESCRIBE),
         tag="topics",
         bodies={JSON: SettingsJson},
         reply=TopicDetailJson,
@@ -219,6 +231,7 @@ ENDPOINTS = (
         method="POST",
         path=TOPIC_PATH + "/partitions",
         handle=add_partitions,
+        rights=on_topic(Operation.ALTER),
         tag="topics",
         bodies={JSON: AddPartitionsJson},
         reply=TopicDetailJson,

@@ -16,6 +16,7 @@ records are never opened here; current_leader, because there is only one node.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.clock import Timer
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
@@ -28,11 +29,13 @@ from mainstem.doors.kafka.handler import (
     Reply,
     Request,
 )
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 
 BACKLOG_BYTES = 64 << 20
 """If more bytes than this wait for the disk, requests with acks=0 and acks=1 wait for their commit, too."""
+WRITE = of_each(Operation.WRITE, ResourceType.TOPIC)
 
 Results = list[tuple[TopicKey, list[ProduceResult]]]
 
@@ -119,12 +122,18 @@ def _refusal(request: Request) -> tuple[ErrorCode, str] | None:
 def _topic(
     context: HandlerContext, request: Request, topic_data: Message
 ) -> TopicMetadata | tuple[ErrorCode, str]:
-    """The topic that the batches are for, or the error code and text if it does not accept them."""
+    """The topic that the batches are for, or the error code and text if it does not accept them, or not from
+    this client. Of a name that the client has no right to, the answer does not depend on whether it
+    exists."""
     if request.version >= PRODUCE_TOPIC_IDS:
         topic = context.topics.by_id(topic_data.topic_id)
         if topic is None:
             return ErrorCode.UNKNOWN_TOPIC_ID, "no topic has this id"
+        if not context.allows_often(request, WRITE, topic.name):
+            return WRITE.code, WRITE.text
     else:
+        if not context.allows_often(request, WRITE, topic_data.name):
+            return WRITE.code, WRITE.text
         topic = context.topics.get(topic_data.name)
         if topic is None:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "this topic does not exist"
@@ -214,5 +223,11 @@ def on_error(request: Request, code: int) -> Message:
 
 
 HANDLER = Handler(
-    key=0, versions=(3, 13), handle=handle, advertised_from=0, pipelined=True, on_error=on_error
+    key=0,
+    versions=(3, 13),
+    handle=handle,
+    rights=(WRITE,),
+    advertised_from=0,
+    pipelined=True,
+    on_error=on_error,
 )

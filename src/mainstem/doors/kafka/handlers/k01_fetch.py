@@ -2,11 +2,11 @@
 
 Versions: 4-18.
 Behaviour: returns whole batches as they are on disk, never past the high watermark. Waits until `min_bytes`
-are available or `max_wait` is over; an error of one partition ends the wait. Each request starts with another
-partition, so that a small `max_bytes` serves all in turn; the first partition that has a batch returns it
-whatever its size. A reply has at most 4 MB, less while many clients read their replies slowly. A partition
-whose bytes must be read from the disk is left out of a reply that has enough without it; they are in memory
-by the next request.
+are available or `max_wait` is over; an error of one partition ends the wait, as does the loss of the right to
+read one. Each request starts with another partition, so that a small `max_bytes` serves all in turn; the
+first partition that has a batch returns it whatever its size. A reply has at most 4 MB, less while many
+clients read their replies slowly. A partition whose bytes must be read from the disk is left out of a reply
+that has enough without it; they are in memory by the next request.
 Notes: v5 adds the log start offset, v7 sessions (KIP-227), v9 the leader epoch (KIP-320), v11 the rack; v12
 is flexible and reports where the client's log diverges; v13 names topics by id (KIP-516).
 Left out: fetch sessions: the session id is always 0, which turns them off, and a request that continues one
@@ -21,11 +21,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal, leader_epoch_error
 from mainstem.doors.kafka.fast_replies import FETCH_TOPIC_IDS, FetchResult, TopicKey, fetch_reply
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.promise import Promise
 
@@ -42,6 +44,7 @@ FULL_FETCH_NEW_SESSION = 0
 FULL_FETCH_WITHOUT_SESSION = -1
 """The session epochs of a request that names all its partitions, whatever its session id: it ends the session
 of that id, if there is one (Kafka: FetchMetadata.isFull)."""
+READ = of_each(Operation.READ, ResourceType.TOPIC)
 HASH_MULTIPLIER = 2654435761
 """Knuth's multiplicative hash: successive correlation ids begin with partitions far apart."""
 
@@ -88,9 +91,11 @@ class _PendingFetch:
     """One Fetch request, from the wait for events to the reply."""
 
     __slots__ = (
+        "_access_version",
         "_cancel_on_close",
         "_checking",
         "_context",
+        "_names",
         "_order",
         "_read_bytes",
         "_remaining_bytes",
@@ -105,6 +110,9 @@ class _PendingFetch:
         self._context = context
         self._request = request
         self._topics: list[tuple[TopicKey, list[_PartitionFetch]]] = []
+        self._names: list[str | None] = []
+        """Of the topics; None: there is none."""
+        self._access_version = context.access.authorizer.version
         self._order: list[_PartitionFetch] = []
         self._remaining_bytes = min(
             body.max_bytes,
@@ -129,14 +137,21 @@ class _PendingFetch:
         return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
     def _resolve(self, topic_request: Message) -> tuple[TopicKey, list[_PartitionFetch]]:
-        """Find a topic's partitions and check what the request wants of them."""
+        """Find a topic's partitions and check what the request wants of them. Of a name that the client has
+        no right to, the answer does not depend on whether it exists."""
         key: TopicKey
+        name: str | None
         if self._request.version >= FETCH_TOPIC_IDS:
             key = topic_request.topic_id
             topic = self._context.topics.by_id(topic_request.topic_id)
+            name = None if topic is None else topic.name
         else:
-            key = topic_request.topic
+            key = name = topic_request.topic
             topic = self._context.topics.get(topic_request.topic)
+        self._names.append(name)
+        unavailable: int = self._unknown_topic
+        if name is not None and not self._context.allows_reading(self._request, READ, name):
+            topic, unavailable = None, READ.code
         fetches = []
         for partition_request in topic_request.partitions:
             fetch = _PartitionFetch(
@@ -146,7 +161,7 @@ class _PendingFetch:
             )
             fetches.append(fetch)
             if topic is None:
-                fetch.error = self._unknown_topic
+                fetch.error = unavailable
                 continue
             try:
                 fetch.partition = self._context.node.partition(topic, fetch.index)
@@ -181,6 +196,7 @@ class _PendingFetch:
         self.reply = Promise()
         for partition in self._partitions():
             partition.watch(self._on_watermark_moved)
+        self._context.access_changes.watch(self._on_access_changed)
         self._timer = self._context.clock.call_later(body.max_wait / 1000, self._finish)
         self._cancel_on_close = self._request.connection.on_close(self._stop_waiting)
         return self.reply
@@ -222,10 +238,33 @@ class _PendingFetch:
         if self._has_enough():
             self._finish()
 
+    def _on_access_changed(self) -> int:
+        """End the wait if the client may no longer read a topic. See `OnAccessChange`."""
+        if self._has_lost_rights():
+            self._finish()
+        return len(self._topics)
+
+    def _has_lost_rights(self) -> bool:
+        """Whether rights have changed and the client may no longer read a topic, whose partitions then have
+        the error."""
+        access = self._context.access
+        version = access.authorizer.version
+        if version == self._access_version and not access.masks.has_rules:
+            return False
+        self._access_version = version
+        lost = False
+        for name, (_, fetches) in zip(self._names, self._topics, strict=True):
+            if name is not None and not self._context.allows_reading(self._request, READ, name):
+                lost = True
+                for fetch in fetches:
+                    fetch.error = READ.code
+        return lost
+
     def _finish(self) -> None:
         """End the wait, if it has not ended yet, and read."""
         if self._cancel_on_close is None:
             return
+        self._has_lost_rights()
         self._cancel_on_close()
         self._stop_waiting()
         assert self.reply is not None
@@ -236,6 +275,7 @@ class _PendingFetch:
     def _stop_waiting(self) -> None:
         """Release what the wait holds. Also called when the connection is lost."""
         self._cancel_on_close = None
+        self._context.access_changes.unwatch(self._on_access_changed)
         if self._timer is not None:
             self._timer.cancel()
         for partition in self._partitions():
@@ -338,4 +378,4 @@ def on_error(request: Request, code: int) -> Message:
     )
 
 
-HANDLER = Handler(key=1, versions=(4, 18), handle=handle, on_error=on_error)
+HANDLER = Handler(key=1, versions=(4, 18), handle=handle, rights=(READ,), on_error=on_error)

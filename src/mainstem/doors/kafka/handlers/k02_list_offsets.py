@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal, leader_epoch_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.partition.commit_wait import wait_limit_s, when_end_committed
 from mainstem.log.partition.offset_lookup import TimedOffset
@@ -36,6 +38,7 @@ LATEST_TIERED = -5
 EARLIEST_PENDING_UPLOAD = -6
 OFFSET_NOT_AVAILABLE_SINCE = 5
 TIMEOUT_SINCE = 10
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.TOPIC)
 _FIRST_VERSIONS = {
     LATEST: 1,
     EARLIEST: 1,
@@ -82,6 +85,7 @@ def _find(partition: Partition, timestamp: int) -> Promise[TimedOffset | None]:
 def _search(
     context: HandlerContext, name: str, requested: Message, version: int, limit_s: float
 ) -> Promise[Message]:
+    """The reply for a partition of a topic that the requester may see."""
     index = requested.partition_index
     try:
         partition = context.partition(name, index)
@@ -117,6 +121,11 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     limit_s = wait_limit_s(request.body.timeout if request.version >= TIMEOUT_SINCE else 0)
     searches = [
         [_search(context, topic.name, requested, request.version, limit_s) for requested in topic.partitions]
+        if context.allows(request, DESCRIBE, topic.name)
+        else [
+            Promise.resolved(_partition_reply(requested.partition_index, DESCRIBE.code))
+            for requested in topic.partitions
+        ]
         for topic in topics
     ]
 
@@ -146,4 +155,4 @@ def on_error(request: Request, code: int) -> Message:
     )
 
 
-HANDLER = Handler(key=2, versions=(1, 11), handle=handle, on_error=on_error)
+HANDLER = Handler(key=2, versions=(1, 11), handle=handle, rights=(DESCRIBE,), on_error=on_error)

@@ -12,8 +12,7 @@ Notes: v1 adds the controller, the internal flag and the rack; v2 the cluster id
 `allow_auto_topic_creation` (older versions always allow it); v5 offline replicas; v7 the leader epoch; v8
 authorized operations (v8-10 also the cluster's); v9 is flexible; v10 returns topic ids; v12 accepts them in
 the request (KIP-516); v13 has one error code for the whole reply.
-Left out: authorization: the operations, if requested, are all those that Kafka knows, as without an
-authorizer.
+Left out: nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +20,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
+from mainstem.access_contract import Operation, Resource, ResourceType
 from mainstem.coordinator.errors import InvalidTopicName, TopicAlreadyExists
 from mainstem.coordinator.topics.topics import TopicMetadata, check_name
-from mainstem.doors.kafka.authorized_operations import CLUSTER_OPERATIONS, NOT_REQUESTED, TOPIC_OPERATIONS
+from mainstem.doors.kafka.authorized_operations import (
+    DESCRIBE_CLUSTER,
+    NOT_REQUESTED,
+    authorized_operations,
+    cluster_operations,
+)
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.fast_replies import metadata_partitions
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.kafka_protocol.writer import ArrayWriter, EncodedArray
 from mainstem.promise import Promise, gather
@@ -37,14 +43,23 @@ TOPICS_PER_TURN = 200
 and PARTITION_BYTES of encoded partitions as one."""
 CREATION_COST = 10
 PARTITION_BYTES = 300
+OPERATIONS_COST = 4
+"""Of a topic whose operations are listed: these are eight questions."""
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.TOPIC)
+CREATE = of_each(
+    Operation.CREATE, ResourceType.TOPIC, or_cluster=Operation.CREATE, when="if the request creates it"
+)
 
 
 def _topic_error(error: int, name: str | None, topic_id: object = NO_UUID) -> Message:
     return Message(error_code=error, name=name, topic_id=topic_id, topic_authorized_operations=NOT_REQUESTED)
 
 
-def _describe(context: HandlerContext, topic: TopicMetadata, operations: int, version: int) -> Message:
-    """The reply's part for a topic that exists."""
+def _describe(context: HandlerContext, request: Request, topic: TopicMetadata) -> Message:
+    """The reply's part for a topic that exists and that the requester may describe."""
+    operations = NOT_REQUESTED
+    if request.body.include_topic_authorized_operations:
+        operations = authorized_operations(context, request, Resource(ResourceType.TOPIC, topic.name))
     epochs = [context.node.partition(topic, index).epoch for index in range(topic.partitions)]
     return Message(
         error_code=0,
@@ -52,17 +67,18 @@ def _describe(context: HandlerContext, topic: TopicMetadata, operations: int, ve
         topic_id=topic.id,
         is_internal=topic.internal,
         topic_authorized_operations=operations,
-        partitions=metadata_partitions(version, context.node_id, epochs),
+        partitions=metadata_partitions(request.version, context.node_id, epochs),
     )
 
 
-def _by_name(
-    context: HandlerContext, request: Request, name: str, operations: int, refusals: dict[str, int]
-) -> Message:
-    """The reply's part for a topic by name; `refusals`: why topics were not created."""
+def _by_name(context: HandlerContext, request: Request, name: str, refusals: dict[str, int]) -> Message:
+    """The reply's part for a topic by name; `refusals`: why topics were not created. It does not show whether
+    a topic exists that the requester may not describe."""
+    if not context.allows(request, DESCRIBE, name):
+        return _topic_error(DESCRIBE.code, name)
     topic = context.topics.get(name)
     if topic is not None:
-        return _describe(context, topic, operations, request.version)
+        return _describe(context, request, topic)
     if name in refusals:
         return _topic_error(refusals[name], name)
     try:
@@ -73,11 +89,22 @@ def _by_name(
 
 
 def _create_missing(
-    context: HandlerContext, keys: Iterable[object], refusals: dict[str, int], created: list[Promise[None]]
+    context: HandlerContext,
+    request: Request,
+    keys: Iterable[object],
+    refusals: dict[str, int],
+    created: list[Promise[None]],
 ) -> Iterator[int]:
-    """Create the topics that do not exist, as many as the rate permits."""
+    """Create the topics that do not exist and that the requester may create, as many as the rate permits."""
     for key in keys:
-        if isinstance(key, str) and context.topics.get(key) is None:
+        if (
+            isinstance(key, str)
+            and context.allows(request, DESCRIBE, key, is_filter=True)  # its refusal follows
+            and context.topics.get(key) is None
+        ):
+            if not context.allows(request, CREATE, key):
+                refusals[key] = CREATE.code
+                continue
             created.append(_create(context, key, refusals))
             yield CREATION_COST
         yield 1
@@ -99,21 +126,23 @@ def _create(context: HandlerContext, name: str, refusals: dict[str, int]) -> Pro
     return reply
 
 
-def _by_id(context: HandlerContext, topic_id: UUID, operations: int, version: int) -> Message:
+def _by_id(context: HandlerContext, request: Request, topic_id: UUID) -> Message:
     topic = context.topics.by_id(topic_id)
+    no_name = None if request.version >= 12 else ""
     if topic is None:
-        return _topic_error(ErrorCode.UNKNOWN_TOPIC_ID, None if version >= 12 else "", topic_id)
-    return _describe(context, topic, operations, version)
+        return _topic_error(ErrorCode.UNKNOWN_TOPIC_ID, no_name, topic_id)
+    if not context.allows(request, DESCRIBE, topic.name):
+        return _topic_error(DESCRIBE.code, no_name, topic_id)
+    return _describe(context, request, topic)
 
 
 def _reply(context: HandlerContext, request: Request, topics: EncodedArray) -> Message:
     address = request.connection.advertised
-    is_requested = request.body.include_cluster_authorized_operations
     return Message(
         brokers=[Message(node_id=context.node_id, host=address.host, port=address.port, rack=context.rack)],
         cluster_id=context.cluster_id,
         controller_id=context.node_id,
-        cluster_authorized_operations=CLUSTER_OPERATIONS if is_requested else NOT_REQUESTED,
+        cluster_authorized_operations=cluster_operations(context, request),
         topics=topics,
     )
 
@@ -126,18 +155,21 @@ def _encode_topics(
     out: ArrayWriter,
 ) -> Iterator[int]:
     """Encode the reply's part for each topic, by name or by id."""
-    operations = TOPIC_OPERATIONS if request.body.include_topic_authorized_operations else NOT_REQUESTED
+    cost = OPERATIONS_COST if request.body.include_topic_authorized_operations else 1
     for key in keys:
         if isinstance(key, TopicMetadata):  # of all topics: one that was deleted meanwhile is left out
-            if context.topics.by_id(key.id) is None:
+            if context.topics.by_id(key.id) is None or not context.allows(
+                request, DESCRIBE, key.name, is_filter=True
+            ):
+                yield 1
                 continue
-            described = _by_name(context, request, key.name, operations, refusals)
+            described = _describe(context, request, key)
         elif isinstance(key, UUID):
-            described = _by_id(context, key, operations, request.version)
+            described = _by_id(context, request, key)
         else:
-            described = _by_name(context, request, str(key), operations, refusals)
+            described = _by_name(context, request, str(key), refusals)
         out.add(described)
-        yield 1 + len(described.__dict__.get("partitions", b"")) // PARTITION_BYTES
+        yield cost + len(described.__dict__.get("partitions", b"")) // PARTITION_BYTES
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
@@ -167,7 +199,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         )
 
     if may_create:
-        steps = _create_missing(context, keys, refusals, created)
+        steps = _create_missing(context, request, keys, refusals, created)
         encoded = (
             run_in_turns(context.clock, steps, TOPICS_PER_TURN)
             .chain(lambda _: gather(created))
@@ -199,5 +231,10 @@ def body_offset_quirk(version: int, frame: memoryview, position: int) -> int:
 
 
 HANDLER = Handler(
-    key=3, versions=(0, 13), handle=handle, on_error=on_error, body_offset_quirk=body_offset_quirk
+    key=3,
+    versions=(0, 13),
+    handle=handle,
+    rights=(DESCRIBE, CREATE, DESCRIBE_CLUSTER),
+    on_error=on_error,
+    body_offset_quirk=body_offset_quirk,
 )

@@ -15,15 +15,24 @@ Left out: member epochs of the consumer protocol (KIP-848); transactional commit
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import compress
+
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.groups.offsets import PartitionErrors
 from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import reply_for
+from mainstem.doors.kafka.rights import of_each, of_group
 from mainstem.kafka_protocol.message import Message
 
+TOPIC_IDS_SINCE = 10
+READ = of_each(Operation.READ, ResourceType.TOPIC)
 
-def _commit(body: Message) -> CommitRequest:
+
+def _commit(body: Message, topics: Sequence[Message]) -> CommitRequest:
+    """The commit of those topics of the request that its sender may read."""
     return CommitRequest(
         group_id=body.group_id,
         member_id=body.member_id,
@@ -43,7 +52,7 @@ def _commit(body: Message) -> CommitRequest:
                     for partition in topic.partitions
                 ),
             )
-            for topic in body.topics
+            for topic in topics
         ),
     )
 
@@ -66,14 +75,47 @@ def _reply(body: Message, codes: list[list[int]]) -> Message:
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
+    is_allowed = [_may_read(context, request, topic) for topic in body.topics]
+    allowed = list(compress(body.topics, is_allowed))
+
+    def merged(allowed_codes: Iterator[list[int]]) -> Message:
+        codes = [
+            next(allowed_codes) if may_read else [int(READ.code)] * len(topic.partitions)
+            for topic, may_read in zip(body.topics, is_allowed, strict=True)
+        ]
+        return _reply(body, codes)
 
     def on_success(errors: PartitionErrors) -> Message:
-        return _reply(body, [[0 if error is None else code_of(error) for error in topic] for topic in errors])
+        return merged([0 if error is None else code_of(error) for error in topic] for topic in errors)
 
     def on_refusal(code: int, _: str) -> Message:
-        return _reply(body, [[code] * len(topic.partitions) for topic in body.topics])
+        return merged([code] * len(topic.partitions) for topic in allowed)
 
-    return reply_for(context.groups.commit(_commit(body)), on_success, on_refusal)
+    if body.topics and not allowed:
+        return merged(iter(()))
+    return reply_for(context.groups.commit(_commit(body, allowed)), on_success, on_refusal)
 
 
-HANDLER = Handler(key=8, versions=(2, 10), handle=handle)
+def _may_read(context: HandlerContext, request: Request, topic: Message) -> bool:
+    """Whether the requester may read the topic. An id that no topic has is refused as such, later."""
+    name = topic.name
+    if request.version >= TOPIC_IDS_SINCE:
+        known = context.topics.by_id(topic.topic_id)
+        if known is None:
+            return True
+        name = known.name
+    return context.allows(request, READ, name)
+
+
+def on_error(request: Request, code: int) -> Message:
+    """The reply with the error `code` for every partition of the request."""
+    return _reply(request.body, [[code] * len(topic.partitions) for topic in request.body.topics])
+
+
+HANDLER = Handler(
+    key=8,
+    versions=(2, 10),
+    handle=handle,
+    rights=(of_group(Operation.READ), READ),
+    on_error=on_error,
+)

@@ -15,15 +15,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.groups.types import NO_TOPIC_ID, PartitionOffset, TopicOffsets, TopicRef
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import gather_replies, reply_for
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 
 GROUPS_SINCE = 8
 ERROR_SINCE = 2
+TOPIC_IDS_SINCE = 10
+OF_GROUP = of_each(Operation.DESCRIBE, ResourceType.GROUP)
+OF_TOPIC = of_each(Operation.DESCRIBE, ResourceType.TOPIC)
 RequestedPartitions: TypeAlias = Sequence[tuple[TopicRef, Sequence[int]]] | None
 
 
@@ -64,8 +69,8 @@ def _topics(fetched: Sequence[TopicOffsets], *, by_group: bool) -> list[Message]
     ]
 
 
-def _refused_topics(requested: RequestedPartitions, code: int) -> list[Message]:
-    """The reply's topics in versions whose only error codes are those of partitions."""
+def _refused_topics(requested: RequestedPartitions, code: int, *, by_group: bool) -> list[Message]:
+    """The reply's topics with an error code for each partition."""
     return [
         Message(
             name=ref.name,
@@ -73,34 +78,64 @@ def _refused_topics(requested: RequestedPartitions, code: int) -> list[Message]:
                 Message(partition_index=index, committed_offset=-1, metadata="", error_code=code)
                 for index in partitions
             ],
+            **({"topic_id": ref.id} if by_group else {}),
         )
         for ref, partitions in requested or ()
     ]
 
 
-def _fetch(context: HandlerContext, version: int, group: Message) -> Promise[Message]:
+def _may_see(context: HandlerContext, request: Request, ref: TopicRef) -> bool:
+    """Whether the requester may see the offsets of a topic. An id that no topic has is refused as such,
+    later."""
+    name = ref.name
+    if request.version >= TOPIC_IDS_SINCE:
+        topic = context.topics.by_id(ref.id)
+        if topic is None:
+            return True
+        name = topic.name
+    return context.allows(request, OF_TOPIC, name)
+
+
+def _fetch(context: HandlerContext, request: Request, group: Message) -> Promise[Message]:
     """The reply for one group. `group`: its part of the request, or before v8 the request itself."""
+    version = request.version
     by_group = version >= GROUPS_SINCE
     requested = _requested(group.topics, by_group=by_group)
     name = {"group_id": group.group_id} if by_group else {}
 
-    def on_success(fetched: list[TopicOffsets]) -> Message:
-        return Message(topics=_topics(fetched, by_group=by_group), **name)
-
     def on_refusal(code: int, _: str) -> Message:
-        topics = [] if version >= ERROR_SINCE else _refused_topics(requested, code)
+        topics = [] if version >= ERROR_SINCE else _refused_topics(requested, code, by_group=by_group)
         return Message(topics=topics, error_code=code, **name)
 
-    return reply_for(context.groups.fetch_offsets(group.group_id, requested), on_success, on_refusal)
+    if not context.allows(request, OF_GROUP, group.group_id):
+        return Promise.resolved(on_refusal(OF_GROUP.code, OF_GROUP.text))
+    seen: list[tuple[TopicRef, Sequence[int]]] = []
+    hidden: list[tuple[TopicRef, Sequence[int]]] = []
+    for item in requested or ():
+        (seen if _may_see(context, request, item[0]) else hidden).append(item)
+
+    selection = None if requested is None else seen
+
+    def on_success(fetched: list[TopicOffsets]) -> Message:
+        if requested is None:
+            fetched = [
+                topic
+                for topic in fetched
+                if context.allows(request, OF_TOPIC, topic.topic.name, is_filter=True)
+            ]
+        topics = _topics(fetched, by_group=by_group)
+        return Message(topics=topics + _refused_topics(hidden, OF_TOPIC.code, by_group=by_group), **name)
+
+    return reply_for(context.groups.fetch_offsets(group.group_id, selection), on_success, on_refusal)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     version = request.version
     if version < GROUPS_SINCE:
-        return _fetch(context, version, request.body)
+        return _fetch(context, request, request.body)
     requested = {group.group_id: group for group in reversed(request.body.groups)}
-    groups = [_fetch(context, version, group) for group in reversed(requested.values())]
+    groups = [_fetch(context, request, group) for group in reversed(requested.values())]
     return gather_replies(groups).map(lambda messages: Message(groups=messages))
 
 
-HANDLER = Handler(key=9, versions=(1, 10), handle=handle)
+HANDLER = Handler(key=9, versions=(1, 10), handle=handle, rights=(OF_GROUP, OF_TOPIC))

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 
+from mainstem.access_contract import CLUSTER_NAME, Operation, ResourceType
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 
 KEYS_SINCE = 4
@@ -25,15 +27,23 @@ NO_TRANSACTIONS = (
     "this server has no transactions yet: use an idempotent producer without a transactional.id",
 )
 """librdkafka retries every other refusal of a transaction's coordinator."""
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.GROUP)
+KEEP_SHARE_STATE = of_each(
+    Operation.CLUSTER_ACTION, ResourceType.CLUSTER, when="for the keeper of share state"
+)
 _SHARE_KEY = re.compile(r".+:[A-Za-z0-9_-]{22}:[0-9]{1,9}", re.DOTALL)
 
 
-def _refusal(request: Request, key: str) -> tuple[ErrorCode, str] | None:
+def _refusal(context: HandlerContext, request: Request, key: str) -> tuple[ErrorCode, str] | None:
     """Why this server does not coordinate what is asked for; None: it does."""
     key_type = request.body.key_type
     if key_type == TRANSACTION:
         return NO_TRANSACTIONS
+    if key_type == GROUP and not context.allows(request, DESCRIBE, key):
+        return DESCRIBE.code, DESCRIBE.text
     if key_type == SHARE and request.version >= SHARE_SINCE:
+        if not context.allows(request, KEEP_SHARE_STATE, CLUSTER_NAME):
+            return KEEP_SHARE_STATE.code, KEEP_SHARE_STATE.text
         if _SHARE_KEY.fullmatch(key):
             return None
         return ErrorCode.INVALID_REQUEST, "the key is not of the form group:topic id:partition"
@@ -42,7 +52,7 @@ def _refusal(request: Request, key: str) -> tuple[ErrorCode, str] | None:
 
 def _coordinator(context: HandlerContext, request: Request, key: str) -> Message:
     named = {"key": key} if request.version >= KEYS_SINCE else {}
-    refusal = _refusal(request, key)
+    refusal = _refusal(context, request, key)
     if refusal is not None:
         code, text = refusal
         return Message(**named, node_id=-1, host="", port=-1, error_code=code, error_message=text)
@@ -58,4 +68,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     )
 
 
-HANDLER = Handler(key=10, versions=(0, 6), handle=handle)
+HANDLER = Handler(key=10, versions=(0, 6), handle=handle, rights=(DESCRIBE, KEEP_SHARE_STATE))

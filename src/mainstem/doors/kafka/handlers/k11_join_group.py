@@ -14,11 +14,13 @@ Left out: joining a group of the consumer protocol (KIP-848) with the classic pr
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import GroupFull, MemberIdRequired, RemovedMember
 from mainstem.coordinator.groups.types import JoinReply, JoinRequest
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import error_text
+from mainstem.doors.kafka.rights import of_group
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 
@@ -86,4 +88,12 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return reply
 
 
-HANDLER = Handler(key=11, versions=(0, 9), handle=handle)
+def on_error(request: Request, code: int) -> Message:
+    """The reply with an error code and no member."""
+    name = None if request.version >= NO_PROTOCOL_SINCE else ""
+    return Message(error_code=code, generation_id=-1, member_id="", protocol_name=name)
+
+
+HANDLER = Handler(
+    key=11, versions=(0, 9), handle=handle, rights=(of_group(Operation.READ),), on_error=on_error
+)

@@ -9,8 +9,10 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.groups.types import Heartbeat
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_group
 from mainstem.kafka_protocol.message import Message
 
 
@@ -25,4 +27,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return context.groups.heartbeat(heartbeat).map(lambda _: Message())
 
 
-HANDLER = Handler(key=12, versions=(0, 4), handle=handle)
+HANDLER = Handler(key=12, versions=(0, 4), handle=handle, rights=(of_group(Operation.READ),))

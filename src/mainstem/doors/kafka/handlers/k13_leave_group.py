@@ -10,10 +10,12 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.groups.types import LeaveRequest
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_group
 from mainstem.kafka_protocol.message import Message
 
 MEMBERS_SINCE = 3
@@ -44,4 +46,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return context.groups.leave(body.group_id, leaving).map(on_success)
 
 
-HANDLER = Handler(key=13, versions=(0, 5), handle=handle)
+HANDLER = Handler(key=13, versions=(0, 5), handle=handle, rights=(of_group(Operation.READ),))

@@ -9,9 +9,11 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import InconsistentProtocol
 from mainstem.coordinator.groups.types import SyncReply, SyncRequest
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_group
 from mainstem.kafka_protocol.message import Message
 
 PROTOCOL_SINCE = 5
@@ -39,4 +41,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return context.groups.sync(sync).map(_reply)
 
 
-HANDLER = Handler(key=14, versions=(0, 5), handle=handle)
+HANDLER = Handler(key=14, versions=(0, 5), handle=handle, rights=(of_group(Operation.READ),))

@@ -18,6 +18,7 @@ import re
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import NoRights
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.kafka_protocol.writer import write_reply
 
@@ -56,4 +57,10 @@ def on_unsupported_version(context: HandlerContext, request: Request, rest: memo
     return body
 
 
-HANDLER = Handler(key=18, versions=(0, 4), handle=handle, on_unsupported_version=on_unsupported_version)
+HANDLER = Handler(
+    key=18,
+    versions=(0, 4),
+    handle=handle,
+    rights=NoRights("clients ask it before they authenticate"),
+    on_unsupported_version=on_unsupported_version,
+)

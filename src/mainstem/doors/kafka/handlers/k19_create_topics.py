@@ -6,7 +6,8 @@ reply waits until the topics are durable. A name that occurs twice in a request 
 INVALID_REQUEST. -1 means the default number of partitions and of replicas, in every version. A replica
 assignment is accepted if it names only this node. More than 10,000 partitions in one request are refused with
 POLICY_VIOLATION, as in Kafka. Many topics are created in several turns of the event loop.
-Notes: v5 returns the topic's settings with their sources (KIP-525), v7 its id (KIP-516).
+Notes: v5 returns the topic's settings with their sources (KIP-525), unless the client has no right to
+describe them, v7 its id (KIP-516).
 Left out: the timeout: only the disk is waited for; quotas (v6's THROTTLING_QUOTA_EXCEEDED).
 """
 
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import InvalidRequest, TooManyPartitions
 from mainstem.coordinator.topics.topics import PARTITIONS_OF_TOPIC_MAX, TopicMetadata
 from mainstem.doors.kafka.configs import created_entry
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import duplicates, reply_for
+from mainstem.doors.kafka.rights import RightDenied, of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.kafka_protocol.writer import ArrayWriter, EncodedArray
 from mainstem.promise import Promise, gather
@@ -29,17 +32,25 @@ TOPICS_PER_TURN = 40
 PARTITIONS_OF_REQUEST_MAX = 10_000
 """Apache Kafka's MAX_PARTITIONS_PER_BATCH."""
 CONFIGS_SINCE = 5
+CREATE = of_each(Operation.CREATE, ResourceType.TOPIC, or_cluster=Operation.CREATE)
+DESCRIBE_CONFIGS = of_each(
+    Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, when="for the settings in the reply"
+)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     requested = {topic.name: topic for topic in request.body.topics}
     repeated_names = duplicates(topic.name for topic in request.body.topics)
-    is_too_many = _partitions(context, requested.values()) > PARTITIONS_OF_REQUEST_MAX
+    may_create = {name: context.allows(request, CREATE, name) for name in requested}
+    allowed = [topic for name, topic in requested.items() if may_create[name]]
+    is_too_many = _partitions(context, allowed) > PARTITIONS_OF_REQUEST_MAX
     creations: list[tuple[str, Promise[TopicMetadata]]] = []
 
     def create() -> Iterator[int]:
         for name, topic in requested.items():
-            if is_too_many:
+            if not may_create[name] and name not in repeated_names:
+                creations.append((name, Promise.failed(RightDenied(CREATE))))
+            elif is_too_many:
                 refusal = TooManyPartitions("Excessively large number of partitions per request.")
                 creations.append((name, Promise.failed(refusal)))
             elif name in repeated_names:
@@ -53,7 +64,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     def encode() -> Iterator[int]:
         configs: dict[frozenset[tuple[str, str]], EncodedArray] = {}
         for name, creation in creations:
-            topics.add(_described(context, request.version, name, creation, configs))
+            topics.add(_described(context, request, name, creation, configs))
             yield 1
 
     return (
@@ -76,7 +87,7 @@ def _partitions(context: HandlerContext, topics: Iterable[Message]) -> int:
 
 def _described(
     context: HandlerContext,
-    version: int,
+    request: Request,
     name: str,
     creation: Promise[TopicMetadata],
     configs: dict[frozenset[tuple[str, str]], EncodedArray],
@@ -84,7 +95,17 @@ def _described(
     """The reply's part for a topic. `configs`: the settings that are encoded already; most topics have the
     same."""
 
+    version = request.version
+
     def on_success(topic: TopicMetadata) -> Message:
+        if not context.allows(request, DESCRIBE_CONFIGS, topic.name, is_filter=True):
+            return Message(
+                name=topic.name,
+                topic_id=topic.id,
+                error_message=None,
+                topic_config_error_code=DESCRIBE_CONFIGS.code,
+                configs=None,
+            )
         key = frozenset(topic.config.items())
         if key not in configs and version >= CONFIGS_SINCE:
             entries = ArrayWriter(19, version, "topics", "configs")
@@ -119,4 +140,4 @@ def _create(context: HandlerContext, requested: Message, validate_only: bool) ->
     )
 
 
-HANDLER = Handler(key=19, versions=(2, 7), handle=handle)
+HANDLER = Handler(key=19, versions=(2, 7), handle=handle, rights=(CREATE, DESCRIBE_CONFIGS))

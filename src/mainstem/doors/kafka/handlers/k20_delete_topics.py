@@ -13,14 +13,18 @@ from __future__ import annotations
 from typing import TypeAlias
 from uuid import UUID
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import InvalidRequest, UnknownTopicOrPartition
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import duplicates, gather_replies, reply_for
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.promise import Promise
 
 TopicToDelete: TypeAlias = tuple[str | None, UUID]
+DELETE = of_each(Operation.DELETE, ResourceType.TOPIC, or_cluster=Operation.DELETE)
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.TOPIC, or_cluster=Operation.DELETE)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
@@ -30,10 +34,36 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     by_id = {topic.name for _, topic_id in requested if (topic := context.topics.by_id(topic_id)) is not None}
     named_twice = {name for name, _ in requested if name is not None} & by_id
     items = [
-        _topic(context, topic, _objection(context, topic, named_twice, repeated=topic in repeated))
+        _denial(context, request, topic, is_repeated=topic in repeated)
+        or _topic(context, topic, _objection(context, topic, named_twice, repeated=topic in repeated))
         for topic in dict.fromkeys(requested)
     ]
     return gather_replies(items).map(lambda responses: Message(responses=responses))
+
+
+def _denial(
+    context: HandlerContext, request: Request, requested: TopicToDelete, *, is_repeated: bool
+) -> Promise[Message] | None:
+    """The reply's part for a topic that the requester may not delete; None if they may. As in Kafka it does
+    not show whether a name exists, nor the name of an id, to those who may not describe the topic."""
+    name, topic_id = requested
+    is_by_id = name is None
+    if is_repeated or is_by_id == (topic_id == NO_UUID):
+        return None
+    if name is None:
+        topic = context.topics.by_id(topic_id)
+        if topic is None:
+            return None
+        name = topic.name
+    may_delete = context.allows(request, DELETE, name)
+    may_describe = context.allows(request, DESCRIBE, name)
+    if may_delete and (is_by_id or may_describe):
+        return None
+    if not is_by_id and may_describe and context.topics.get(name) is None:
+        return None
+    shown = None if is_by_id and not may_describe else name
+    denied = Message(name=shown, topic_id=topic_id, error_code=DELETE.code, error_message=DELETE.text)
+    return Promise.resolved(denied)
 
 
 def _objection(
@@ -76,4 +106,4 @@ def _topic(context: HandlerContext, requested: TopicToDelete, objection: str | N
     return reply_for(context.topics.delete(name if name is not None else topic_id), on_success, on_refusal)
 
 
-HANDLER = Handler(key=20, versions=(1, 6), handle=handle)
+HANDLER = Handler(key=20, versions=(1, 6), handle=handle, rights=(DELETE, DESCRIBE))

@@ -12,23 +12,36 @@ Left out: the timeout of the deletion itself: only the disk is waited for.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.topics.topics import unknown_topic_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import attempt, gather_replies, reply_for
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.partition.commit_wait import wait_limit_s
 from mainstem.promise import Promise
 
+DELETE = of_each(Operation.DELETE, ResourceType.TOPIC)
+
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     limit_s = wait_limit_s(request.body.timeout)
-    topics = [
-        gather_replies([_partition(context, topic.name, item, limit_s) for item in topic.partitions]).map(
-            lambda partitions, name=topic.name: Message(name=name, partitions=partitions)  # type: ignore[misc]
+    topics = []
+    for topic in request.body.topics:
+        delete = _partition if context.allows(request, DELETE, topic.name) else _denied
+        partitions = [delete(context, topic.name, item, limit_s) for item in topic.partitions]
+        topics.append(
+            gather_replies(partitions).map(
+                lambda partitions, name=topic.name: Message(name=name, partitions=partitions)  # type: ignore[misc]
+            )
         )
-        for topic in request.body.topics
-    ]
     return gather_replies(topics).map(lambda messages: Message(topics=messages))
+
+
+def _denied(context: HandlerContext, name: str, requested: Message, limit_s: float) -> Promise[Message]:
+    """The reply for a partition of a topic that the requester may not delete from."""
+    index = requested.partition_index
+    return Promise.resolved(Message(partition_index=index, low_watermark=-1, error_code=DELETE.code))
 
 
 def _partition(context: HandlerContext, name: str, requested: Message, limit_s: float) -> Promise[Message]:
@@ -48,4 +61,4 @@ def _partition(context: HandlerContext, name: str, requested: Message, limit_s: 
     )
 
 
-HANDLER = Handler(key=21, versions=(0, 2), handle=handle)
+HANDLER = Handler(key=21, versions=(0, 2), handle=handle, rights=(DELETE,))

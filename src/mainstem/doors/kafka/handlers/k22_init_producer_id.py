@@ -14,11 +14,21 @@ from __future__ import annotations
 
 import logging
 
+from mainstem.access_contract import CLUSTER_NAME, Operation, ResourceType
 from mainstem.coordinator.errors import InvalidRequest, TransactionsUnsupported
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import reply_for
+from mainstem.doors.kafka.rights import Right, RightDenied
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
+
+IDEMPOTENT_WRITE = Right(
+    Operation.IDEMPOTENT_WRITE,
+    ResourceType.CLUSTER,
+    or_any=(Operation.WRITE, ResourceType.TOPIC),
+    when="without a transactional id",
+)
+"""KIP-679: who may write to any topic may do so idempotently."""
 
 log = logging.getLogger("mainstem.kafka")
 
@@ -33,6 +43,8 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 def _allocate(context: HandlerContext, request: Request) -> Promise[tuple[int, int]]:
     body = request.body
+    if body.transactional_id is None and not context.allows(request, IDEMPOTENT_WRITE, CLUSTER_NAME):
+        return Promise.failed(RightDenied(IDEMPOTENT_WRITE))
     if body.transactional_id is not None:
         if not body.transactional_id:
             return Promise.failed(InvalidRequest("The transactional id is empty."))
@@ -51,4 +63,4 @@ def _allocate(context: HandlerContext, request: Request) -> Promise[tuple[int, i
     return context.node.producer_ids.bump_epoch(body.producer_id, body.producer_epoch)
 
 
-HANDLER = Handler(key=22, versions=(0, 5), handle=handle)
+HANDLER = Handler(key=22, versions=(0, 5), handle=handle, rights=(IDEMPOTENT_WRITE,))

@@ -10,21 +10,29 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of, leader_epoch_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import gather_replies, reply_for
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.partition.commit_wait import when_end_committed
 from mainstem.promise import Promise
+
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.TOPIC, or_cluster=Operation.CLUSTER_ACTION)
 
 
 def _partition_reply(index: int, error: int, epoch: int = -1, end_offset: int = -1) -> Message:
     return Message(partition=index, error_code=error, leader_epoch=epoch, end_offset=end_offset)
 
 
-def _end_of_epoch(context: HandlerContext, name: str, requested: Message) -> Promise[Message]:
+def _end_of_epoch(
+    context: HandlerContext, name: str, requested: Message, is_allowed: bool
+) -> Promise[Message]:
     index = requested.partition
+    if not is_allowed:
+        return Promise.resolved(_partition_reply(index, DESCRIBE.code))
     try:
         partition = context.partition(name, index)
     except CoordinatorError as error:
@@ -42,12 +50,15 @@ def _end_of_epoch(context: HandlerContext, name: str, requested: Message) -> Pro
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    topics = [
-        gather_replies([_end_of_epoch(context, topic.topic, item) for item in topic.partitions]).map(
-            lambda partitions, name=topic.topic: Message(topic=name, partitions=partitions)  # type: ignore[misc]
+    topics = []
+    for topic in request.body.topics:
+        is_allowed = context.allows(request, DESCRIBE, topic.topic)
+        partitions = [_end_of_epoch(context, topic.topic, item, is_allowed) for item in topic.partitions]
+        topics.append(
+            gather_replies(partitions).map(
+                lambda partitions, name=topic.topic: Message(topic=name, partitions=partitions)  # type: ignore[misc]
+            )
         )
-        for topic in request.body.topics
-    ]
     return gather_replies(topics).map(lambda messages: Message(topics=messages))
 
 
@@ -64,4 +75,4 @@ def on_error(request: Request, code: int) -> Message:
     )
 
 
-HANDLER = Handler(key=23, versions=(2, 4), handle=handle, on_error=on_error)
+HANDLER = Handler(key=23, versions=(2, 4), handle=handle, rights=(DESCRIBE,), on_error=on_error)

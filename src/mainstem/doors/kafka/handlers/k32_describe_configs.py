@@ -11,28 +11,39 @@ empty list; of groups, those of consumer and streams groups; broker loggers (INV
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.topics import unknown_topic_error
-from mainstem.doors.kafka.configs import ResourceType, broker_entries, check_broker, config_entry
+from mainstem.doors.kafka.configs import (
+    ConfigResourceType,
+    broker_entries,
+    check_broker,
+    check_right,
+    config_entry,
+    rights_to_configs,
+)
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import error_text
 from mainstem.kafka_protocol.message import Message
 
+RIGHTS = rights_to_configs(Operation.DESCRIBE_CONFIGS)
+
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
-    results = [_resource(context, resource, body) for resource in body.resources]
+    results = [_resource(context, request, resource) for resource in body.resources]
     read = context.node.runtime.read(Message(results=results))
-    if any(resource.resource_type == ResourceType.GROUP for resource in body.resources):
+    if any(resource.resource_type == ConfigResourceType.GROUP for resource in body.resources):
         return read.chain(context.node.queue_runtime.read)
     return read
 
 
-def _resource(context: HandlerContext, requested: Message, body: Message) -> Message:
+def _resource(context: HandlerContext, request: Request, requested: Message) -> Message:
     resource = {"resource_type": requested.resource_type, "resource_name": requested.resource_name}
     try:
-        return Message(configs=_entries(context, requested, body), error_message=None, **resource)
+        check_right(context, request, RIGHTS, requested)
+        return Message(configs=_entries(context, requested, request.body), error_message=None, **resource)
     except Exception as error:
         return Message(
             error_code=int(code_of(error)), error_message=error_text(error), configs=[], **resource
@@ -43,27 +54,27 @@ def _entries(context: HandlerContext, requested: Message, body: Message) -> list
     name, names = requested.resource_name, requested.configuration_keys
     synonyms, documentation = body.include_synonyms, body.include_documentation
     match requested.resource_type:
-        case ResourceType.TOPIC:
+        case ConfigResourceType.TOPIC:
             topic = context.topics.get(name)
             if topic is None:
                 raise unknown_topic_error(name)
             entries = context.topics.describe_config(topic, names)
             return [config_entry(entry, synonyms=synonyms, documentation=documentation) for entry in entries]
-        case ResourceType.BROKER:
+        case ConfigResourceType.BROKER:
             check_broker(name, context.node_id)
             if not name:
                 return []
             return broker_entries(
                 context.settings, context.node_id, names, synonyms=synonyms, documentation=documentation
             )
-        case ResourceType.GROUP:
+        case ConfigResourceType.GROUP:
             if not name:
                 raise InvalidRequest("Group name must not be empty")
             entries = context.node.group_settings.describe(name, names)
             return [config_entry(entry, synonyms=synonyms, documentation=documentation) for entry in entries]
-        case ResourceType.CLIENT_METRICS:
+        case ConfigResourceType.CLIENT_METRICS:
             return []
-        case ResourceType.BROKER_LOGGER:
+        case ConfigResourceType.BROKER_LOGGER:
             raise InvalidRequest(
                 "Loggers have no settings: the server's flag --log-level sets the level of all of them."
             )
@@ -85,4 +96,4 @@ def on_error(request: Request, code: int) -> Message:
     return Message(results=results)
 
 
-HANDLER = Handler(key=32, versions=(1, 4), handle=handle, on_error=on_error)
+HANDLER = Handler(key=32, versions=(1, 4), handle=handle, rights=tuple(RIGHTS.values()), on_error=on_error)

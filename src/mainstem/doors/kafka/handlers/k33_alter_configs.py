@@ -10,12 +10,15 @@ Left out: client metrics and loggers (INVALID_REQUEST).
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.topics import TopicMetadata
-from mainstem.doors.kafka.configs import ResourceType, alter_resources
+from mainstem.doors.kafka.configs import ConfigResourceType, alter_resources, rights_to_configs
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
+
+RIGHTS = rights_to_configs(Operation.ALTER_CONFIGS)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
@@ -27,13 +30,13 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         if len(config) != len(resource.configs):
             return Promise.failed(InvalidRequest("Error due to duplicate config keys"))
         validate_only = request.body.validate_only
-        if resource.resource_type == ResourceType.GROUP:
+        if resource.resource_type == ConfigResourceType.GROUP:
             return context.node.group_settings.replace(
                 resource.resource_name, config, validate_only=validate_only
             )
         return context.topics.set_config(resource.resource_name, config, validate_only=validate_only)
 
-    return alter_resources(request.body.resources, context.node_id, change)
+    return alter_resources(context, request, RIGHTS, change)
 
 
-HANDLER = Handler(key=33, versions=(0, 2), handle=handle)
+HANDLER = Handler(key=33, versions=(0, 2), handle=handle, rights=tuple(RIGHTS.values()))

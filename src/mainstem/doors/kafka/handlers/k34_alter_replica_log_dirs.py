@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import os
 
+from mainstem.access_contract import Operation
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_cluster
 from mainstem.kafka_protocol.message import Message
 
 
@@ -34,4 +36,20 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     )
 
 
-HANDLER = Handler(key=34, versions=(1, 2), handle=handle)
+def on_error(request: Request, code: int) -> Message:
+    """The reply with the error `code` for every partition."""
+    return Message(
+        results=[
+            Message(
+                topic_name=topic.name,
+                partitions=[Message(partition_index=index, error_code=code) for index in topic.partitions],
+            )
+            for target in request.body.dirs
+            for topic in target.topics
+        ]
+    )
+
+
+HANDLER = Handler(
+    key=34, versions=(1, 2), handle=handle, rights=(of_cluster(Operation.ALTER),), on_error=on_error
+)

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_cluster
 from mainstem.kafka_protocol.message import Message
 
 
@@ -44,4 +46,11 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return Message(results=[folder])
 
 
-HANDLER = Handler(key=35, versions=(1, 5), handle=handle)
+def on_error(request: Request, code: int) -> Message:
+    """The reply with an error code, which versions before 3 lack: they show no folder, as in Kafka."""
+    return Message(error_code=code, results=[])
+
+
+HANDLER = Handler(
+    key=35, versions=(1, 5), handle=handle, rights=(of_cluster(Operation.DESCRIBE),), on_error=on_error
+)

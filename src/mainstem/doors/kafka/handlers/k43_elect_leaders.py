@@ -9,8 +9,10 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_cluster
 from mainstem.kafka_protocol.message import Message
 
 PREFERRED, UNCLEAN = 0, 1
@@ -45,4 +47,18 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return Message(error_code=code, replica_election_results=results)
 
 
-HANDLER = Handler(key=43, versions=(0, 2), handle=handle)
+def on_error(request: Request, code: int) -> Message:
+    """The reply with the error `code`, also for every partition: version 0 has it only there."""
+    results = [
+        Message(
+            topic=item.topic,
+            partition_result=[Message(partition_id=index, error_code=code) for index in item.partitions],
+        )
+        for item in request.body.topic_partitions or ()
+    ]
+    return Message(error_code=code, replica_election_results=results)
+
+
+HANDLER = Handler(
+    key=43, versions=(0, 2), handle=handle, rights=(of_cluster(Operation.ALTER),), on_error=on_error
+)

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
-from mainstem.doors.kafka.configs import DELETE, SET, ResourceType, alter_resources
+from mainstem.doors.kafka.configs import DELETE, SET, ConfigResourceType, alter_resources, rights_to_configs
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
@@ -27,6 +28,9 @@ OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
     2: "append",
     3: "subtract",
 }
+
+
+RIGHTS = rights_to_configs(Operation.ALTER_CONFIGS)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
@@ -40,13 +44,13 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
             for config in resource.configs
         ]
         validate_only = request.body.validate_only
-        if resource.resource_type == ResourceType.GROUP:
+        if resource.resource_type == ConfigResourceType.GROUP:
             return context.node.group_settings.alter(
                 resource.resource_name, changes, validate_only=validate_only
             )
         return context.topics.alter_config(resource.resource_name, changes, validate_only=validate_only)
 
-    return alter_resources(request.body.resources, context.node_id, change)
+    return alter_resources(context, request, RIGHTS, change)
 
 
-HANDLER = Handler(key=44, versions=(0, 1), handle=handle)
+HANDLER = Handler(key=44, versions=(0, 1), handle=handle, rights=tuple(RIGHTS.values()))

@@ -9,8 +9,10 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_cluster
 from mainstem.kafka_protocol.message import Message
 
 
@@ -53,4 +55,24 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     )
 
 
-HANDLER = Handler(key=45, versions=(0, 1), handle=handle)
+def on_error(request: Request, code: int) -> Message:
+    """The reply with the error `code`, also for every partition."""
+    return Message(
+        error_code=code,
+        error_message=None,
+        responses=[
+            Message(
+                name=topic.name,
+                partitions=[
+                    Message(partition_index=item.partition_index, error_code=code)
+                    for item in topic.partitions
+                ],
+            )
+            for topic in request.body.topics
+        ],
+    )
+
+
+HANDLER = Handler(
+    key=45, versions=(0, 1), handle=handle, rights=(of_cluster(Operation.ALTER),), on_error=on_error
+)

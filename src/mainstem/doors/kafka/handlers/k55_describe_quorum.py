@@ -11,8 +11,10 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_cluster
 from mainstem.kafka_protocol.message import NO_UUID, Message
 
 QUORUM_TOPIC = "__cluster_metadata"
@@ -68,4 +70,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     )
 
 
-HANDLER = Handler(key=55, versions=(0, 2), handle=handle)
+HANDLER = Handler(key=55, versions=(0, 2), handle=handle, rights=(of_cluster(Operation.DESCRIBE),))

@@ -5,12 +5,12 @@ Behaviour: returns the cluster id and the one node, which is its own controller,
 client's listener advertises.
 Notes: v1 may ask for brokers (1) or controllers (2, KIP-919). Controllers have no listener of their own here,
 so the answer is MISMATCHED_ENDPOINT_TYPE, as from a Kafka broker. v2 shows fenced brokers: there are none.
-Left out: access control: the operations, if requested, are all that Kafka knows for a cluster.
+Left out: nothing.
 """
 
 from __future__ import annotations
 
-from mainstem.doors.kafka.authorized_operations import CLUSTER_OPERATIONS, NOT_REQUESTED
+from mainstem.doors.kafka.authorized_operations import DESCRIBE_CLUSTER, cluster_operations
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
@@ -36,13 +36,12 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         rack=context.rack,
         is_fenced=False,
     )
-    is_requested = request.body.include_cluster_authorized_operations
     return Message(
         endpoint_type=BROKERS,
         cluster_id=context.cluster_id,
         controller_id=context.node_id,
         brokers=[broker],
-        cluster_authorized_operations=CLUSTER_OPERATIONS if is_requested else NOT_REQUESTED,
+        cluster_authorized_operations=cluster_operations(context, request),
     )
 
 
@@ -50,4 +49,4 @@ def _refusal(code: ErrorCode, text: str) -> Message:
     return Message(error_code=code, error_message=text, endpoint_type=BROKERS, cluster_id="")
 
 
-HANDLER = Handler(key=60, versions=(0, 2), handle=handle)
+HANDLER = Handler(key=60, versions=(0, 2), handle=handle, rights=(DESCRIBE_CLUSTER,))

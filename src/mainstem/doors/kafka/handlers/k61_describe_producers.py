@@ -9,13 +9,19 @@ Left out: transactions: none is ever open, and the coordinator epoch is always -
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 
+READ = of_each(Operation.READ, ResourceType.TOPIC)
 
-def _producers(context: HandlerContext, name: str, index: int) -> Message:
+
+def _producers(context: HandlerContext, request: Request, name: str, index: int) -> Message:
+    if not context.allows(request, READ, name):
+        return Message(partition_index=index, error_code=READ.code, error_message=READ.text)
     try:
         partition = context.partition(name, index)
     except CoordinatorError as error:
@@ -40,7 +46,9 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         topics=[
             Message(
                 name=topic.name,
-                partitions=[_producers(context, topic.name, index) for index in topic.partition_indexes],
+                partitions=[
+                    _producers(context, request, topic.name, index) for index in topic.partition_indexes
+                ],
             )
             for topic in request.body.topics
         ]
@@ -62,4 +70,4 @@ def on_error(request: Request, code: int) -> Message:
     )
 
 
-HANDLER = Handler(key=61, versions=(0, 0), handle=handle, on_error=on_error)
+HANDLER = Handler(key=61, versions=(0, 0), handle=handle, rights=(READ,), on_error=on_error)

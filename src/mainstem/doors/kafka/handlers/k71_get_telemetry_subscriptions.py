@@ -12,6 +12,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import NoRights
 from mainstem.kafka_protocol.message import NO_UUID, Message
 
 PUSH_INTERVAL_MS = 300_000
@@ -33,4 +34,6 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     )
 
 
-HANDLER = Handler(key=71, versions=(0, 0), handle=handle)
+HANDLER = Handler(
+    key=71, versions=(0, 0), handle=handle, rights=NoRights("it shows nothing but that no metrics are wanted")
+)

@@ -10,6 +10,7 @@ Left out: metrics.
 from __future__ import annotations
 
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import NoRights
 from mainstem.kafka_protocol.message import Message
 
 
@@ -17,4 +18,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return Message()
 
 
-HANDLER = Handler(key=72, versions=(0, 0), handle=handle)
+HANDLER = Handler(key=72, versions=(0, 0), handle=handle, rights=NoRights("the metrics are dropped unread"))

@@ -10,33 +10,35 @@ Left out: broker loggers.
 
 from __future__ import annotations
 
-from mainstem.doors.kafka.configs import ResourceType
+from mainstem.access_contract import Operation
+from mainstem.doors.kafka.configs import ConfigResourceType
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_cluster
 from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     if request.version == 0:
         return Message(config_resources=[])
-    types = set(request.body.resource_types) or set(ResourceType)
-    if not types <= set(ResourceType):
+    types = set(request.body.resource_types) or set(ConfigResourceType)
+    if not types <= set(ConfigResourceType):
         return Message(error_code=ErrorCode.UNSUPPORTED_VERSION, config_resources=[])
     resources = []
-    if ResourceType.TOPIC in types:
+    if ConfigResourceType.TOPIC in types:
         resources += [
-            Message(resource_name=topic.name, resource_type=ResourceType.TOPIC)
+            Message(resource_name=topic.name, resource_type=ConfigResourceType.TOPIC)
             for topic in context.topics.all()
         ]
-    if ResourceType.BROKER in types:
-        resources.append(Message(resource_name=str(context.node_id), resource_type=ResourceType.BROKER))
-    if ResourceType.GROUP in types:
+    if ConfigResourceType.BROKER in types:
+        resources.append(Message(resource_name=str(context.node_id), resource_type=ConfigResourceType.BROKER))
+    if ConfigResourceType.GROUP in types:
         resources += [
-            Message(resource_name=name, resource_type=ResourceType.GROUP)
+            Message(resource_name=name, resource_type=ConfigResourceType.GROUP)
             for name in context.node.group_settings.configured()
         ]
     read = context.node.runtime.read(Message(config_resources=resources))
     return read.chain(context.node.queue_runtime.read)
 
 
-HANDLER = Handler(key=74, versions=(0, 1), handle=handle)
+HANDLER = Handler(key=74, versions=(0, 1), handle=handle, rights=(of_cluster(Operation.DESCRIBE_CONFIGS),))

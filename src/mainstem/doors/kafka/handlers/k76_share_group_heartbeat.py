@@ -11,10 +11,14 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.groups.share_types import ShareHeartbeat, ShareHeartbeatReply
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import reply_for
+from mainstem.doors.kafka.rights import of_each, of_group
 from mainstem.kafka_protocol.message import Message
+
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.TOPIC, when="that the member subscribes to")
 
 
 def _assignment(reply: ShareHeartbeatReply) -> Message | None:
@@ -30,6 +34,12 @@ def _assignment(reply: ShareHeartbeatReply) -> Message | None:
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
+
+    def on_refusal(code: int, text: str) -> Message:
+        return Message(error_code=code, error_message=text, member_id=None, assignment=None)
+
+    if not all(context.allows(request, DESCRIBE, name) for name in body.subscribed_topic_names or ()):
+        return on_refusal(DESCRIBE.code, DESCRIBE.text)
     heartbeat = ShareHeartbeat(
         group_id=body.group_id,
         member_id=body.member_id,
@@ -49,10 +59,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
             assignment=_assignment(reply),
         )
 
-    def on_refusal(code: int, text: str) -> Message:
-        return Message(error_code=code, error_message=text, member_id=None, assignment=None)
-
     return reply_for(context.node.share_groups.heartbeat(heartbeat), on_success, on_refusal)
 
 
-HANDLER = Handler(key=76, versions=(1, 1), handle=handle)
+HANDLER = Handler(key=76, versions=(1, 1), handle=handle, rights=(of_group(Operation.READ), DESCRIBE))

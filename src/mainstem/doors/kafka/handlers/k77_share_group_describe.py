@@ -3,24 +3,30 @@
 Versions: 1.
 Behaviour: describes share groups: their state, epochs, members, and which partitions these have. What is no
 share group has GROUP_ID_NOT_FOUND; the empty name INVALID_GROUP_ID. A group that is named more than once is
-described once. Many groups are described in several turns of the event loop.
+described once. A group with a topic that the client has no right to describe is not described
+(TOPIC_AUTHORIZATION_FAILED). Many groups are described in several turns of the event loop.
 Notes: v0 was an early-access version, which Kafka has removed.
-Left out: access control: the operations, if requested, are all that Kafka knows for a group.
+Left out: nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mainstem.access_contract import Operation, Resource, ResourceType
 from mainstem.coordinator.errors import GroupIdNotFound
 from mainstem.coordinator.groups.share_types import ShareGroupMember, ShareGroupView
-from mainstem.doors.kafka.authorized_operations import GROUP_OPERATIONS, NOT_REQUESTED
+from mainstem.doors.kafka.authorized_operations import NOT_REQUESTED, authorized_operations
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.kafka_protocol.writer import ArrayWriter
 from mainstem.turns import run_in_turns
 
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.GROUP)
+TOPICS = of_each(Operation.DESCRIBE, ResourceType.TOPIC, when="that a member has or subscribes to")
+HIDDEN_TOPICS = "The group has described topic(s) that the client is not authorized to describe."
 COST_PER_TURN = 500
 """Groups, members, and a tenth of their partitions, that are encoded in one turn of the event loop."""
 
@@ -48,6 +54,16 @@ def _member(context: HandlerContext, member: ShareGroupMember) -> Message:
     )
 
 
+def _topic_names(context: HandlerContext, view: ShareGroupView) -> set[str]:
+    """The topics that a description of the group would name."""
+    names: set[str] = set()
+    for member in view.members:
+        names.update(member.facts.topics)
+        assigned = (context.topics.by_id(topic_id) for topic_id in member.assignment)
+        names.update(topic.name for topic in assigned if topic is not None)
+    return names
+
+
 def _described(context: HandlerContext, view: ShareGroupView, operations: int) -> Message:
     return Message(
         error_message=None,
@@ -72,18 +88,27 @@ def _refused(group_id: str, code: int, text: str | None) -> Message:
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    operations = GROUP_OPERATIONS if request.body.include_authorized_operations else NOT_REQUESTED
     groups = ArrayWriter(77, request.version, "groups")
+
+    def operations(group_id: str) -> int:
+        if not request.body.include_authorized_operations:
+            return NOT_REQUESTED
+        return authorized_operations(context, request, Resource(ResourceType.GROUP, group_id))
 
     def encode() -> Iterator[int]:
         for group_id in dict.fromkeys(request.body.group_ids):
             view = context.node.share_groups.view(group_id) if group_id else None
-            if view is None:
+            if not context.allows(request, DESCRIBE, group_id):
+                groups.add(_refused(group_id, DESCRIBE.code, None))
+            elif view is None:
                 groups.add(_refused(group_id, ErrorCode.INVALID_GROUP_ID, None))
             elif isinstance(view, GroupIdNotFound):
                 groups.add(_refused(group_id, ErrorCode.GROUP_ID_NOT_FOUND, str(view)))
+            elif not all(context.allows(request, TOPICS, name) for name in _topic_names(context, view)):
+                groups.add(_refused(group_id, TOPICS.code, HIDDEN_TOPICS))
+                yield len(view.members)
             else:
-                groups.add(_described(context, view, operations))
+                groups.add(_described(context, view, operations(group_id)))
                 yield sum(1 + member.partitions // 10 for member in view.members)
             yield 1
 
@@ -99,4 +124,4 @@ def on_error(request: Request, code: int) -> Message:
     return Message(groups=[_refused(group_id, code, None) for group_id in request.body.group_ids])
 
 
-HANDLER = Handler(key=77, versions=(1, 1), handle=handle, on_error=on_error)
+HANDLER = Handler(key=77, versions=(1, 1), handle=handle, rights=(DESCRIBE, TOPICS), on_error=on_error)

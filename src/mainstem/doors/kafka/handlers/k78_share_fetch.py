@@ -5,8 +5,9 @@ Behaviour: acquires records for a member of a share group (KIP-932): whole batch
 the ranges of offsets that the member acquired and how often each was delivered. What is delivered again comes
 before what is new. Waits until `min_bytes` are available or `max_wait` is over. The request also
 acknowledges: all batches of a partition count, or none, and the reply comes when that is durable. A share
-session begins with epoch 0 and ends with -1, or with its connection; then what its member has is released. A
-reply has at most 4 MB, less while many clients read their replies slowly.
+session begins with epoch 0 and ends with -1, or with its connection; then what its member has is released.
+The loss of the right to read the group or a topic ends the wait. A reply has at most 4 MB, less while many
+clients read their replies slowly.
 Notes: v2 adds the record-limit mode (KIP-1206), which acquires no more than `max_records`, and renewing locks
 (KIP-1222). Without the mode the last batch is acquired whole. `batch_size` cuts ranges at batches.
 A record that has failed half as often as it may is delivered with few others, and alone the last time.
@@ -19,11 +20,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
+from mainstem.access_contract import Operation
 from mainstem.coordinator.errors import InvalidRequest, UnknownTopicId
 from mainstem.doors.kafka.errors import code_of, is_refusal
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import RightDenied, of_group
 from mainstem.doors.kafka.share_replies import ShareFetched, share_fetch_reply
-from mainstem.doors.kafka.share_requests import Acknowledgements, lock_ms_of, member_of, sessions_of
+from mainstem.doors.kafka.share_requests import (
+    READ_TOPIC,
+    Acknowledgements,
+    lock_ms_of,
+    member_of,
+    sessions_of,
+)
 from mainstem.doors.kafka.share_sessions import (
     FINAL_EPOCH,
     NEW_SESSION,
@@ -33,11 +42,12 @@ from mainstem.doors.kafka.share_sessions import (
 )
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.promise import Promise, gather
-from mainstem.share_contract import BatchDelivery, BatchPull, PartitionKey
+from mainstem.share_contract import BatchDelivery, BatchPull, PartitionKey, RangeAnswer
 
 REPLY_BYTES = 4 << 20
 SLOW_REPLIES_BYTES = 64 << 20
 """As for Fetch."""
+READ_GROUP = of_group(Operation.READ)
 RECORD_LIMIT = 1
 """The acquire mode that acquires no more records than `max_records`."""
 
@@ -104,29 +114,33 @@ class _ShareFetch:
         return session.in_turn()
 
     def _answer(self, renews: bool) -> Promise[dict[PartitionKey, BaseException | None]]:
-        body = self._request.body
-        acknowledged = Acknowledgements(self._context, body.topics, self._request.version, renews)
+        acknowledged = Acknowledgements(self._context, self._request, renews)
         answered = self._sessions.queues.answer_ranges(self._group, self._member, acknowledged.answers)
         return answered.map(
             lambda errors: acknowledged.errors | {key: errors.get(key) for key in acknowledged.answers}
         )
 
+    def _refusal(self, topic_id: UUID) -> Exception | None:
+        """Why nothing is fetched from a topic; None: it is."""
+        topic = self._context.topics.by_id(topic_id)
+        if topic is None:
+            return UnknownTopicId("there is no topic with this id")
+        is_allowed = self._context.allows_reading(self._request, READ_TOPIC, topic.name)
+        return None if is_allowed else RightDenied(READ_TOPIC)
+
     def _pull(self, partitions: list[PartitionKey]) -> Promise[list[BatchDelivery]]:
         context, body = self._context, self._request.body
-        topic_ids = {key[0] for key in partitions}
-        unknown_ids = {topic_id for topic_id in topic_ids if context.topics.by_id(topic_id) is None}
-        known = [key for key in partitions if key[0] not in unknown_ids]
-        unknown = [
-            BatchDelivery(key, [], [], UnknownTopicId("there is no topic with this id"))
-            for key in partitions
-            if key[0] in unknown_ids
+        refusals = {topic_id: self._refusal(topic_id) for topic_id, _ in partitions}
+        allowed = [key for key in partitions if refusals[key[0]] is None]
+        refused = [
+            BatchDelivery(key, [], [], refusals[key[0]]) for key in partitions if refusals[key[0]] is not None
         ]
-        if not known:
-            return Promise.resolved(unknown)
+        if not allowed:
+            return Promise.resolved(refused)
         pull = BatchPull(
             group=self._group,
             consumer=self._member,
-            partitions=known,
+            partitions=allowed,
             max_events=body.max_records,
             max_bytes=min(
                 body.max_bytes,
@@ -135,15 +149,65 @@ class _ShareFetch:
                 SLOW_REPLIES_BYTES // (context.slow_clients + 1),
             ),
             min_bytes=body.min_bytes,
-            wait_ms=0 if unknown else body.max_wait,
+            wait_ms=0 if refused else body.max_wait,
             exact=self._request.version >= 2 and body.share_acquire_mode == RECORD_LIMIT,
             batch_size=max(1, body.batch_size),
         )
+        version = context.access.authorizer.version
         pulled, cancel = self._sessions.queues.pull_batches(pull)
         if not pulled.done:
-            forget: Callable[[], None] = self._request.connection.on_close(cancel)
-            pulled.then(lambda _: forget())
-        return pulled.map(lambda deliveries: deliveries + unknown)
+            self._end_early(pulled, cancel, {topic_id for topic_id, _ in allowed})
+
+        def on_pulled(deliveries: list[BatchDelivery]) -> list[BatchDelivery]:
+            if context.access.authorizer.version != version or context.access.masks.has_rules:
+                deliveries = self._without_lost(deliveries, allowed)
+            return deliveries + refused
+
+        return pulled.map(on_pulled)
+
+    def _end_early(
+        self, pulled: Promise[list[BatchDelivery]], cancel: Callable[[], None], topic_ids: set[UUID]
+    ) -> None:
+        """End the wait when the connection is lost, or the right to read the group or one of the topics."""
+        changes = self._context.access_changes
+
+        def on_access_changed() -> int:
+            if self._has_lost_group() or any(
+                isinstance(self._refusal(topic_id), RightDenied) for topic_id in topic_ids
+            ):
+                cancel()
+            return 1 + len(topic_ids)
+
+        def forget(_: Promise[list[BatchDelivery]]) -> None:
+            forget_connection()
+            changes.unwatch(on_access_changed)
+
+        forget_connection = self._request.connection.on_close(cancel)
+        changes.watch(on_access_changed)
+        pulled.then(forget)
+
+    def _has_lost_group(self) -> bool:
+        return not self._context.allows(self._request, READ_GROUP, self._group)
+
+    def _without_lost(
+        self, deliveries: list[BatchDelivery], pulled: list[PartitionKey]
+    ) -> list[BatchDelivery]:
+        """What was pulled, without the topics that the client may no longer read, whose partitions have the
+        error instead. What was acquired of them is given back. RightDenied: it may not read the group."""
+        has_lost_group = self._has_lost_group()
+        refusals = {topic_id: self._refusal(topic_id) for topic_id, _ in pulled}
+        lost = {key for key in pulled if has_lost_group or isinstance(refusals[key[0]], RightDenied)}
+        given_back = {
+            delivery.partition: [RangeAnswer(run.first, run.last + 1, "release") for run in delivery.acquired]
+            for delivery in deliveries
+            if delivery.partition in lost
+        }
+        if given_back:
+            self._sessions.queues.answer_ranges(self._group, self._member, given_back)
+        if has_lost_group:
+            raise RightDenied(READ_GROUP)
+        rest = [delivery for delivery in deliveries if delivery.partition not in lost]
+        return rest + [BatchDelivery(key, [], [], refusals[key[0]]) for key in pulled if key in lost]
 
     def _reply(
         self, answered: Mapping[PartitionKey, BaseException | None], pulled: list[BatchDelivery]
@@ -191,4 +255,4 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return refused
 
 
-HANDLER = Handler(key=78, versions=(1, 2), handle=handle)
+HANDLER = Handler(key=78, versions=(1, 2), handle=handle, rights=(READ_GROUP, READ_TOPIC))

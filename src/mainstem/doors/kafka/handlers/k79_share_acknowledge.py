@@ -14,9 +14,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from mainstem.access_contract import Operation
 from mainstem.doors.kafka.errors import code_of, is_refusal
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
-from mainstem.doors.kafka.share_requests import Acknowledgements, lock_ms_of, member_of, sessions_of
+from mainstem.doors.kafka.rights import of_group
+from mainstem.doors.kafka.share_requests import (
+    READ_TOPIC,
+    Acknowledgements,
+    lock_ms_of,
+    member_of,
+    sessions_of,
+)
 from mainstem.doors.kafka.share_sessions import FINAL_EPOCH, NEW_SESSION, InvalidShareSessionEpoch
 from mainstem.kafka_protocol.message import Message
 from mainstem.share_contract import PartitionKey
@@ -25,7 +33,7 @@ NO_LEADER = Message(leader_id=-1, leader_epoch=-1)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    body, version = request.body, request.version
+    body = request.body
     sessions = sessions_of(context)
     group, member = member_of(body)
     if body.share_session_epoch == NEW_SESSION:
@@ -34,7 +42,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     is_last = body.share_session_epoch == FINAL_EPOCH
     if not is_last:
         session.advance()
-    acknowledged = Acknowledgements(context, body.topics, version, version >= 2 and body.is_renew_ack)
+    acknowledged = Acknowledgements(context, request, request.version >= 2 and body.is_renew_ack)
 
     def reply(refused: dict[PartitionKey, BaseException]) -> Message:
         if is_last:
@@ -65,4 +73,4 @@ def _partition(context: HandlerContext, index: int, error: BaseException | None)
     )
 
 
-HANDLER = Handler(key=79, versions=(1, 2), handle=handle)
+HANDLER = Handler(key=79, versions=(1, 2), handle=handle, rights=(of_group(Operation.READ), READ_TOPIC))

@@ -5,7 +5,7 @@ Behaviour: says where share groups begin (the first record that is not done) and
 are not done, whether delivered or not. Without topics, of all partitions that a group knows. A group or a
 partition that does not exist has the offset -1, without an error, as in Kafka.
 Notes: v1 adds the lag (KIP-1226).
-Left out: access control.
+Left out: nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each
 from mainstem.kafka_protocol.message import Message
 from mainstem.kafka_protocol.schema import NO_UUID
+
+DESCRIBE = of_each(Operation.DESCRIBE, ResourceType.GROUP)
+TOPIC = of_each(Operation.DESCRIBE, ResourceType.TOPIC)
 
 
 class _Offsets:
@@ -59,9 +64,8 @@ class _Offsets:
         if view is not None and topic is not None and index < topic.partitions:
             partition = self._context.node.partition(topic, index)
             sequence, end = view.sequence, partition.high_watermark
-            start, epoch = max(sequence.oldest, partition.log_start_offset), partition.epoch
-            undone = sequence.counts().outstanding + max(0, end - sequence.scanned)
-            lag = max(0, min(undone, end - start))
+            ahead, start = sequence.ahead_and_oldest(partition.log_start_offset, end)
+            lag, epoch = min(sequence.counts().outstanding + ahead, end - start), partition.epoch
         return Message(
             partition_index=index,
             start_offset=start,
@@ -72,17 +76,48 @@ class _Offsets:
         )
 
 
+def _denied(topic: Message) -> Message:
+    """The reply for a topic that the requester may not describe."""
+    return Message(
+        topic_name=topic.topic_name,
+        topic_id=NO_UUID,
+        partitions=[
+            Message(
+                partition_index=index,
+                start_offset=-1,
+                leader_epoch=0,
+                lag=-1,
+                error_code=TOPIC.code,
+                error_message=TOPIC.text,
+            )
+            for index in topic.partitions
+        ],
+    )
+
+
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     groups = []
     for group in request.body.groups:
+        if not context.allows(request, DESCRIBE, group.group_id):
+            refused = Message(group_id=group.group_id, error_code=DESCRIBE.code, error_message=DESCRIBE.text)
+            groups.append(refused)
+            continue
         offsets = _Offsets(context, group.group_id)
-        topics = (
-            offsets.all()
-            if group.topics is None
-            else [offsets.of(topic.topic_name, topic.partitions) for topic in group.topics]
-        )
+        if group.topics is None:
+            topics = [
+                topic
+                for topic in offsets.all()
+                if context.allows(request, TOPIC, topic.topic_name, is_filter=True)
+            ]
+        else:
+            topics = [
+                offsets.of(topic.topic_name, topic.partitions)
+                if context.allows(request, TOPIC, topic.topic_name)
+                else _denied(topic)
+                for topic in group.topics
+            ]
         groups.append(Message(group_id=group.group_id, topics=topics, error_code=0, error_message=None))
     return context.node.queue_runtime.read(Message(groups=groups))
 
 
-HANDLER = Handler(key=90, versions=(0, 1), handle=handle)
+HANDLER = Handler(key=90, versions=(0, 1), handle=handle, rights=(DESCRIBE, TOPIC))

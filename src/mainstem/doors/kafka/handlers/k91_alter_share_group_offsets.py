@@ -6,19 +6,23 @@ delivered as if they never were. A group that does not exist is created, as in K
 NON_EMPTY_GROUP. -1 is where `share.auto.offset.reset` says.
 Notes: there is one version.
 Left out: offsets before the first record or beyond the end, which Kafka takes: the group begins at the
-nearest that there is; access control.
+nearest that there is.
 """
 
 from __future__ import annotations
 
+from mainstem.access_contract import Operation, ResourceType
 from mainstem.coordinator.errors import InvalidGroupId
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.rights import of_each, of_group
 from mainstem.doors.kafka.share_requests import sessions_of
 from mainstem.kafka_protocol.message import Message
 from mainstem.kafka_protocol.schema import NO_UUID
 from mainstem.promise import Promise
 from mainstem.share_contract import PartitionKey
+
+READ = of_each(Operation.READ, ResourceType.TOPIC)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
@@ -28,8 +32,11 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         raise InvalidGroupId("the name of the group is empty")
     offsets: dict[PartitionKey, int] = {}
     names: list[str] = []
+    denied = {
+        topic.topic_name for topic in body.topics if not context.allows(request, READ, topic.topic_name)
+    }
     for topic in body.topics:
-        known = context.topics.get(topic.topic_name)
+        known = None if topic.topic_name in denied else context.topics.get(topic.topic_name)
         if known is not None:
             names.append(known.name)
             for partition in topic.partitions:
@@ -40,7 +47,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         return queues.seek_partitions(group_id, offsets)
 
     begun = context.node.share_groups.begin_without_members(group_id, names)
-    return begun.chain(seek).map(lambda errors: _reply(context, body, offsets, errors))
+    return begun.chain(seek).map(lambda errors: _reply(context, body, offsets, errors, denied))
 
 
 def _reply(
@@ -48,16 +55,20 @@ def _reply(
     body: Message,
     offsets: dict[PartitionKey, int],
     errors: dict[PartitionKey, BaseException],
+    denied: set[str],
 ) -> Message:
     responses = []
     for topic in body.topics:
-        known = context.topics.get(topic.topic_name)
+        is_denied = topic.topic_name in denied
+        known = None if is_denied else context.topics.get(topic.topic_name)
         topic_id = NO_UUID if known is None else known.id
         partitions = []
         for partition in topic.partitions:
             key = topic_id, partition.partition_index
             code, text = 0, None
-            if key not in offsets:
+            if is_denied:
+                code, text = int(READ.code), READ.text
+            elif key not in offsets:
                 code = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
                 text = "This server does not host this topic-partition."
             elif (error := errors.get(key)) is not None:
@@ -70,4 +81,4 @@ def _reply(
     return Message(responses=responses)
 
 
-HANDLER = Handler(key=91, versions=(0, 0), handle=handle)
+HANDLER = Handler(key=91, versions=(0, 0), handle=handle, rights=(of_group(Operation.READ), READ))

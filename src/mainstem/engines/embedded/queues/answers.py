@@ -14,12 +14,13 @@ from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import positions_of
-from mainstem.engines.embedded.queues.tokens import DeliveryToken
+from mainstem.engines.embedded.queues.tokens import DeliveryToken, decode_tokens
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
 from mainstem.queues.runs import Run, count_positions, runs_of
 from mainstem.queues.settings import DELAY_MS_MAX, LOCK_MS_MAX
 
 REASON_CHARS_MAX = 1_000
+_ANY_ACK = Ack("")
 
 
 class _SettlementKey(NamedTuple):
@@ -46,10 +47,42 @@ class Answers:
         """(number of the answer, token) of events that never reached their consumer."""
         self._parts: dict[_SettlementKey, dict[int, int]] = {}
         """Position -> number of the answer."""
+        tokens = decode_tokens([outcome.token for outcome in outcomes])
+        if set(map(type, outcomes)) == {Ack}:
+            self._sort_acks(tokens, subscription)
+        else:
+            self._sort(outcomes, tokens, subscription)
+        self.settlements = [self._settlement(key, positions) for key, positions in self._parts.items()]
+        self._live = [self._live_runs(settlement) for settlement in self.settlements]
+        """Of each settlement, what its lease still has: an acknowledgement of the rest is late."""
+
+    def _sort_acks(self, tokens: Sequence[DeliveryToken | None], subscription: int) -> None:
+        """As `_sort`, where all of them are acknowledgements. Most are of a few leases, one after another."""
+        previous: tuple[int, int, int] | None = None
+        part: dict[int, int] | None = None
+        views, parts = self._machine.views, self._parts
+        for number, token in enumerate(tokens):
+            if token is None:
+                self.verdicts[number] = "invalid"
+                continue
+            lease = (token.view, token.lease, token.epoch)
+            if lease != previous:
+                previous, view = lease, views.get(token.view)
+                is_known = view is not None and view.subscription == subscription
+                part = parts.setdefault(_key(token, _ANY_ACK), {}) if is_known else None
+            if part is None:
+                self.verdicts[number] = "invalid"
+            else:
+                part.setdefault(token.position, number)
+
+    def _sort(
+        self, outcomes: Sequence[Outcome], tokens: Sequence[DeliveryToken | None], subscription: int
+    ) -> None:
+        """Sort the answers by what becomes one settlement. InvalidArgument."""
+        machine = self._machine
         seen: set[str] = set()
-        for number, outcome in enumerate(outcomes):
+        for number, (outcome, token) in enumerate(zip(outcomes, tokens, strict=True)):
             _check_ranges(outcome)
-            token = DeliveryToken.decode(outcome.token)
             view = machine.views.get(token.view) if token is not None else None
             if token is None or view is None or view.subscription != subscription:
                 self.verdicts[number] = "invalid"
@@ -63,22 +96,26 @@ class Answers:
             else:
                 seen.add(outcome.token)
                 self._parts.setdefault(_key(token, outcome), {})[token.position] = number
-        self.settlements = [self._settlement(key, positions) for key, positions in self._parts.items()]
-        self._live = [self._live_runs(settlement) for settlement in self.settlements]
-        """Of each settlement, what its lease still has: an acknowledgement of the rest is late."""
 
-    @property
-    def is_of_live_lease(self) -> bool:
-        """Whether one of them is about an event that its consumer has."""
-        if any(self._live):
-            return True
-        views, epoch = self._machine.views, self._machine.epoch
-        return any(
-            token.epoch == epoch
-            and (view := views.get(token.view)) is not None
-            and view.sequence.lease(token.lease) is not None
-            for _, token, _ in self._extending
-        )
+    def is_about_events_of(self, consumer: str | None) -> bool:
+        """Whether one of them is about an event that this consumer has."""
+        if consumer is None:
+            return False
+        leases = [
+            (settlement.view, settlement.lease)
+            for settlement, live in zip(self.settlements, self._live, strict=True)
+            if live
+        ]
+        leases += [(token.view, token.lease) for _, token, _ in self._extending if self._is_present(token)]
+        return any(self._consumer_of(*lease) == consumer for lease in leases)
+
+    def _is_present(self, token: DeliveryToken) -> bool:
+        return token.epoch == self._machine.epoch
+
+    def _consumer_of(self, view_id: int, lease_id: int) -> str | None:
+        view = self._machine.views.get(view_id)
+        lease = view.sequence.lease(lease_id) if view is not None else None
+        return None if lease is None else lease.consumer
 
     @staticmethod
     def _settlement(key: _SettlementKey, positions: dict[int, int]) -> Settlement:
@@ -126,10 +163,14 @@ class Answers:
     def take(self, settled: Sequence[Sequence[Run]], counters: QueueCounters) -> None:
         """Set the verdicts from the positions that each settlement has settled, and count them."""
         for (key, positions), runs, live in zip(self._parts.items(), settled, self._live, strict=True):
-            live_positions = set(positions_of(live))
-            for position in positions_of(runs):
-                self.verdicts[positions[position]] = "done" if position in live_positions else "late"
             count = count_positions(runs)
+            if count == len(positions) == count_positions(live):
+                for number in positions.values():
+                    self.verdicts[number] = "done"
+            else:
+                live_positions = set(positions_of(live))
+                for position in positions_of(runs):
+                    self.verdicts[positions[position]] = "done" if position in live_positions else "late"
             if key.verb == "ack":
                 counters.acked += count
                 continue

@@ -14,7 +14,6 @@ from typing import Any
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
 from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import BatchHeader, iter_batches
@@ -33,10 +32,9 @@ DELIVERIES_SHOWN_MAX = 32_767
 """Kafka's field is an int16."""
 
 
-def advance(view: SubscriptionView, partition: Partition, now_ms: int, counters: QueueCounters) -> bool:
-    """Let what is due, and what was committed, be ready. Whether something may be acquired."""
+def advance(view: SubscriptionView, partition: Partition) -> bool:
+    """Let what was committed be ready. Whether something may be acquired."""
     sequence = view.sequence
-    counters.wake_due(sequence, now_ms)
     if sequence.counts().ready < READY_EVENTS_MAX:
         end = min(partition.high_watermark, sequence.scanned + SCAN_POSITIONS)
         if end > sequence.scanned:

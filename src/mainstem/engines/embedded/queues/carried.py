@@ -17,13 +17,17 @@ from typing import TypeAlias
 from uuid import UUID
 
 from mainstem.contract import Event, NewEvent, Position
-from mainstem.coordinator.queues.retention import CARRIED_OF_SEGMENT
+from mainstem.coordinator.queues.retention import CARRIED_MAX, CARRIED_OF_SEGMENT
+from mainstem.coordinator.queues.route_header import place_of
 from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.types import CARRIED_TOPIC
 from mainstem.coordinator.queues.views import CarriedEvent, Place, SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.publish import append, results_of
 from mainstem.engines.embedded.queues.events import EventsAtPositions, EventSource, event_bytes, positions_of
+from mainstem.engines.embedded.queues.routed_needs import RoutedNeeds
+from mainstem.engines.embedded.queues.routed_publish import published_headers
+from mainstem.engines.embedded.queues.routed_source import RoutedSource
 from mainstem.log import paths
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
@@ -44,17 +48,33 @@ SETTINGS = {
 }
 
 Copied: TypeAlias = tuple[int, int]
-"""A position, and the offset of the copy."""
+"""An offset, and the offset of the copy."""
+CopyReader: TypeAlias = Callable[[Sequence[Run]], Awaitable[dict[int, Event]]]
+"""Reads the copies among some positions."""
+EventOfCopy: TypeAlias = Callable[[Event, int], Event | None]
+"""The event at a position of whose copy this is; None: it is another's."""
 
 log = logging.getLogger(__name__)
+
+
+async def _read_both(
+    source: EventSource | RoutedSource, carried: CopyReader, runs: Sequence[Run], max_bytes: int | None
+) -> EventsAtPositions:
+    copies = await carried(runs)
+    if not copies:
+        return await source.read(runs, max_bytes)
+    size = sum(map(event_bytes, copies.values()))
+    others = difference(runs, runs_of(copies))
+    events = await source.read(others, None if max_bytes is None else max(0, max_bytes - size))
+    events.update(copies)
+    events.bytes += size
+    return events
 
 
 class ViewSource:
     """Reads the events of one view: those of its partition, and copies of those that were deleted there."""
 
-    def __init__(
-        self, source: EventSource, carried: Callable[[Sequence[Run]], Awaitable[dict[int, Event]]]
-    ) -> None:
+    def __init__(self, source: EventSource, carried: CopyReader) -> None:
         """`carried` reads the copies among some positions."""
         self.topic = source.topic
         self.partition = source.partition
@@ -63,19 +83,25 @@ class ViewSource:
 
     async def read(self, runs: Sequence[Run], max_bytes: int | None = None) -> EventsAtPositions:
         """See `EventSource.read`."""
-        copies = await self._carried(runs)
-        if not copies:
-            return await self._source.read(runs, max_bytes)
-        size = sum(map(event_bytes, copies.values()))
-        others = difference(runs, runs_of(copies))
-        events = await self._source.read(others, None if max_bytes is None else max(0, max_bytes - size))
-        events.update(copies)
-        events.bytes += size
-        return events
+        return await _read_both(self._source, self._carried, runs, max_bytes)
 
     def forget(self) -> None:
         """See `EventSource.forget`."""
         self._source.forget()
+
+
+class RoutedViewSource:
+    """As `ViewSource`, for a routed queue."""
+
+    def __init__(self, source: RoutedSource, carried: CopyReader) -> None:
+        self.topic = source.topic
+        self.partition = source.partition
+        self._source = source
+        self._carried = carried
+
+    async def read(self, runs: Sequence[Run], max_bytes: int | None = None) -> EventsAtPositions:
+        """See `RoutedSource.read`."""
+        return await _read_both(self._source, self._carried, runs, max_bytes)
 
 
 class CarriedEvents:
@@ -84,12 +110,33 @@ class CarriedEvents:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._machine = node.subscriptions
+        self.routed_needs = RoutedNeeds(node)
         self._changing = asyncio.Lock()
         """Held from the append of copies until views refer to them, and while the topic is shortened."""
 
     def over(self, source: EventSource, place: Place) -> ViewSource:
         """Reads the events of a partition for the view of a place, those included that are carried over."""
-        return ViewSource(source, self._reader(source.topic, place))
+        return ViewSource(
+            source, self._reader(lambda copy, position: _event_of(copy, source.topic, place, position), place)
+        )
+
+    def over_routed(self, source: RoutedSource, place: Place) -> RoutedViewSource:
+        """As `over`, for the view of a routed queue."""
+        return RoutedViewSource(source, self._reader(self._routed_event, place))
+
+    def _routed_event(self, copy: Event, position: int) -> Event | None:
+        """The event at an arrival sequence, of whose copy this is; None: it is another's."""
+        origin = _origin_of(copy).split("/")
+        place = place_of(copy.headers)
+        if place is None or place.sequence != position or len(origin) < 3:
+            return None
+        topic = self._node.topics.by_id(UUID(hex=origin[0]))
+        if topic is None:
+            return None
+        headers = published_headers(copy.headers)
+        return Event(
+            topic.name, int(origin[1]), int(origin[2]), copy.timestamp_ms, copy.key, copy.value, headers
+        )
 
     async def create_topic(self) -> TopicMetadata:
         """The topic of carried events, which is made if it does not exist: before it is needed, so that a
@@ -107,7 +154,10 @@ class CarriedEvents:
         """Copy what is pinned in the oldest segments that the settings of the topic allow to delete, if it is
         little. Errors of the log and the coordinator, StreamError: it stays where it is."""
         async with self._changing:
-            await self._carry_over(partition)
+            await self.routed_needs.look(partition)
+            if self._node.queue_retention.has_pins(partition):
+                await self._carry_over(partition)
+                await self.routed_needs.look(partition)
 
     async def _carry_over(self, partition: Partition) -> None:
         topic = self._node.topics.by_id(partition.topic_id)
@@ -115,8 +165,9 @@ class CarriedEvents:
         segments = [
             (segment.base_offset, partition.segments.end_of(segment)) for segment in partition.segments
         ]
+        routed = await self.routed_needs.few_pinned(partition, allowed, CARRIED_MAX)
         planned = self._node.queue_retention.plan_carrying(
-            partition, [run for run in segments if run[1] <= allowed], partition.log_start_offset
+            partition, [run for run in segments if run[1] <= allowed], partition.log_start_offset, routed
         )
         if topic is None or not planned:
             return
@@ -147,11 +198,26 @@ class CarriedEvents:
             place = _place_text(partition.topic_id, partition.index, event.offset) + needed
             copies.append(_copy_of(event, (*event.headers, (FROM_HEADER, place.encode()))))
         by_view: dict[int, list[tuple[int, int, int]]] = {}
-        for position, offset in await self._append(list(events), copies):
-            for view in views[position]:
-                arrived_ms = partition.arrival_of(position)
-                by_view.setdefault(view.id, []).append((position, offset, arrived_ms))
+        for origin, offset in await self._append(list(events), copies):
+            arrived_ms = partition.arrival_of(origin)
+            for view in views[origin]:
+                position = self._position_in(
+                    view, partition.topic_id.hex, partition.index, origin, events[origin]
+                )
+                if position is not None:
+                    by_view.setdefault(view.id, []).append((position, offset, arrived_ms))
         await self._refer(by_view)
+
+    def _position_in(
+        self, view: SubscriptionView, topic_id: str, partition: int, offset: int, event: Event
+    ) -> int | None:
+        """The position in a view of an event, as it is stored: its offset, or its arrival sequence. None: it
+        is none of the view."""
+        namespace = self._machine.topology.by_sequence(view.topic_id)
+        if namespace is not None:
+            place = place_of(event.headers)
+            return place.sequence if place is not None and place.namespace == namespace.id else None
+        return offset if (view.topic_id.hex, view.partition) == (topic_id, partition) else None
 
     async def _refer(self, by_view: Mapping[int, Sequence[tuple[int, int, int]]]) -> None:
         """Let views refer to copies, which are durable."""
@@ -179,17 +245,17 @@ class CarriedEvents:
 
     # --- reading ------------------------------------------------------------------------------------------
 
-    def _reader(self, topic: str, place: Place) -> Callable[[Sequence[Run]], Awaitable[dict[int, Event]]]:
+    def _reader(self, event_of: EventOfCopy, place: Place) -> CopyReader:
         async def read(runs: Sequence[Run]) -> dict[int, Event]:
             view = self._machine.views.find(place)
             if view is None or not view.carried:
                 return {}
             chosen = {position: view.carried[position].offset for position in _among(view.carried, runs)}
-            return await self._read(topic, place, chosen) if chosen else {}
+            return await self._read(event_of, chosen) if chosen else {}
 
         return read
 
-    async def _read(self, topic: str, place: Place, offsets: Mapping[int, int]) -> dict[int, Event]:
+    async def _read(self, event_of: EventOfCopy, offsets: Mapping[int, int]) -> dict[int, Event]:
         """The events of positions whose copies are at these offsets. Those are missing that are not there."""
         partition = self._partition()
         if partition is None:
@@ -198,11 +264,8 @@ class CarriedEvents:
         events: dict[int, Event] = {}
         for position, offset in sorted(offsets.items()):
             copy = copies.get(offset)
-            _, topic_id, index = place
-            if copy is not None and _origin_of(copy).startswith(_place_text(topic_id, index, position)):
-                events[position] = Event(
-                    topic, index, position, copy.timestamp_ms, copy.key, copy.value, copy.headers[:-1]
-                )
+            if copy is not None and (event := event_of(copy, position)) is not None:
+                events[position] = event
         return events
 
     def _partition(self) -> Partition | None:
@@ -228,8 +291,11 @@ class CarriedEvents:
                 topic_id, index, offset, views = _origin_of(copy).split("/")
                 for view_id in map(int, views.split(",")):
                     view = self._machine.views.get(view_id)
-                    if view is not None and (view.topic_id.hex, view.partition) == (topic_id, int(index)):
-                        entry = int(offset), copy.offset, partition.arrival_of(copy.offset)
+                    position = (
+                        self._position_in(view, topic_id, int(index), int(offset), copy) if view else None
+                    )
+                    if position is not None:
+                        entry = position, copy.offset, partition.arrival_of(copy.offset)
                         by_view.setdefault(view_id, []).append(entry)
             await self._refer(by_view)
 
@@ -284,6 +350,14 @@ class CarriedEvents:
 
 def _copy_of(event: Event, headers: tuple[tuple[str, bytes | None], ...]) -> NewEvent:
     return NewEvent(event.value, event.key, headers, event.timestamp_ms)
+
+
+def _event_of(copy: Event, topic: str, place: Place, position: int) -> Event | None:
+    """The event of a partition of whose copy this is; None: it is another's."""
+    _, topic_id, index = place
+    if not _origin_of(copy).startswith(_place_text(topic_id, index, position)):
+        return None
+    return Event(topic, index, position, copy.timestamp_ms, copy.key, copy.value, copy.headers[:-1])
 
 
 def _place_text(topic_id: UUID, partition: int, offset: int) -> str:

@@ -12,8 +12,10 @@ from mainstem.contract import Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
+from mainstem.engines.embedded.queues.routed_source import place_of_event
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.states import ViewStates
+from mainstem.log.partition.partition import Partition
 from mainstem.promise import Promise
 from mainstem.queue_contract import EventInSubscription
 from mainstem.queues.pages import PositionState
@@ -89,17 +91,32 @@ class ChosenEvents:
                 f" {partition.high_watermark}"
             )
         states: list[EventInSubscription] = []
-        views = await self._node.queue_runtime.read(
-            self._machine.views.of_partition(topic.id, position.partition)
-        )
-        for number, view in enumerate(views, 1):
+        views = [
+            (view, position.offset) for view in self._machine.views.of_partition(topic.id, partition.index)
+        ]
+        views += await self._routed_views(partition, position.offset)
+        for number, (view, offset) in enumerate(await self._node.queue_runtime.read(views), 1):
             stored = self._machine.by_id(view.subscription)
             if stored is not None:
                 looks = bool(stored.settings.filter or stored.settings.in_key_order)
-                states.append(await self._state(stored.name, view, position.offset, looks))
+                states.append(await self._state(stored.name, view, offset, looks))
             if not number % VIEWS_OF_TURN:
                 await next_turn(self._node.clock)
         return sorted(states, key=lambda state: state.subscription)
+
+    async def _routed_views(self, partition: Partition, offset: int) -> list[tuple[SubscriptionView, int]]:
+        """The views of the routed queues that get an event, with its arrival sequence."""
+        topology = self._machine.topology
+        key = partition.topic_id, partition.index
+        if not topology.joined_by(key):
+            return []
+        place = await place_of_event(partition, offset, self._node.producer_ids.server_id)
+        namespace = topology.by_id(place.namespace) if place is not None else None
+        if place is None or namespace is None or key not in namespace.ordinals:
+            return []
+        find = self._machine.views.find
+        views = (find((queue, namespace.sequence_id, 0)) for queue in namespace.routes.queues(place.route))
+        return [(view, place.sequence) for view in views if view is not None]
 
     async def _state(
         self, name: str, view: SubscriptionView, offset: int, looks: bool
@@ -107,11 +124,9 @@ class ChosenEvents:
         """`looks`: whether the subscription looks at events before it delivers them."""
         sequence = view.sequence
         is_frozen = not sequence.table.open_pages
-        facts = (
-            await ViewStates(view, self._machine.views.reasons, self._node.clock).facts(
-                [(offset, offset + 1)]
-            )
-        ).get(offset)
+        facts = (await ViewStates(view, self._machine, self._node.clock).facts([(offset, offset + 1)])).get(
+            offset
+        )
         is_done = sequence.state(offset) is PositionState.DONE
         if is_frozen:
             sequence.freeze()  # an open page takes 22 KB, and there may be 100,000 views

@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from mainstem.coordinator.queues.types import GiveUpReason
 from mainstem.queues.view import SequenceView
 
-WAKES_OF_TURN = 2_000
-"""Events that are woken in a turn of the event loop, some 2 ms; the timer goes on with the others."""
-
 
 @dataclass(slots=True)
 class QueueCounters:
@@ -38,10 +35,10 @@ class QueueCounters:
     wakes: int = 0
     late_ms: int = 0
 
-    def wake_due(self, sequence: SequenceView, now_ms: int, max_entries: int | None = None) -> int:
-        """`sequence.wake_due` for part of what is due, noting how late that is."""
+    def wake_due(self, sequence: SequenceView, now_ms: int, max_entries: int) -> int:
+        """`sequence.wake_due`, noting how late that is."""
         due_ms = sequence.next_due_ms()
-        woken = sequence.wake_due(now_ms, WAKES_OF_TURN if max_entries is None else max_entries)
+        woken = sequence.wake_due(now_ms, max_entries)
         if woken and due_ms is not None:
             self.wakes += 1
             self.late_ms += max(0, now_ms - due_ms)

@@ -14,16 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from mainstem.contract import Event, NewEvent, NotReachable, Position, StreamError, UnknownTopic
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.queues.types import DeadLetter
+from mainstem.coordinator.queues.types import WrittenDeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
-from mainstem.engines.embedded.queues.carried import CarriedEvents, ViewSource
+from mainstem.engines.embedded.queues.carried import CarriedEvents, RoutedViewSource, ViewSource
 from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
 from mainstem.engines.embedded.queues.letters import letter_headers, share_group_headers, users_headers
-from mainstem.engines.embedded.queues.routed_feed import RoutedSource
+from mainstem.engines.embedded.queues.routed_source import RoutedSource
 from mainstem.engines.embedded.topics import format_id
 from mainstem.log.errors import LogError
 from mainstem.node import Node
@@ -151,7 +151,7 @@ class DeadLetterWriter:
             letters.append(NewEvent(event.value, event.key, headers))
         results = await self._publish(target, letters, server_id)
         durable = [
-            DeadLetter(position, target.id, result.partition, result.offset)
+            WrittenDeadLetter(position, target.id, result.partition, result.offset)
             for position, result in zip(dying, results, strict=True)
             if isinstance(result, Position)
         ]
@@ -162,12 +162,12 @@ class DeadLetterWriter:
         problem = next((result for result in results if isinstance(result, StreamError)), "")
         return f"subscription {stored.name}: {problem}" if problem else ""
 
-    def _source_of(self, view: SubscriptionView) -> ViewSource | RoutedSource | None:
+    def _source_of(self, view: SubscriptionView) -> ViewSource | RoutedViewSource | None:
         """Where the events of a view are; None if it ends."""
         node = self._node
         namespace = self._machine.topology.by_sequence(view.topic_id)
         if namespace is not None:
-            return RoutedSource(node, node.routed.of(namespace))
+            return self._carried.over_routed(RoutedSource(node, node.routed.of(namespace)), view.place)
         origin = node.topics.by_id(view.topic_id)
         if origin is None:
             return None

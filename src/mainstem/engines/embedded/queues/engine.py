@@ -6,8 +6,7 @@ the node's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 from mainstem.contract import Position, StreamError
@@ -31,6 +30,7 @@ from mainstem.queue_contract import (
     NoSuchSubscription,
     Outcome,
     Pusher,
+    SettingsHaveChanged,
     SnapshotInfo,
     SnapshotName,
     SnapshotNameTaken,
@@ -44,24 +44,36 @@ from mainstem.routing_contract import RoutedQueues
 from mainstem.share_contract import BatchQueues
 
 
-@contextmanager
-def _about(name: str) -> Iterator[None]:
+class _about:  # noqa: N801  (reads as a word at each use; a generator would cost each call 2 µs)
     """Convert errors of the log and the coordinator to errors of the contract."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, StreamError):
+            raise _converted(error, self._name) from None
+
+
+def _converted(error: Exception, name: str) -> Exception:
     subject = f"subscription {name}"
-    try:
-        yield
-    except StreamError:
-        raise
-    except coordinator.UnknownSubscription:
-        raise NoSuchSubscription(f"{subject}: there is no such subscription") from None
-    except coordinator.SubscriptionExists:
-        raise SubscriptionNameTaken(f"{subject}: another one has this name") from None
-    except coordinator.UnknownSnapshot as error:
-        raise NoSuchSnapshot(str(error)) from None
-    except coordinator.SnapshotNameInUse as error:
-        raise SnapshotNameTaken(f"{subject}: {error}") from None
-    except Exception as error:
-        raise translate(error, subject) from None
+    match error:
+        case coordinator.UnknownSubscription():
+            return NoSuchSubscription(f"{subject}: there is no such subscription")
+        case coordinator.SubscriptionExists():
+            return SubscriptionNameTaken(f"{subject}: another one has this name")
+        case coordinator.SubscriptionChanged():
+            return SettingsHaveChanged(f"{subject}: {error}")
+        case coordinator.UnknownSnapshot():
+            return NoSuchSnapshot(str(error))
+        case coordinator.SnapshotNameInUse():
+            return SnapshotNameTaken(f"{subject}: {error}")
+    return translate(error, subject)
 
 
 class EmbeddedQueues:
@@ -98,6 +110,12 @@ class EmbeddedQueues:
         with _about(name):
             return await self._queue_management.describe(name)
 
+    async def subscription_settings(self, name: str) -> SubscriptionSettings:
+        """See the contract."""
+        with _about(name):
+            stored = await self._queue_node.queue_runtime.read(self._queue_service.queue(name).stored)
+        return stored.settings
+
     async def subscription_totals(self, names: Sequence[str] | None = None) -> list[SubscriptionTotals]:
         """See the contract."""
         with _about("list"):
@@ -108,10 +126,17 @@ class EmbeddedQueues:
         with _about(name):
             await self._queue_management.create(name, settings)
 
-    async def alter_subscription(self, name: str, settings: SubscriptionSettings) -> None:
+    async def alter_subscription(
+        self,
+        name: str,
+        settings: SubscriptionSettings,
+        *,
+        expected: SubscriptionSettings | None = None,
+        dry_run: bool = False,
+    ) -> None:
         """See the contract."""
         with _about(name):
-            await self._queue_management.alter(name, settings)
+            await self._queue_management.alter(name, settings, expected, dry_run=dry_run)
 
     async def delete_subscription(self, name: str) -> None:
         """See the contract."""
@@ -219,6 +244,11 @@ class EmbeddedQueues:
     def attach_pusher(self, pusher: Pusher) -> None:
         """See the contract."""
         self._queue_service.pushed.attach(pusher)
+
+    def clock_moved(self) -> None:
+        """The wall clock was moved forward, as tests do: look now at what is due, and at what is over. Locks
+        that end at a time are over, too."""
+        self._queue_service.clock_moved()
 
     async def close(self) -> None:
         """Stop serving queues. Does not close the node, which the engine does not own."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.storage.record_batch import BatchHeader, Record, decompressed, iter_batches, records_in
+from mainstem.queues.event_headers import NOT_BEFORE_HEADER, not_before_of
 from mainstem.queues.keys import KEY_END
 from mainstem.queues.runs import Run, add_run
 from mainstem.search.match.matcher import Matcher
@@ -32,6 +33,7 @@ DECODE_US = 1.2
 """What it costs to decode an event."""
 BYTES_PER_US = 2_000
 """How fast bytes are decompressed and searched for one needle."""
+_NOT_BEFORE = NOT_BEFORE_HEADER.encode()
 
 
 class OpenedBatch:
@@ -59,6 +61,9 @@ class EventSlice:
         """Offsets of events that damage has made unreadable."""
         self.keys: dict[int, int] | None = None
         """Offset -> hash of the key, of the events that have one; None: `read_keys` was not asked."""
+        self.times: dict[int, int] | None = None
+        """Offset -> the time before which an event is not to be delivered, of those that name one; None:
+        `find_times` was not asked."""
         self._data = memoryview(data)
         self._batches: list[OpenedBatch] = []
         self._firsts: list[int] = []
@@ -140,6 +145,24 @@ class EventSlice:
                     keys[record.offset] = key_hash(record.key)
             yield int(DECODE_US * decoded + RECORD_US * batch.header.count) + 1
         self.keys = keys
+
+    def find_times(self) -> Iterator[int]:
+        """Find the events that are not to be delivered before a time. Without such events, it is a search
+        through the bytes."""
+        if self.times is not None:
+            return
+        times: dict[int, int] = {}
+        raw = bytes(self._raw)
+        place = raw.find(_NOT_BEFORE)
+        while place >= 0:
+            number = bisect_right(self._ends, place)
+            record, decoded = self._record(number)
+            if record is not None and (not_before_ms := not_before_of(record.headers)):
+                times[record.offset] = not_before_ms
+            yield int(HIT_US + DECODE_US * decoded) + 1
+            place = raw.find(_NOT_BEFORE, self._ends[number])
+        yield len(self._raw) // BYTES_PER_US + 1
+        self.times = times
 
     # --- answers ------------------------------------------------------------------------------------------
 

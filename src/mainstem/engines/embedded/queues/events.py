@@ -7,8 +7,10 @@ long read is divided among turns of the loop.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from mainstem.clock import Clock
 from mainstem.contract import Event
@@ -29,6 +31,7 @@ DECODED_BYTES_ALL = 16 << 20
 """Those of all partitions."""
 RECORD_OVERHEAD = 300
 """Bytes that a decoded event takes beside its key, value and headers."""
+_OFFSET = attrgetter("offset")
 
 
 class DecodedBudget:
@@ -100,19 +103,15 @@ class EventSource:
         return None
 
     def _add(self, records: Sequence[Record], first: int, end: int, events: EventsAtPositions) -> None:
-        topic, index = self.topic, self.partition.index
-        for record in records:
-            if first <= record.offset < end:
-                events[record.offset] = Event(
-                    topic,
-                    index,
-                    record.offset,
-                    record.timestamp_ms,
-                    record.key,
-                    record.value,
-                    record.headers,
-                )
-                events.bytes += record_bytes(record)
+        topic, index, size = self.topic, self.partition.index, 0
+        low, high = bisect_left(records, first, key=_OFFSET), bisect_left(records, end, key=_OFFSET)
+        for record in records[low:high]:
+            offset, key, value, headers = record.offset, record.key, record.value, record.headers
+            events[offset] = Event(topic, index, offset, record.timestamp_ms, key, value, headers)
+            size += len(value or b"") + len(key or b"")
+            if headers:
+                size += header_bytes(headers)
+        events.bytes += size
 
     async def _read_log(self, position: int, end: int, events: EventsAtPositions) -> int:
         """Read some batches from a position on. Returns where to go on, after the position."""
@@ -167,7 +166,8 @@ class EventSource:
 
 def record_bytes(record: Record) -> int:
     """Bytes of key, value and headers."""
-    return len(record.value or b"") + len(record.key or b"") + header_bytes(record.headers)
+    size = len(record.value or b"") + len(record.key or b"")
+    return size + header_bytes(record.headers) if record.headers else size
 
 
 def event_bytes(event: Event) -> int:
@@ -186,7 +186,7 @@ async def read_batches(partition: Partition, offset: int, max_bytes: int) -> Bat
     return await batches if isinstance(batches, Promise) else batches
 
 
-def positions_of(runs: Sequence[Run]) -> Iterator[int]:
+def positions_of(runs: Iterable[Run]) -> Iterator[int]:
     """All positions of runs, ascending."""
     for first, end in runs:
         yield from range(first, end)

@@ -2,8 +2,9 @@
 
 With `ttl_ms` the time counts from the arrival in the log, which is known to a second: an event expires not
 before its time, and at most a second after it; but where a restart has forgotten the arrival, the time counts
-from the restart. An event with the header `expires-at` is not delivered from
-that time on; the log is not searched for such headers, so it is given up when it would be delivered.
+from the restart. In a routed queue the arrival is known to a millisecond, and nothing forgets it. An event
+with the header `expires-at` is not delivered from that time on: it is given up when it would be delivered, or
+when `header_times.py` comes by.
 
 Owns: when to look, once more for each subscription that has a time to live. Refuses: to take events from
 consumers: what one has expires when it comes back.
@@ -11,15 +12,16 @@ consumers: what one has expires when it comes back.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from mainstem.clock import Timer
 from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.feed import PartitionFeed
+from mainstem.engines.embedded.queues.feed import arrived_before
+from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
+from mainstem.log.errors import StorageError
 from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.arrival_index import SPACING_MS
 from mainstem.node import Node
@@ -58,89 +60,108 @@ class QueueExpiry:
         self._start_ms = host.node.clock.wall_ms()
         self._changes = host.node.subscriptions.changes
         self._run = run
-        self._timers: dict[int, Timer] = {}
+        self._timers: dict[int, tuple[Timer, float]] = {}
+        """By the id of the subscription, each with its time, monotonic."""
+        self._looked_s: dict[int, float] = {}
+        """When each subscription was looked at last, monotonic: the answers of consumers would have it looked
+        at in each turn of the loop."""
         self._closed = False
 
     def look_soon(self, queue: SubscriptionQueue) -> None:
-        """Look at a subscription, if it has a time to live, and then whenever one of its events expires."""
+        """Look at a subscription, if it has a time to live, and then whenever one of its events expires. Not
+        sooner than WAIT_S_MIN after the last look."""
         subscription = queue.stored.id
         if self._closed or not queue.stored.settings.ttl_ms:
             return
-        self._set(queue, subscription, 0.0)
+        at_s = max(self._looked_s.get(subscription, 0.0) + WAIT_S_MIN, self._clock.monotonic())
+        if subscription not in self._timers or at_s < self._timers[subscription][1]:
+            self._set(queue, subscription, at_s)
 
-    def _set(self, queue: SubscriptionQueue, subscription: int, wait_s: float) -> None:
-        timer = self._timers.pop(subscription, None)
-        if timer is not None:
-            timer.cancel()
+    def look_now(self, queue: SubscriptionQueue) -> None:
+        """Look at a subscription at once, if it has a time to live."""
+        if not self._closed and queue.stored.settings.ttl_ms:
+            self._set(queue, queue.stored.id, self._clock.monotonic())
+
+    def _set(self, queue: SubscriptionQueue, subscription: int, at_s: float) -> None:
+        if subscription in self._timers:
+            self._timers.pop(subscription)[0].cancel()
 
         def start() -> None:
             self._timers.pop(subscription, None)
+            self._looked_s[subscription] = self._clock.monotonic()
             if not self._closed:
                 self._run(lambda: self._look(queue), f"expiring events of {queue.stored.name}")
 
-        self._timers[subscription] = self._clock.call_later(wait_s, start)
+        wait_s = max(0.0, at_s - self._clock.monotonic())
+        self._timers[subscription] = self._clock.call_later(wait_s, start), at_s
 
     async def _look(self, queue: SubscriptionQueue) -> None:
         stored = queue.stored
         if self._host.node.subscriptions.by_id(stored.id) is None or not stored.settings.ttl_ms:
+            self._looked_s.pop(stored.id, None)
             return
         wait_s = RETRY_S
         try:
             wait_s = await self._expire_all(queue, stored)
         finally:
             if stored.id not in self._timers and not self._closed:
-                self._set(queue, stored.id, max(wait_s, WAIT_S_MIN))
+                self._set(queue, stored.id, self._clock.monotonic() + max(wait_s, WAIT_S_MIN))
 
     async def _expire_all(self, queue: SubscriptionQueue, stored: SubscriptionMetadata) -> float:
         """Give up what is over. Returns after how many seconds to look again."""
         await queue.refresh()
         # What arrives from now on in a partition that is not there yet expires after this, too.
         wait_s = min(WAIT_S_MAX, max(stored.settings.ttl_ms, SPACING_MS) / 1000)
-        for feed in [feed for feed in queue.feeds.values() if isinstance(feed, PartitionFeed)]:
-            while feed.bind() and self.expire(stored, feed):
+        for feed in list(queue.feeds.values()):
+            while feed.bind() and await self.expire(stored, feed):
                 await next_turn(self._clock)
             wait_s = min(wait_s, self._wait_s(stored, feed))
         return wait_s
 
-    def _wait_s(self, stored: SubscriptionMetadata, feed: PartitionFeed) -> float:
-        """When the next event of a partition expires, or one that arrives from now on."""
-        ttl_ms, now_ms, partition = stored.settings.ttl_ms, self._clock.wall_ms(), feed.partition
-        end = self._end_of_arrivals(partition, now_ms - ttl_ms)
-        if end >= partition.high_watermark:
+    def _wait_s(self, stored: SubscriptionMetadata, feed: QueueFeed) -> float:
+        """When the next event of a feed expires, or one that arrives from now on."""
+        ttl_ms, now_ms = stored.settings.ttl_ms, self._clock.wall_ms()
+        end = feed.arrived_before(now_ms - ttl_ms, self._start_ms)
+        if end >= feed.end:
             return max(ttl_ms, SPACING_MS) / 1000
-        next_ms = partition.arrival_of(end) + SPACING_MS + ttl_ms
+        next_ms = feed.arrived_by_ms(end) + ttl_ms
         if next_ms <= now_ms:  # it may have arrived as late as the server's end
             next_ms = min(self._start_ms + ttl_ms, now_ms + SPACING_MS)
         return (next_ms - now_ms) / 1000
 
-    def _end_of_arrivals(self, partition: Partition, wall_ms: int) -> int:
-        """All events below this offset had arrived by a time, for certain. An index of arrivals may have lost
-        its end with the last life of the server: until that is longer ago, only events before a pair that is
-        there count."""
-        if wall_ms >= self._start_ms:
-            return partition.offset_for_arrival(wall_ms)
-        for segment in reversed(list(partition.segments)):
-            arrivals = segment.arrivals
-            index = bisect_right(arrivals.times, wall_ms) - 1
-            if index >= 0:
-                return max(partition.log_start_offset, segment.base_offset + arrivals.offsets[index])
-        return partition.log_start_offset
-
-    def expire(self, stored: SubscriptionMetadata, feed: PartitionFeed) -> bool:
-        """Give up what of a partition is over, or a part of it. Whether there may be more."""
+    async def expire(self, stored: SubscriptionMetadata, feed: QueueFeed) -> bool:
+        """Give up what of a feed is over, or a part of it. Whether there may be more. StorageError: what is
+        over is still there, and must not be delivered."""
         ttl_ms = stored.settings.ttl_ms
         if not ttl_ms:
             return False
-        partition, sequence = feed.partition, feed.view.sequence
-        end = min(self._end_of_arrivals(partition, self._clock.wall_ms() - ttl_ms), partition.high_watermark)
-        if end > sequence.scanned and not feed.is_scanned:
-            sequence.scan(end)  # it needs no look
+        end = min(feed.arrived_before(self._clock.wall_ms() - ttl_ms, self._start_ms), feed.end)
+        if end > feed.scanned and not feed.is_scanned:
+            await feed.make_ready(end)  # it needs no look
+        return self._expire_below(stored, feed.view, end)
+
+    def expire_view(self, stored: SubscriptionMetadata, view: SubscriptionView, partition: Partition) -> bool:
+        """As `expire`, for a view of a partition that has no feed and is not scanned."""
+        ttl_ms, sequence = stored.settings.ttl_ms, view.sequence
+        if not ttl_ms:
+            return False
+        end = arrived_before(partition, self._clock.wall_ms() - ttl_ms, self._start_ms)
+        end = min(end, partition.high_watermark)
+        if end > sequence.scanned:
+            sequence.scan(end)
+        return self._expire_below(stored, view, end)
+
+    def _expire_below(self, stored: SubscriptionMetadata, view: SubscriptionView, end: int) -> bool:
+        sequence = view.sequence
         has_dead_letters = stored.settings.dead_letter_topic is not None
         limit = DYING_OF_TURN if has_dead_letters else DROPPED_OF_TURN
         if sequence.oldest >= end or not (runs := sequence.expirable(end, 1)):
             return False
-        view = feed.view
-        self._host.dropping(lambda: self._changes.expire(view, end, limit, has_dead_letters=has_dead_letters))
+        given_up = self._host.dropping(
+            lambda: self._changes.expire(view, end, limit, has_dead_letters=has_dead_letters)
+        )
+        if isinstance(given_up.error, StorageError):
+            raise given_up.error
         self._host.after_expiry(stored.id)
         return sequence.expirable(end, 1) != runs and bool(sequence.expirable(end, 1))
 
@@ -158,6 +179,6 @@ class QueueExpiry:
     def close(self) -> None:
         """Look no more. Idempotent."""
         self._closed = True
-        for timer in self._timers.values():
+        for timer, _ in self._timers.values():
             timer.cancel()
         self._timers.clear()

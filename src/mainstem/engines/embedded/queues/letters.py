@@ -16,18 +16,18 @@ from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
 from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import Record, decode, iter_batches
 from mainstem.queue_contract import (
+    DEAD_LETTER_ATTEMPTS_HEADER,
+    DEAD_LETTER_DETAIL_HEADER,
+    DEAD_LETTER_EVENT_TIME_HEADER,
     DEAD_LETTER_FROM_HEADER,
+    DEAD_LETTER_REASON_HEADER,
     DEAD_LETTER_SUBSCRIPTION_HEADER,
+    DEAD_LETTER_TIME_HEADER,
+    DEAD_LETTER_TOPIC_ID_HEADER,
     DeadLetterInfo,
 )
 from mainstem.turns import next_turn
 
-REASON_HEADER = "mainstem-dead-letter-reason"
-DETAIL_HEADER = "mainstem-dead-letter-detail"
-ATTEMPTS_HEADER = "mainstem-dead-letter-attempts"
-TOPIC_ID_HEADER = "mainstem-dead-letter-topic-id"
-EVENT_TIME_HEADER = "mainstem-dead-letter-event-time"
-TIME_HEADER = "mainstem-dead-letter-time"
 SERVER_PREFIX = "mainstem-"
 """Of headers that only the server may set; an event's own header of that kind has the prefix `user.` in a
 batch that the server builds."""
@@ -52,14 +52,14 @@ def letter_headers(facts: DeadLetterInfo, subscription: str) -> list[tuple[str, 
     """The headers of a dead letter, beside those of its event. The letter in `facts` is the event."""
     origin = facts.origin
     values = {
-        REASON_HEADER: facts.reason,
-        DETAIL_HEADER: facts.detail,
-        ATTEMPTS_HEADER: str(facts.attempts),
+        DEAD_LETTER_REASON_HEADER: facts.reason,
+        DEAD_LETTER_DETAIL_HEADER: facts.detail,
+        DEAD_LETTER_ATTEMPTS_HEADER: str(facts.attempts),
         DEAD_LETTER_SUBSCRIPTION_HEADER: subscription,
         DEAD_LETTER_FROM_HEADER: f"{origin.topic}/{origin.partition}/{origin.offset}",
-        TOPIC_ID_HEADER: facts.topic_id,
-        EVENT_TIME_HEADER: str(facts.letter.timestamp_ms),
-        TIME_HEADER: str(facts.time_ms),
+        DEAD_LETTER_TOPIC_ID_HEADER: facts.topic_id,
+        DEAD_LETTER_EVENT_TIME_HEADER: str(facts.letter.timestamp_ms),
+        DEAD_LETTER_TIME_HEADER: str(facts.time_ms),
     }
     return [(name, value.encode()) for name, value in values.items() if value]
 
@@ -91,11 +91,11 @@ def letter_of(topic: str, partition: int, record: Record, subscription: str) -> 
                 topic, partition, record.offset, record.timestamp_ms, record.key, record.value, record.headers
             ),
             origin=Position(origin_topic, int(origin_partition), int(offset)),
-            topic_id=texts[TOPIC_ID_HEADER],
-            reason=texts[REASON_HEADER],
-            detail=texts.get(DETAIL_HEADER, ""),
-            attempts=int(texts[ATTEMPTS_HEADER]),
-            time_ms=int(texts[TIME_HEADER]),
+            topic_id=texts[DEAD_LETTER_TOPIC_ID_HEADER],
+            reason=texts[DEAD_LETTER_REASON_HEADER],
+            detail=texts.get(DEAD_LETTER_DETAIL_HEADER, ""),
+            attempts=int(texts[DEAD_LETTER_ATTEMPTS_HEADER]),
+            time_ms=int(texts[DEAD_LETTER_TIME_HEADER]),
         )
     except (KeyError, ValueError):
         return None  # of an earlier version, which did not say the topic's id

@@ -12,10 +12,12 @@ from typing import Literal, get_args
 from uuid import UUID
 
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
+from mainstem.coordinator.queues.in_flight import FULL
 from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
-from mainstem.coordinator.queues.types import SubscriptionMetadata
+from mainstem.coordinator.queues.types import SubscriptionMetadata, changed_settings, check_change
+from mainstem.engines.embedded.queues.pushing import push_problems
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
-from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable
+from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable, with_redrives
 from mainstem.engines.embedded.queues.redrive_schedule import RedriveSchedule
 from mainstem.engines.embedded.queues.retention import expiring_problem
 from mainstem.engines.embedded.queues.routed_feed import RoutedFeed
@@ -23,6 +25,7 @@ from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.settings_checks import (
     check_delivery_settings,
     check_routed_settings,
+    check_tokens,
 )
 from mainstem.engines.embedded.queues.states import ViewStates
 from mainstem.engines.embedded.queues.subscription_queue import UNDONE, SubscriptionQueue
@@ -37,11 +40,11 @@ from mainstem.queue_contract import (
     SnapshotInfo,
     SnapshotName,
     SubscriptionInfo,
+    no_such_place,
 )
 from mainstem.queues.pages import PositionState
 from mainstem.queues.runs import Run, count_positions, merge_runs
 from mainstem.queues.settings import SubscriptionSettings
-from mainstem.search.query.parser import QueryError, parse
 from mainstem.turns import next_turn, run_in_turns
 
 BROWSE_EVENTS_MAX = 1_000
@@ -62,6 +65,7 @@ class QueueManagement:
     async def create(self, name: str, settings: SubscriptionSettings) -> None:
         """See `Queues.create_subscription`."""
         self._check(settings)
+        check_tokens(settings, self._node.settings.push_issuer)
         await self._machine.create(name, settings.by_name(), validate_only=True)
         self._check_topics(settings)
         await self._prepare(settings)
@@ -71,19 +75,33 @@ class QueueManagement:
         self._service.expiry.look_soon(self._service.queue(name))
         self._service.pushed.look_at(name)
 
-    async def alter(self, name: str, settings: SubscriptionSettings) -> None:
+    async def alter(
+        self,
+        name: str,
+        settings: SubscriptionSettings,
+        expected: SubscriptionSettings | None,
+        *,
+        dry_run: bool,
+    ) -> None:
         """See `Queues.alter_subscription`."""
-        old = self._machine.get(name).settings
+        stored = self._machine.get(name)
+        old = stored.settings
         if settings.filter != old.filter:
             raise InvalidArgument("the filter of a subscription cannot be changed; create another one")
+        check_change(stored, changed_settings(old, settings.by_name()), expected)
         if self._machine.topology.of_queue(self._machine.get(name).id) is None:
             self._check(settings)
         else:
             check_routed_settings(settings)
+        if settings.push != old.push:
+            check_tokens(settings, self._node.settings.push_issuer)
         # A topic that was deleted keeps no other setting from being changed.
         self._check_topics(settings, {*old.topics, old.dead_letter_topic})
+        removed = self._removed_topics(name, settings)
+        if dry_run:
+            return
         await self._prepare(settings)
-        changed = await self._machine.alter(name, settings.by_name(), self._removed_topics(name, settings))
+        changed = await self._machine.alter(name, settings.by_name(), removed, expected)
         queue = self._service.queue(name)
         await queue.refresh(set(settings.topics) - set(old.topics))
         self._service.after_release(changed.id)
@@ -111,12 +129,9 @@ class QueueManagement:
             raise InvalidArgument("a subscription has at least one topic")
         if len(set(settings.topics)) < len(settings.topics):
             raise InvalidArgument("a subscription names each topic once")
+        if settings.priority_max:
+            raise InvalidArgument("a subscription of topics has no priority_max: it has by_priority")
         check_delivery_settings(settings)
-        if settings.filter:
-            try:
-                parse(settings.filter)
-            except QueryError as error:
-                raise InvalidArgument(f"the filter is no query: {error}") from None
 
     def _check_topics(self, settings: SubscriptionSettings, unchanged: Set[str | None] = frozenset()) -> None:
         for topic in (*settings.topics, settings.dead_letter_topic):
@@ -152,7 +167,8 @@ class QueueManagement:
         feeds = sorted(queue.feeds.values(), key=lambda feed: (feed.source.topic, feed.partition.index))
         for feed in feeds:
             await feed.trim()
-            feed.advance()
+            await feed.advance()
+        await self._service.header_times.look_at_some([feed.view for feed in feeds])
         return stored, feeds
 
     async def describe(self, name: str) -> SubscriptionInfo:
@@ -167,24 +183,15 @@ class QueueManagement:
         for feed in feeds:
             sequence = feed.view.sequence
             depth = _added(depth, feed)
-            if feed.problem:
-                problems.append(feed.problem)
+            if feed.stall:
+                problems.append(feed.stall)
             soon = await self._count_expiring(feed)
             if soon:
-                problems.append(expiring_problem(feed.source.topic, feed.partition.index, soon))
+                problems.append(expiring_problem(_subject(feed), soon))
             expiring += soon
-            position = sequence.oldest
-            if isinstance(feed, RoutedFeed) and not sequence.counts().outstanding:
-                position = feed.partition.high_watermark  # what is in between is of other queues
-            carried = feed.view.carried.get(position)
-            if carried is None:
-                position = max(position, feed.partition.log_start_offset)
-            if position < feed.partition.high_watermark:
-                arrived_ms = feed.partition.arrival_of(position) if carried is None else carried.arrived_ms
-                arrived_ms = max(0, arrived_ms)
-                if oldest_ms is None or arrived_ms < oldest_ms:
-                    oldest_ms = arrived_ms
-                    oldest = feed.contract_position(position)
+            known = await feed.oldest()
+            if known is not None and (oldest_ms is None or known[1] < oldest_ms):
+                oldest, oldest_ms = known
             for number, lease in enumerate(list(sequence.leases.by_word.values()), 1):
                 leased, deadline_ms, leases = consumers.get(lease.consumer, (0, None, 0))
                 times = [time for time in (deadline_ms, lease.deadline_ms) if time is not None]
@@ -194,9 +201,10 @@ class QueueManagement:
         # The writer waits up to 30 s after a problem, and events that were purged meanwhile have none.
         if depth.dying and (refused := self._service.dead_letters.problems.get(stored.id)):
             problems.insert(0, refused)
+        if not all(self._machine.in_flight.has_room(feed.view) for feed in feeds):
+            problems.append(FULL)
         report = self._service.pushed.report(name)
-        if report is not None and report.paused_until_ms is not None:
-            problems.append(f"pushing fails: {report.last_error}")
+        problems += push_problems(report) if report is not None else []
         problems += self._missing_topics(stored, has_dying=bool(depth.dying))
         counters = self._service.counters[stored.id]
         return SubscriptionInfo(
@@ -206,7 +214,7 @@ class QueueManagement:
             depth=depth,
             oldest=oldest,
             oldest_ms=oldest_ms,
-            consumers=tuple(ConsumerInfo(consumer, *facts) for consumer, facts in sorted(consumers.items())),
+            consumers=tuple(self._consumer(name, *facts) for name, facts in sorted(consumers.items())),
             since_ms=self._service.since_ms,
             delivered=counters.delivered,
             redelivered=counters.redelivered,
@@ -225,11 +233,18 @@ class QueueManagement:
             push=report,
         )
 
+    def _consumer(self, name: str, leased: int, deadline_ms: int | None, leases: int) -> ConsumerInfo:
+        shown_ms = None if deadline_ms is None else self._machine.lock_time.shown_ms(deadline_ms)
+        return ConsumerInfo(name, leased, shown_ms, leases)
+
     async def _count_expiring(self, feed: QueueFeed) -> int:
-        """Events that retention deletes soon; not counted for a routed queue."""
-        if isinstance(feed, RoutedFeed):
+        """Events that retention deletes soon."""
+        if not isinstance(feed, RoutedFeed):
+            return await self._service.retention.count_expiring(feed.view, feed.partition)
+        namespace = self._machine.topology.by_sequence(feed.view.topic_id)
+        if namespace is None or feed.stall:
             return 0
-        return await self._service.retention.count_expiring(feed.view, feed.partition)
+        return await self._service.retention.count_expiring_routed(feed.view, namespace)
 
     def _missing_topics(self, stored: SubscriptionMetadata, *, has_dying: bool) -> list[str]:
         """Lines about the topics of a subscription that do not exist."""
@@ -269,7 +284,7 @@ class QueueManagement:
                 first = after.offset + 1 if place == (after.topic, after.partition) else 0
             room = max_events - len(browsed)
             if room:
-                states = ViewStates(feed.view, self._machine.views.reasons, self._node.clock)
+                states = ViewStates(feed.view, self._machine, self._node.clock)
                 if consumer is not None:
                     runs = _leased_runs(feed, consumer, first, room)
                 else:
@@ -310,7 +325,7 @@ class QueueManagement:
         following = 0
         for feed in feeds:
             if feed.bind():
-                feed.advance()  # a snapshot from a replay has positions that are done ahead of its scan
+                await feed.advance()  # a snapshot from a replay has positions that are done ahead of its scan
                 following += feed.view.sequence.counts().outstanding + feed.ahead
                 feed.scan_soon()
         self._service.after_release(stored.id)
@@ -331,7 +346,7 @@ class QueueManagement:
                 if isinstance(feed, RoutedFeed) or (feed.source.topic, feed.partition.index) == place
             ]
             if not feeds:
-                raise UnknownTopic(f"the subscription has no partition {to.partition} of a topic {to.topic}")
+                raise no_such_place(to)
         elif not isinstance(to, int) and to not in ("earliest", "latest"):
             raise InvalidArgument(f"there is no place '{to}' to seek")
         following = 0
@@ -350,7 +365,7 @@ class QueueManagement:
         purged = 0
         for feed in feeds:
             purged += feed.view.sequence.counts().outstanding + feed.ahead
-            feed.scan_all()
+            await feed.scan_all()
             await self._machine.changes.purge(feed.view, feed.partition.high_watermark)
         return purged
 
@@ -374,7 +389,19 @@ class QueueManagement:
     ) -> list[DeadLetterInfo]:
         """See `Queues.dead_letters`."""
         stored = await self._node.queue_runtime.read(self._machine.get(name))
-        return await dead_letters(self._node, stored, since_ms, after, max_events)
+        letters = await dead_letters(self._node, stored, since_ms, after, max_events)
+        queue = self._service.queue(name)
+        await queue.refresh()
+        return await with_redrives(list(queue.feeds.values()), letters)
+
+
+def _subject(feed: QueueFeed) -> str:
+    topic = feed.source.topic
+    return (
+        f"namespace {topic}"
+        if isinstance(feed, RoutedFeed)
+        else f"topic {topic}, partition {feed.partition.index}"
+    )
 
 
 def _snapshot_info(snapshot: KeptSnapshot, feeds: Sequence[QueueFeed]) -> SnapshotInfo:

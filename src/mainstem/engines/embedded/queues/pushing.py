@@ -1,7 +1,7 @@
 """Lets what pushes events know which subscriptions there are.
 
-Owns: which of them the pusher was informed of. Refuses: to push; the pusher is a client of the engine, like
-any other.
+Owns: which of them the pusher was informed of, and the problems that a subscription shows of it. Refuses: to
+push; the pusher is a client of the engine, like any other.
 """
 
 from __future__ import annotations
@@ -54,3 +54,13 @@ class PushedSubscriptions:
     def report(self, name: str) -> PushReport | None:
         """See `Pusher.report`."""
         return None if self._pusher is None else self._pusher.report(name)
+
+
+def push_problems(report: PushReport) -> list[str]:
+    """What is wrong with pushing a subscription, one line each, for people."""
+    problems: list[str] = []
+    if report.pull_error is not None:
+        problems.append(f"events cannot be pulled to be pushed: {report.pull_error}")
+    if report.paused_until_ms is not None:
+        problems.append(f"pushing fails: {report.last_error}")
+    return problems

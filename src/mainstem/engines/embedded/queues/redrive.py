@@ -1,17 +1,20 @@
 """Redrive, and the dead letters that lead to it.
 
-Owns: which events may be redriven: those that are done, and that a filter does not exclude. Refuses: to
+Owns: which events may be redriven: those that are done, and that a filter does not exclude; and which letters
+are of the past, because their events were redriven since. Refuses: to
 believe what others have published in a dead-letter topic (`letters.py`). Methods raise errors of the log and
 the coordinator, and StreamError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from mainstem.contract import InvalidArgument, Position, UnknownTopic
 from mainstem.coordinator.queues.types import SubscriptionMetadata
+from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.engines.embedded.queues.letters import letters_of
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
@@ -60,6 +63,24 @@ async def dead_letters(
                     if len(letters) == max_events:
                         return letters
     return letters
+
+
+async def with_redrives(
+    feeds: Iterable[QueueFeed], letters: Sequence[DeadLetterInfo]
+) -> list[DeadLetterInfo]:
+    """The letters, and of each whether its event was redriven and not given up since."""
+    redriven: set[Position] = set()
+    for feed in feeds:
+        sequence = feed.view.sequence
+        if not sequence.exempt:
+            continue
+        runs = await feed.runs_of([letter.origin for letter in letters])
+        if any(map(sequence.was_redriven, positions_of(runs))):
+            for letter in letters:
+                own = await feed.runs_of([letter.origin])
+                if own and sequence.was_redriven(own[0][0]):
+                    redriven.add(letter.origin)
+    return [replace(letter, is_redriven=letter.origin in redriven) for letter in letters]
 
 
 async def redrivable(

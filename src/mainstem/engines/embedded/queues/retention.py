@@ -12,11 +12,17 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from uuid import UUID
 
+from mainstem.contract import StreamError
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.queues.retention import count_dependent
+from mainstem.coordinator.queues.routed_floors import RoutedNeed
+from mainstem.coordinator.queues.routed_sequence import RoutedSequence
+from mainstem.coordinator.queues.topology import Namespace
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
+from mainstem.engines.embedded.queues.routed_source import RoutedIndexReader
+from mainstem.engines.embedded.queues.routed_trim import trim_namespace
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import LogError
 from mainstem.log.partition.partition import Partition
@@ -58,6 +64,19 @@ class SubscriptionRetention:
     async def trim(self, partition: Partition) -> None:
         """Let the events of a partition that were deleted be done in all its views. Errors of the log and the
         coordinator."""
+        await self._find_copies()
+        key, log_start = (partition.topic_id, partition.index), partition.log_start_offset
+        if log_start > self._trimmed.get(key, 0):
+            await self._machine.changes.trim(*key, log_start)
+            self._trimmed[key] = max(log_start, self._trimmed.get(key, 0))
+
+    async def trim_routed(self, sequence: RoutedSequence) -> None:
+        """As `trim`, for all queues of a namespace; NotReachable, too."""
+        await self._find_copies()
+        await trim_namespace(self._node, RoutedIndexReader(self._node, sequence), sequence)
+
+    async def _find_copies(self) -> None:
+        """In a copied folder: find the copies that views need before anything is trimmed."""
         report = self._node.recovery_report
         if report is not None and report.is_copy:
             if self._finding is None:
@@ -67,10 +86,6 @@ class SubscriptionRetention:
             except Exception:
                 self._finding = None  # the next call tries again
                 raise
-        key, log_start = (partition.topic_id, partition.index), partition.log_start_offset
-        if log_start > self._trimmed.get(key, 0):
-            await self._machine.changes.trim(*key, log_start)
-            self._trimmed[key] = max(log_start, self._trimmed.get(key, 0))
 
     async def count_expiring(self, view: SubscriptionView, partition: Partition) -> int:
         """How many events of a view are not done and would be deleted if retention kept a fifth less. Errors
@@ -79,7 +94,7 @@ class SubscriptionRetention:
 
     async def _soon(self, partition: Partition) -> int:
         """Where a partition would begin if retention kept a fifth less."""
-        limit = self._node.preview_limit(partition, WARNED_SHARE)
+        limit = self._node.retention.preview_limit(partition, WARNED_SHARE)
         return await partition.preview_log_start(_shortened(partition.config), limit)
 
     async def look(self) -> None:
@@ -108,8 +123,11 @@ class SubscriptionRetention:
         for number, view in enumerate(self._machine.views.all(), 1):
             if number % VIEWS_OF_TURN == 0:
                 await next_turn(self._node.clock)
+            if self._machine.views.get(view.id) is not view:
+                continue
             topic = self._node.topics.by_id(view.topic_id)
-            if topic is None or self._machine.views.get(view.id) is not view:
+            if topic is None:
+                await self._look_at_routed(view, soon, expiring)
                 continue
             try:
                 partition = self._node.partition(topic, view.partition)
@@ -129,6 +147,37 @@ class SubscriptionRetention:
                 log.warning("subscription %s: %s", stored.name, _expiring(self.expiring[subscription]))
         await self._carried.shrink()
 
+    async def _look_at_routed(
+        self, view: SubscriptionView, soon: dict[Partition, int], expiring: Counter[int]
+    ) -> None:
+        """As for the view of a partition, for one of a routed queue."""
+        namespace = self._machine.topology.by_sequence(view.topic_id)
+        if namespace is None:
+            return
+        try:
+            await self.trim_routed(self._node.routed.of(namespace))
+            await self._trim_carried(view)
+            expiring[view.subscription] += await self.count_expiring_routed(view, namespace, soon)
+        except (LogError, CoordinatorError, StreamError, OSError) as error:
+            log.warning("retention of namespace %s is looked at later: %s", namespace.name, error)
+
+    async def count_expiring_routed(
+        self, view: SubscriptionView, namespace: Namespace, soon: dict[Partition, int] | None = None
+    ) -> int:
+        """As `count_expiring`, for a routed queue. `soon`: where partitions begin soon, as far as that is
+        known. Errors of the log, NotReachable."""
+        soon = {} if soon is None else soon
+        ends: dict[int, int] = {}
+        for ordinal, place in list(namespace.partitions.items()):
+            partition = self._node.partition_at(place)
+            if partition is None:
+                continue
+            if partition not in soon:
+                soon[partition] = await self._soon(partition)
+            if soon[partition] > partition.log_start_offset:
+                ends[ordinal] = soon[partition]
+        return await self._carried.routed_needs.count_below(RoutedNeed(view, namespace, -1), ends)
+
 
 def _shortened(config: PartitionConfig) -> PartitionConfig:
     """Settings by which retention would delete now what it deletes soon."""
@@ -143,9 +192,9 @@ def _share(limit: int) -> int:
     return limit if limit < 0 else int(limit * WARNED_SHARE)
 
 
-def expiring_problem(topic: str, partition: int, events: int) -> str:
-    """What a subscription says of events that are deleted soon."""
-    return f"topic {topic}, partition {partition}: {_expiring(events)}"
+def expiring_problem(subject: str, events: int) -> str:
+    """What a subscription says of events that are deleted soon. `subject`: which partition, or namespace."""
+    return f"{subject}: {_expiring(events)}"
 
 
 def _expiring(events: int) -> str:

@@ -1,286 +1,241 @@
 """The feed of a routed queue: its view of the arrival sequence of its namespace.
 
-Owns: what becomes ready, from the index, and reading the events at arrival sequences from the partitions
-where they are. Refuses: what `feed.py` refuses. It has the methods of `PartitionFeed`, for positions that are
-arrival sequences and not offsets.
+Owns: what becomes ready, from the index; and which arrival sequences are meant by places in partitions.
+Refuses: what `feed.py` refuses. It has the methods of `PartitionFeed`, for positions that are arrival
+sequences and not offsets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from mainstem.clock import Clock
-from mainstem.contract import Event, NotReachable, Position, PositionOutOfRange, UnknownTopic
+from mainstem.contract import Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.route_header import place_of
 from mainstem.coordinator.queues.routed_sequence import RoutedSequence
+from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.counters import QueueCounters
-from mainstem.engines.embedded.queues.events import EventsAtPositions, EventSource, positions_of, read_batches
-from mainstem.engines.embedded.queues.routed_publish import published_headers
+from mainstem.engines.embedded.queues.carried import CarriedEvents
+from mainstem.engines.embedded.queues.events import positions_of, read_batches
+from mainstem.engines.embedded.queues.own_times import Arrivals
+from mainstem.engines.embedded.queues.routed_scan import RoutedScan
+from mainstem.engines.embedded.queues.routed_source import RoutedSource
+from mainstem.engines.embedded.queues.routed_trim import (
+    SCAN_EVENTS,
+    positions_ahead,
+    take_runs,
+)
+from mainstem.engines.embedded.queues.subscription_feed import READY_MAX, SubscriptionFeed
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
-from mainstem.log.partition.partition import Partition
-from mainstem.log.storage.record_batch import decode, iter_batches
+from mainstem.log.storage.record_batch import Record, decode, iter_batches
 from mainstem.node import Node
-from mainstem.queues.index_page import Arrival, DamagedIndexPage
-from mainstem.queues.runs import Run, add_run, complement, merge_runs
-from mainstem.queues.view import SequenceView
+from mainstem.queues.event_headers import level_of
+from mainstem.queues.priority_view import PriorityView
+from mainstem.queues.runs import Run, merge_runs, runs_of
+from mainstem.search.match.matcher import Matcher
+from mainstem.turns import next_turn
 
-READY_MAX = 100_000
-"""No further positions become ready while a view has this many."""
-SCAN_EVENTS = 16_384
-"""Events of the queue that become ready in one turn of the loop, about."""
+RANKED_MAX = 1_000_000
+"""A queue with levels of priority lets this number of its events be ready, the earliest, and delivers the
+highest of these first. Without a filter they cost a look into the index, 3 µs, and 8 bytes of memory or a
+few more."""
+LEVELS_OF_STEP = 4_096
+"""Events whose levels are looked up in a turn of the event loop."""
 LOOK_BYTES = 64 << 10
 """Bytes of a partition that are read to find the sequence of an event."""
 
 
-class SequenceRange:
-    """The arrival sequence of a queue's namespace, as far as it is readable."""
-
-    index = 0
-
-    def __init__(self, node: Node, sequence: RoutedSequence) -> None:
-        self._node = node
-        self._sequence = sequence
-
-    @property
-    def log_start_offset(self) -> int:
-        """The events below are deleted."""
-        return self._sequence.index.start
-
-    @property
-    def high_watermark(self) -> int:
-        """The sequence after the last readable event."""
-        return self._sequence.end
-
-    def arrival_of(self, position: int) -> int:
-        """When the event arrived, wall-clock ms; -1: it is not known."""
-        located = self.find(position)
-        return -1 if located is None else located[1].arrival_of(located[0].offset)
-
-    def find(self, position: int) -> tuple[Arrival, Partition] | None:
-        """Where an event is; None if it is deleted. NotReachable: the index is being built anew."""
-        if self._sequence.problem:
-            raise NotReachable(self._sequence.problem)
-        try:
-            arrival = self._sequence.index.arrival(position)
-        except DamagedIndexPage as error:
-            self._node.routed.rebuild(self._sequence, error)
-            raise NotReachable(self._sequence.problem) from None
-        if arrival is None:
-            return None
-        place = self._sequence.namespace.partitions.get(arrival.partition)
-        partition = self._node.partition_at(place) if place is not None else None
-        if partition is None or arrival.offset < partition.log_start_offset:
-            return None
-        return arrival, partition
-
-
-class RoutedSource:
-    """Reads the events at arrival sequences."""
-
-    def __init__(self, node: Node, sequence: RoutedSequence) -> None:
-        self.topic = sequence.namespace.name
-        """For messages."""
-        self.partition = SequenceRange(node, sequence)
-        self._node = node
-        self._sources: dict[Partition, EventSource] = {}
-
-    async def read(self, runs: Sequence[Run], max_bytes: int | None = None) -> EventsAtPositions:
-        """As `EventSource.read`, by arrival sequence. NotReachable also while the index is built anew."""
-        events = EventsAtPositions()
-        positions = list(positions_of(runs))
-        number = 0
-        while number < len(positions):
-            if max_bytes is not None and events.bytes >= max_bytes:
-                for position in positions[number:]:
-                    add_run(events.left, position, position + 1)
-                break
-            number = await self._read_neighbours(positions, number, events)
-        return events
-
-    async def _read_neighbours(self, positions: Sequence[int], number: int, events: EventsAtPositions) -> int:
-        """Read the events from this one on that follow each other in a partition. Returns where to go on."""
-        located = self.partition.find(positions[number])
-        if located is None:
-            return number + 1
-        arrival, partition = located
-        by_offset = {arrival.offset: positions[number]}
-        number += 1
-        while number < len(positions):
-            following = self.partition.find(positions[number])
-            if following is None or following[1] is not partition:
-                break
-            if following[0].offset != arrival.offset + len(by_offset):
-                break
-            by_offset[following[0].offset] = positions[number]
-            number += 1
-        source = self._source(partition)
-        if source is None:
-            return number
-        read = await source.read([(arrival.offset, arrival.offset + len(by_offset))])
-        for offset, event in read.items():
-            events[by_offset[offset]] = _as_published(event)
-        events.bytes += read.bytes
-        for first, end in read.unreadable:
-            for offset in range(first, end):
-                add_run(events.unreadable, by_offset[offset], by_offset[offset] + 1)
-        return number
-
-    def _source(self, partition: Partition) -> EventSource | None:
-        source = self._sources.get(partition)
-        if source is None:
-            topic = self._node.topics.by_id(partition.topic_id)
-            if topic is None:
-                return None
-            source = self._sources[partition] = EventSource(self._node.clock, topic.name, partition)
-        return source
-
-    def forget(self) -> None:
-        """Keep no decoded batches: nothing is read for a while."""
-        self._sources.clear()
-
-
-def _as_published(event: Event) -> Event:
-    return Event(
-        event.topic,
-        event.partition,
-        event.offset,
-        event.timestamp_ms,
-        event.key,
-        event.value,
-        published_headers(event.headers),
-    )
-
-
-class RoutedFeed:
+class RoutedFeed(SubscriptionFeed):
     """The view of one routed queue, while it is served."""
-
-    unreadable = 0
-    """Events that a scan could not read: nothing is read before it is delivered."""
-    reads_keys = is_scanned = False
 
     def __init__(
         self,
         node: Node,
         view: SubscriptionView,
         sequence: RoutedSequence,
-        counters: QueueCounters,
+        source: RoutedSource,
+        carried: CarriedEvents,
+        matcher: Matcher | None,
+        wake_due: Callable[[SubscriptionView], int],
         on_ready: Callable[[], None],
+        trim: Callable[[RoutedSequence], Awaitable[None]],
     ) -> None:
-        self.view = view
-        self.source = RoutedSource(node, sequence)
-        self.partition = self.source.partition
-        self.on_ready = on_ready
-        self._clock: Clock = node.clock
+        """`trim` lets the events of the namespace be done that were deleted."""
+        super().__init__(node.clock, node.subscriptions, view, matcher, wake_due, on_ready)
+        self.source = carried.over_routed(source, view.place)
+        self.partition = source.partition
+        self._reader = self.source
         self._node = node
+        self._trim = trim
         self._sequence = sequence
-        self._counters = counters
-        self._closed = False
-        sequence.watchers[view.subscription] = on_ready
+        self._index = source.partition.reader
+        self._arrived_before = 0
+        """All events below had arrived at the last time that was asked for."""
+        scan = RoutedScan(node.clock, node.subscriptions, self.source, self._ahead_of)
+        self._scan: RoutedScan = scan
+        if self.is_scanned:
+            scan.join(self)
+        sequence.watchers[view.subscription] = self._on_readable
+
+    def _on_readable(self) -> None:
+        if self.is_scanned:
+            self._scan.scan_soon()
+        else:
+            self.on_ready()
 
     @property
-    def problem(self) -> str:
+    def stall(self) -> str:
         """Why nothing becomes ready, for people; empty in normal operation."""
-        return self._sequence.problem
+        return self._index.problem or self.problem
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """See `SubscriptionFeed.arrivals`."""
+        return self.partition
+
+    @property
+    def end(self) -> int:
+        """See `SubscriptionFeed.end`."""
+        return self._sequence.end
 
     @property
     def ahead(self) -> int:
         """Events of the queue that the scan has not reached."""
-        return self.following(self.view.sequence.scanned)
+        return self.following(self.scanned)
 
     def following(self, position: int) -> int:
-        """Events of the queue from this sequence on, processed or not."""
-        if self._sequence.problem:
+        """Events of the queue from this sequence on, processed or not, before a filter; an estimate if the
+        disk has to be asked for the exact number."""
+        if self._index.problem:
             return 0
-        try:
-            return self._sequence.index.count(self.view.subscription, position)
-        except DamagedIndexPage as error:
-            self._node.routed.rebuild(self._sequence, error)
-            return 0
+        queue = self.view.subscription
+        exact = self._index.look_now(lambda index: index.count(queue, position))
+        return self._sequence.index.estimated_count(queue, position) if exact is None else exact
 
-    def bind(self) -> bool:
-        """Use the present view of this place, which a reload of the state replaces. False: there is none."""
-        view = self._node.subscriptions.views.find(self.view.place)
-        if view is None or self._closed:
-            return False
-        self.view = view
-        return True
+    async def count_from(self, position: int) -> int:
+        """Events of the queue from this sequence on, processed or not, before a filter."""
+        return await self._index.look(lambda index: index.count(self.view.subscription, position))
+
+    async def oldest(self) -> tuple[Position, int] | None:
+        """See `SubscriptionFeed.oldest`."""
+        sequence = self.view.sequence
+        if self._index.problem:
+            return None
+        if sequence.counts().outstanding:
+            number = sequence.oldest
+        else:
+            runs, _ = await self._ahead_of(sequence.scanned, 1)
+            if not runs:
+                return None
+            number = runs[0][0]
+        carried = self.view.carried.get(number)
+        if carried is not None:
+            event = (await self.source.read([(number, number + 1)])).get(number)
+            if event is None:
+                return None
+            return Position(event.topic, event.partition, event.offset), carried.arrived_ms
+        located = await self.partition.find(number)
+        topic = self._node.topics.by_id(located.partition.topic_id) if located is not None else None
+        if located is None or topic is None:
+            return None
+        place = Position(topic.name, located.partition.index, located.arrival.offset)
+        return place, located.arrival.arrived_ms
 
     def listen(self) -> None:
         """The queue is woken at each event that it gets."""
-        self.source.forget()
 
-    def advance(self) -> None:
-        """Let what is due, and what arrived, be ready."""
+    async def advance(self) -> None:
+        """See `SubscriptionFeed.advance`."""
         sequence = self.view.sequence
-        self._counters.wake_due(sequence, self._clock.wall_ms())
-        if sequence.counts().ready < READY_MAX:
-            self._scan(self.view, self._sequence.end, SCAN_EVENTS)
+        self._wake_due(self.view)
+        if self.is_scanned:
+            self._scan.scan_soon()
+        elif sequence.counts().ready < READY_MAX and sequence.scanned < self.end and not self._index.problem:
+            runs, end = await self._ahead_of(self.scanned, SCAN_EVENTS)
+            take_runs(self.view, runs, end)
+        if isinstance(sequence, PriorityView) and not self._index.problem:
+            await self._rank()
 
-    def scan_soon(self) -> None:
-        """Nothing is scanned in the background."""
+    async def _rank(self) -> None:
+        """Let all that is ahead be ready, as far as there is room, and learn the levels of what is ready."""
+        while not self.is_scanned and self.scanned < self.end:
+            if self.view.sequence.counts().ready >= RANKED_MAX:
+                break
+            runs, end = await self._ahead_of(self.scanned, SCAN_EVENTS)
+            take_runs(self.view, runs, end)
+            await next_turn(self._clock)
+        while isinstance(sequence := self.view.sequence, PriorityView):
+            runs = sequence.unlevelled(LEVELS_OF_STEP)
+            if not runs:
+                return
+            positions = list(positions_of(runs))
+            levels, end = await self._index.look(lambda index, wanted=positions: index.levels(wanted))  # type: ignore[misc]
+            copied = runs_of(position for position in positions if position in self.view.carried)
+            for position, event in (await self._reader.read(copied)).items():  # the index may have forgotten
+                levels[position] = level_of(event.headers)
+            # A redrive, for example, may have made others outstanding meanwhile.
+            now = sequence.unlevelled(LEVELS_OF_STEP)
+            if not difference([(first, min(stop, end)) for first, stop in now if first < end], runs):
+                sequence.learn_levels(end, levels)
+            if len(positions) == LEVELS_OF_STEP:
+                await next_turn(self._clock)
 
-    def scan_all(self) -> None:
-        """Let nothing be ahead: everything is purged next."""
-        self._scan(self.view, self._sequence.end, 1 << 60)
+    async def make_ready(self, end: int) -> None:
+        """See `SubscriptionFeed.make_ready`."""
+        while self.scanned < end:
+            runs, stop = await self._ahead_of(self.scanned, SCAN_EVENTS)
+            take_runs(self.view, runs, min(stop, end))
+            await next_turn(self._clock)
 
-    def _scan(self, view: SubscriptionView, end: int, events_max: int) -> None:
-        """Let the queue's events up to this sequence be ready, about `events_max` of them."""
-        sequence = view.sequence
-        if sequence.scanned >= end or self._sequence.problem:
-            return
-        try:
-            runs, following = self._sequence.index.runs(view.subscription, sequence.scanned, events_max)
-        except DamagedIndexPage as error:
-            self._node.routed.rebuild(self._sequence, error)
-            return
-        stop = end if following is None else min(end, following)
-        runs = [(first, min(last, stop)) for first, last in runs if first < stop]
-        sequence.scan(stop, complement(sequence.scanned, stop, runs))
+    async def _ahead_of(self, first: int, events_max: int) -> tuple[list[Run], int]:
+        """The positions of the queue from one on, about `events_max`, and the position up to which these are
+        all. NotReachable."""
+        view = self.view
+        runs, end = await positions_ahead(self._index, view.subscription, self.end, first, events_max)
+        # An index that was built anew does not have what is only there as a copy.
+        carried = [(position, position + 1) for position in view.carried if first <= position < end]
+        return (merge_runs([*runs, *carried]) if carried else runs), end
 
     def lease_events(self, max_events: int, max_bytes: int) -> int:
         """How many events to lease at once, so that they have about `max_bytes`."""
-        sequence: SequenceView = self.view.sequence
-        located = self.partition.find(sequence.oldest)
-        size = max(1, located[0].size) if located is not None else 1
+        located = self.partition.find_now(self.view.sequence.oldest)
+        size = max(1, located.arrival.size) if located is not None else 1
         return max(1, min(max_events, max_bytes // size))
+
+    def arrived_before(self, wall_ms: int, began_ms: int) -> int:
+        """See `SubscriptionFeed.arrived_before`. Exact, or earlier if the disk has to be asked."""
+        first = max(self._arrived_before, self._sequence.index.start)
+        if first < self.end:
+            later = self._index.look_now(lambda index: (index.arrived_after(first, wall_ms),))
+            if later is not None:
+                self._arrived_before = self.end if later[0] is None else min(self.end, later[0])
+        return self._arrived_before
+
+    def arrived_by_ms(self, position: int) -> int:
+        """See `SubscriptionFeed.arrived_by_ms`."""
+        return self.partition.arrival_of(position)
 
     async def trim(self) -> None:
         """Let the events that retention has deleted be done, in all queues of the namespace. Errors of the
         log and the coordinator."""
-        if self._sequence.problem:
-            return
-        try:
-            start = self._node.routed.first_existing(self._sequence)
-        except DamagedIndexPage as error:
-            self._node.routed.rebuild(self._sequence, error)
-            return
-        if start <= self._sequence.index.start:
-            return
-        machine, sequence_id = self._node.subscriptions, self._sequence.namespace.sequence_id
-        for view in machine.views.of_topic(sequence_id):
-            while view.sequence.scanned < start and not self._sequence.problem:
-                self._scan(view, start, SCAN_EVENTS)
-        await machine.changes.trim(sequence_id, 0, start)
-        self._sequence.index.trim(start)
+        if not self._index.problem:
+            await self._trim(self._sequence)
 
     # --- the positions of the contract ----------------------------------------------------------------------
 
-    def contract_position(self, position: int) -> Position | None:
+    async def contract_position(self, position: int) -> Position | None:
         """Where an event is in its topic; None if it is deleted."""
-        located = self.partition.find(position)
-        topic = self._node.topics.by_id(located[1].topic_id) if located is not None else None
+        located = await self.partition.find(position)
+        topic = self._node.topics.by_id(located.partition.topic_id) if located is not None else None
         if located is None or topic is None:
             return None
-        return Position(topic.name, located[1].index, located[0].offset)
+        return Position(topic.name, located.partition.index, located.arrival.offset)
 
     async def sequence_at(self, place: Position) -> int | None:
         """The sequence of the first event of the namespace at this place of its partition or after it; None:
-        there is none."""
+        there is none. What damage has made unreadable is passed."""
         topic = self._node.topics.get(place.topic)
-        namespace = self._sequence.namespace
-        if topic is None or (topic.id, place.partition) not in namespace.ordinals:
+        if topic is None or (topic.id, place.partition) not in self._sequence.namespace.ordinals:
             return None
         partition = self._node.partition(topic, place.partition)
         offset = max(place.offset, partition.log_start_offset)
@@ -293,15 +248,27 @@ class RoutedFeed:
             except OffsetOutOfRange:
                 offset = max(offset + 1, partition.log_start_offset)
                 continue
-            data = memoryview(batches.data)
-            for position, header in iter_batches(data):
-                if header.producer_id != self._node.producer_ids.server_id:
-                    continue
-                for record in decode(data[position : position + header.total_bytes]):
-                    known = place_of(record.headers)
-                    if record.offset >= offset and known is not None and known.namespace == namespace.id:
-                        return known.sequence
+            number = self._first_sequence(memoryview(batches.data), offset)
+            if number is not None:
+                return number
             offset = max(offset + 1, batches.next_offset)
+            await next_turn(self._clock)
+        return None
+
+    def _first_sequence(self, data: memoryview, offset: int) -> int | None:
+        """The first sequence of the namespace in batches of the server, from an offset on."""
+        namespace, server_id = self._sequence.namespace.id, self._node.producer_ids.server_id
+        for position, header in iter_batches(data):
+            if header.producer_id != server_id or header.is_control or header.next_offset <= offset:
+                continue
+            try:
+                records: Sequence[Record] = decode(data[position : position + header.total_bytes])
+            except CorruptBatch:
+                continue
+            for record in records:
+                known = place_of(record.headers)
+                if record.offset >= offset and known is not None and known.namespace == namespace:
+                    return known.sequence
         return None
 
     async def position_after(self, place: Position) -> int:
@@ -349,16 +316,19 @@ class RoutedFeed:
         runs: list[Run] = []
         for place in places:
             number = await self.sequence_at(place) if place.offset >= 0 else None
-            if number is not None and self.contract_position(number) == place and self._has(number):
+            if number is None or await self.contract_position(number) != place:
+                continue
+            if await self._has(number):
                 runs.append((number, number + 1))
         return merge_runs(runs)
 
-    def _has(self, number: int) -> bool:
+    async def _has(self, number: int) -> bool:
         """Whether the queue got the event with this sequence."""
-        return self.following(number) > self.following(number + 1)
+        return await self.count_from(number) > await self.count_from(number + 1)
 
     def close(self) -> None:
-        """Stop watching. Idempotent."""
+        """Stop scanning and watching. Idempotent."""
         self._closed = True
-        if self._sequence.watchers.get(self.view.subscription) is self.on_ready:
+        self._scan.leave(self)
+        if self._sequence.watchers.get(self.view.subscription) == self._on_readable:
             del self._sequence.watchers[self.view.subscription]

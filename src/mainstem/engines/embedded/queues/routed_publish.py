@@ -32,6 +32,7 @@ from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.storage.record_batch import HEADER_BYTES, build
 from mainstem.node import Node
 from mainstem.promise import Promise
+from mainstem.queues.event_headers import expiry_of, level_of
 from mainstem.queues.index_page import Arrival
 from mainstem.queues.routes import QueueSet
 
@@ -264,8 +265,9 @@ class RoutedPublisher:
         """Append a batch. Its events are numbered in their order."""
         batch = RoutedBatch(items[0].ordinal)
         first = sequence.order.begin(len(items), batch)
+        now_ms = self._node.clock.wall_ms()
         try:
-            appended = self._append_batch(sequence, partition, items, first)
+            appended = self._append_batch(sequence, partition, items, first, now_ms)
         except BatchTooLarge as error:
             sequence.decided(first, committed=False)
             if len(items) == 1:
@@ -280,9 +282,18 @@ class RoutedPublisher:
             self._fail(call, items, _translated(error, target.topic))
             return
         batch.base_offset = appended.base_offset
+        arrived_ms = now_ms if appended.log_append_ms < 0 else appended.log_append_ms
         batch.arrivals = [
             (
-                Arrival(first + delta, batch.ordinal, appended.base_offset + delta, item.size),
+                Arrival(
+                    first + delta,
+                    batch.ordinal,
+                    appended.base_offset + delta,
+                    item.size,
+                    level_of(item.headers) if item.headers else 0,
+                    expiry_of(item.headers) if item.headers else 0,
+                    arrived_ms,
+                ),
                 item.route,
                 item.queues,
             )
@@ -304,17 +315,23 @@ class RoutedPublisher:
         partition.when_committed(appended.next_offset).then(on_committed)
 
     def _append_batch(
-        self, sequence: RoutedSequence, partition: Partition, items: Sequence[_RoutedItem], first: int
+        self,
+        sequence: RoutedSequence,
+        partition: Partition,
+        items: Sequence[_RoutedItem],
+        first: int,
+        now_ms: int,
     ) -> AppendedBatch:
         server_id = self._node.producer_ids.server_id
         if server_id is None:
             raise StorageError("the producer id of the server is not recorded yet")
-        now_ms = self._node.clock.wall_ms()
         records = []
         for delta, item in enumerate(items):
-            event, place = item.event, RoutePlace(sequence.namespace.id, item.route, first + delta)
-            headers = [(ROUTE_HEADER, place.encode()), *item.headers]
+            event = item.event
             timestamp_ms = now_ms if event.timestamp_ms is None else event.timestamp_ms
+            after_ms = 0 if partition.config.log_append_time else now_ms - timestamp_ms
+            place = RoutePlace(sequence.namespace.id, item.route, first + delta, after_ms)
+            headers = [(ROUTE_HEADER, place.encode()), *item.headers]
             records.append((event.key, event.value, headers, timestamp_ms))
         windows = partition.derived.windows
         batch = build(

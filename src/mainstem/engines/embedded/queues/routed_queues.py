@@ -11,13 +11,14 @@ from itertools import count
 
 from mainstem.contract import Position, StreamError, UnknownTopic
 from mainstem.coordinator import errors as coordinator
+from mainstem.coordinator.queues.queue_names import queue_prefix
 from mainstem.coordinator.queues.topology import Namespace
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, partition_of
 from mainstem.engines.embedded.queues.routed_publish import RoutedPublish, RoutedPublisher
 from mainstem.engines.embedded.queues.service import QueueService
-from mainstem.engines.embedded.queues.settings_checks import check_routed_settings
+from mainstem.engines.embedded.queues.settings_checks import check_routed_settings, check_tokens
 from mainstem.queue_contract import NoSuchSubscription, SubscriptionNameTaken
 from mainstem.queues.routes import QueueSet, queue_set
 from mainstem.queues.settings import SubscriptionSettings
@@ -77,33 +78,45 @@ class EmbeddedRoutedQueues:
             for queue in await self._machine.routing.delete_namespace(name):
                 self._machine.notify_deleted(queue)
             self._node.routed.forget(namespace)
+            self._service.routed.forget(namespace.id)
 
     async def queues_of(self, namespace: str) -> list[str]:
         """See the contract."""
         with _about(f"namespace {namespace}"):
             known = [self._machine.by_id(queue) for queue in self._namespace(namespace).queues]
-            names = sorted(stored.name for stored in known if stored is not None)
+            prefix = queue_prefix(namespace)
+            names = sorted(stored.name.removeprefix(prefix) for stored in known if stored is not None)
             return await self._node.queue_runtime.read(names)
 
     async def create_queue(self, namespace: str, name: str, settings: SubscriptionSettings) -> None:
         """See the contract."""
         with _about(f"queue {name}"):
             check_routed_settings(settings)
+            check_tokens(settings, self._node.settings.push_issuer)
             topic = settings.dead_letter_topic
             if topic is not None and self._node.topics.get(topic) is None:
                 raise UnknownTopic(f"topic {topic}: there is no such topic")
+            if settings.pin_ms:
+                await self._service.carried.create_topic()
             await self._machine.routing.create_queue(
                 namespace,
                 name,
                 settings.by_name(),
                 lambda space: self._node.routed.of(space).order.next,
             )
-            self._service.pushed.look_at(name)
+            queue = self._service.queue(self.subscription_of(namespace, name))
+            await queue.scan_all_feeds()
+            self._service.expiry.look_soon(queue)
+            self._service.pushed.look_at(queue.stored.name)
 
-    async def bind_queue(self, queue: str, data: bytes) -> int:
+    def subscription_of(self, namespace: str, queue: str) -> str:
+        """See the contract."""
+        return queue_prefix(namespace) + queue
+
+    async def bind_queue(self, namespace: str, queue: str, data: bytes) -> int:
         """See the contract."""
         with _about(f"queue {queue}"):
-            return (await self._machine.routing.bind(queue, data)).id
+            return (await self._machine.routing.bind(namespace, queue, data)).id
 
     async def unbind_queue(self, namespace: str, binding: int) -> bool:
         """See the contract."""
@@ -113,8 +126,9 @@ class EmbeddedRoutedQueues:
     async def bindings(self, namespace: str) -> list[QueueBinding]:
         """See the contract."""
         with _about(f"namespace {namespace}"):
+            prefix = queue_prefix(namespace)
             bindings = [
-                QueueBinding(binding.id, stored.name, binding.data)
+                QueueBinding(binding.id, stored.name.removeprefix(prefix), binding.data)
                 for binding in self._namespace(namespace).bindings.values()
                 if (stored := self._machine.by_id(binding.queue)) is not None
             ]
@@ -145,7 +159,8 @@ class EmbeddedRoutedQueues:
 
     def _queues(self, namespace: Namespace, names: Sequence[str]) -> QueueSet:
         """Those of the named queues that are of the namespace, by their numbers."""
-        known = (self._machine.find(name) for name in names)
+        prefix = queue_prefix(namespace.name)
+        known = (self._machine.find(prefix + name) for name in names)
         return queue_set(stored.id for stored in known if stored and stored.id in namespace.queues)
 
 

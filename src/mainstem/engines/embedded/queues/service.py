@@ -21,22 +21,25 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.door_contract import TopicChange
 from mainstem.engines.embedded.queues.answers import Answers
 from mainstem.engines.embedded.queues.carried import CarriedEvents
-from mainstem.engines.embedded.queues.counters import WAKES_OF_TURN, QueueCounters
+from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
 from mainstem.engines.embedded.queues.expiry import QueueExpiry
 from mainstem.engines.embedded.queues.filters import Matchers
+from mainstem.engines.embedded.queues.header_times import HeaderTimes
 from mainstem.engines.embedded.queues.idle import IdleViews
 from mainstem.engines.embedded.queues.partition_scan import PartitionScans
 from mainstem.engines.embedded.queues.pushing import PushedSubscriptions
 from mainstem.engines.embedded.queues.retention import SubscriptionRetention
+from mainstem.engines.embedded.queues.routed_source import RoutedSources
 from mainstem.engines.embedded.queues.share_delivery import ShareDelivery
+from mainstem.engines.embedded.queues.single_acks import SingleAcks
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.engines.embedded.topic_watch import TopicWatch
 from mainstem.log.errors import StorageError
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise
-from mainstem.queue_contract import Delivery, Outcome, Verdict
+from mainstem.queue_contract import Ack, Delivery, Outcome, Verdict
 from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.runs import Run
 from mainstem.queues.settings import LOCK_MS_MAX
@@ -44,6 +47,8 @@ from mainstem.queues.settings import LOCK_MS_MAX
 TIMER_S_MAX = 5.0
 """The timer looks at the clock this often while something has a deadline, for the wall clock may jump."""
 TIMER_S_MIN = 0.005
+WAKES_OF_TURN = 2_000
+"""Events that are woken in a turn of the event loop, some 2 ms; the timer goes on with the others."""
 RETRY_S = 1.0
 """Time after which locks that expired are looked at again, when the disk has refused the record."""
 PULL_EVENTS_MAX = 10_000
@@ -70,11 +75,14 @@ class QueueService:
         self.pushed = PushedSubscriptions(node.subscriptions)
         self.batches = ShareDelivery(self)
         self.expiry = QueueExpiry(self, self.dead_letters.run)
+        self.header_times = HeaderTimes(self, self.expiry.give_up, self.dead_letters.run)
         self._idle = IdleViews(node.clock, self.machine.views)
         self._queues: dict[int, SubscriptionQueue] = {}
         self._partitions = PartitionScans(node.clock, node.subscriptions)
+        self.routed = RoutedSources(node, self._partitions.budget)
         self._matchers = Matchers()
         self._clock = node.clock
+        self._single_acks = SingleAcks(node.subscriptions, node.clock, self._on_acked)
         self._pending: list[tuple[Sequence[Settlement], Promise[list[list[Run]]]]] = []
         """The answers of this turn of the loop."""
         self._timer: Timer | None = None
@@ -85,8 +93,10 @@ class QueueService:
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
         node.subscriptions.on_deleted.append(self.forget)
-        node.on_retention_run.append(self._look_at_retention)
-        node.before_retention = self._carry_over
+        node.subscriptions.changes.on_trimmed.append(self._on_trimmed)
+        self.machine.changes.on_delayed.append(lambda view: self._set_timer([view]))
+        node.retention.on_run.append(self._look_at_retention)
+        node.retention.before = self._carry_over
         self._unwatch_topics = topics.watch(self._on_topic_change)
 
     def start(self) -> None:
@@ -114,7 +124,7 @@ class QueueService:
                 queue.wake()
 
     def _carry_over(self, partition: Partition) -> Promise[None]:
-        """See `Node.before_retention`."""
+        """See `RetentionRuns.before`."""
         carried: Promise[None] = Promise()
         if self._closed:
             return Promise.resolved(None)
@@ -142,12 +152,17 @@ class QueueService:
                 stored,
                 self.counters[stored.id],
                 self.carried,
-                self.retention.trim,
+                self.routed,
+                self.retention,
                 self._partitions,
                 self._matchers.of(stored),
+                self.wake_due,
+                self.since_ms,
             )
-            queue.expire = lambda feed, queue=queue: self.expiry.expire(queue.stored, feed)  # type: ignore[misc]
-            queue.give_up = lambda view, positions, queue=queue: self.expiry.give_up(  # type: ignore[misc]
+            reading = queue.reading
+            reading.look_from = self.header_times.look_from
+            reading.expire = lambda feed, queue=queue: self.expiry.expire(queue.stored, feed)  # type: ignore[misc]
+            reading.give_up = lambda view, positions, queue=queue: self.expiry.give_up(  # type: ignore[misc]
                 queue.stored, view, positions
             )
             if self._closed:
@@ -218,10 +233,14 @@ class QueueService:
     async def settle(self, name: str, outcomes: Sequence[Outcome]) -> list[Verdict]:
         """See the contract. Errors of the log and the coordinator, StreamError."""
         queue = self.queue(name)
+        if len(outcomes) == 1 and isinstance(outcome := outcomes[0], Ack):
+            acked = self._single_acks.add(queue.stored.id, outcome.token)
+            if acked is not None and await acked:
+                return ["done"]
         answers = Answers(self.machine, queue.stored.id, outcomes)
-        if answers.is_of_live_lease:
+        if queue.stored.settings.single_active and answers.is_about_events_of(queue.active.name):
             queue.active.note(queue.stored.settings.active_timeout_ms)
-        if answers.extend(self._clock.wall_ms()):
+        if answers.extend(self.machine.lock_time.now_ms()):
             self._set_timer(self.machine.views.of_subscription(queue.stored.id))
         if answers.withdraw():
             self.after_release(queue.stored.id)
@@ -230,6 +249,19 @@ class QueueService:
         else:
             await self.node.queue_runtime.read(None)
         return answers.verdicts
+
+    def _on_acked(self, counts: Mapping[int, int]) -> None:
+        """Single events were acknowledged, as many of each view, and that is durable."""
+        subscriptions: set[int] = set()
+        for view_id, count in counts.items():
+            view = self.machine.views.get(view_id)
+            if view is not None:
+                self.counters[view.subscription].acked += count
+                subscriptions.add(view.subscription)
+        for subscription in subscriptions:
+            if (queue := self._queues.get(subscription)) is not None:
+                queue.active.note(queue.stored.settings.active_timeout_ms)
+            self.after_release(subscription)
 
     def _settle_in_turn(
         self, subscription: int, settlements: Sequence[Settlement]
@@ -291,13 +323,28 @@ class QueueService:
         queue = self._queues.get(subscription)
         if queue is not None and queue.stored.settings.in_key_order:
             queue.wake()
+        self.batches.look(self.machine.views.of_subscription(subscription))
         self.dead_letters.write_soon(subscription)
+
+    def _on_trimmed(self, subscription: int, events: int) -> None:
+        """Events were deleted that were not done: a consumer may have had one, and the key is free now."""
+        queue = self._queues.get(subscription)
+        if queue is not None and events and queue.stored.settings.in_key_order:
+            queue.wake()
 
     # --- deliveries of batches: see `DeliveryHost` --------------------------------------------------------
 
     def note_leases(self, views: Iterable[SubscriptionView]) -> None:
         """These views may have new deadlines."""
         self._set_timer(views)
+
+    def keeps_expired(self, view: SubscriptionView, partition: Partition) -> bool:
+        """See `DeliveryHost`."""
+        stored = self.machine.by_id(view.subscription)
+        try:
+            return stored is not None and self.expiry.expire_view(stored, view, partition)
+        except StorageError:
+            return True
 
     def after_answers(self, subscription: int, views: Sequence[SubscriptionView]) -> None:
         """As `after_release`, for these views of a subscription."""
@@ -316,15 +363,17 @@ class QueueService:
         if self._closed:
             return
         self._idle.look_later()
-        at_ms: int | None = None
+        lock_ms, now_ms = self.machine.lock_time.now_ms(), self._clock.wall_ms()
+        first_ms: int | None = None
         for view in views:
-            for time_ms in (view.sequence.next_deadline_ms(), view.sequence.next_due_ms()):
-                if time_ms is not None:
-                    at_ms = time_ms if at_ms is None else min(at_ms, time_ms)
+            deadline_ms, due_ms = view.sequence.next_deadline_ms(), view.sequence.next_due_ms()
+            for at_ms, time_ms in ((deadline_ms, lock_ms), (due_ms, now_ms)):
+                if at_ms is not None:
+                    first_ms = at_ms - time_ms if first_ms is None else min(first_ms, at_ms - time_ms)
                     self._timed.add(view.id)
-        if at_ms is None:
+        if first_ms is None:
             return
-        wait_s = min(max((at_ms - self._clock.wall_ms()) / 1000, TIMER_S_MIN), TIMER_S_MAX)
+        wait_s = min(max(first_ms / 1000, TIMER_S_MIN), TIMER_S_MAX)
         at_s = self._clock.monotonic() + wait_s
         if self._timer is not None:
             if self._timer_at_s <= at_s:
@@ -332,6 +381,15 @@ class QueueService:
             self._timer.cancel()
         self._timer_at_s = at_s
         self._timer = self._clock.call_later(wait_s, self._on_timer)
+
+    def clock_moved(self) -> None:
+        """The wall clock was moved forward: look now at what is due, and at what is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._on_timer()
+        for queue in self._queues.values():
+            self.expiry.look_now(queue)
+        self.header_times.look_now()
 
     def _timed_views(self) -> list[SubscriptionView]:
         return [view for view_id in self._timed if (view := self.machine.views.get(view_id)) is not None]
@@ -346,17 +404,17 @@ class QueueService:
         self._timer = None
         if self._closed:
             return
-        now_ms, views = self._clock.wall_ms(), self._timed_views()
+        lock_ms, views = self.machine.lock_time.now_ms(), self._timed_views()
         # Another view is the first each time, for a turn has room for a part of what is due.
         self._turns += 1
         first = self._turns % max(1, len(views))
         views = views[first:] + views[:first]
-        self._wake_due(views, now_ms)
+        self._wake_views(views)
         expired: Counter[int] = Counter()
         leases: list[tuple[SubscriptionView, Sequence[DeliveryLease]]] = []
         room = RELEASED_OF_TURN
         for view in views:
-            if room > 0 and (part := view.sequence.expired(now_ms, room)):
+            if room > 0 and (part := view.sequence.expired(lock_ms, room)):
                 left = sum(lease.left for lease in part)
                 leases.append((view, part))
                 expired[view.subscription] += left
@@ -367,21 +425,30 @@ class QueueService:
         else:
             self._reset_timer()
 
-    def _wake_due(self, views: Sequence[SubscriptionView], now_ms: int) -> None:
+    def wake_due(self, view: SubscriptionView, max_entries: int | None = None) -> int:
+        """Let a part of what is due in a view be ready, and wake those that wait for it. They are woken also
+        when a pull of another, or a look at the figures, comes before the timer, which has nothing to wake
+        them for then. Returns the number of events."""
+        room, counters = (
+            WAKES_OF_TURN if max_entries is None else max_entries,
+            self.counters[view.subscription],
+        )
+        woken = counters.wake_due(view.sequence, self._clock.wall_ms(), room)
+        if woken:
+            self.batches.look([view])
+            queue = self._queues.get(view.subscription)
+            if queue is not None:
+                queue.wake()
+        return woken
+
+    def _wake_views(self, views: Sequence[SubscriptionView]) -> None:
         """Wake a part of what is due; the timer follows at once for the rest."""
-        room = WAKES_OF_TURN
+        room, now_ms = WAKES_OF_TURN, self._clock.wall_ms()
         for view in views:
             if isinstance(view.sequence.waits, ViewDelays):
                 view.sequence.waits.fetch_soon(now_ms)
-            if room <= 0:
-                continue
-            woken = self.counters[view.subscription].wake_due(view.sequence, now_ms, room)
-            if woken:
-                room -= woken
-                self.batches.look([view])
-                queue = self._queues.get(view.subscription)
-                if queue is not None:
-                    queue.wake()
+            if room > 0:
+                room -= self.wake_due(view, room)
 
     def _on_expired(self, expired: Mapping[int, int], done: Promise[int]) -> None:
         if done.error is not None:
@@ -405,6 +472,7 @@ class QueueService:
             self._timer.cancel()
         self._idle.close()
         self.expiry.close()
+        self.header_times.close()
         self.dead_letters.close()
         self.batches.close()
         for queue in list(self._queues.values()):

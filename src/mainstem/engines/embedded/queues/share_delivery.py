@@ -45,6 +45,13 @@ class DeliveryHost(Protocol):
     def dropping(self, release: Callable[[], Result]) -> Result:
         """Run a call that may give events up, and count those of subscriptions without dead letters."""
 
+    def keeps_expired(self, view: SubscriptionView, partition: Partition) -> bool:
+        """Give up what of a partition is over. Whether some of it is still there, because the disk refuses,
+        or it is too much for a turn of the event loop: nothing is delivered before that is done."""
+
+    def wake_due(self, view: SubscriptionView) -> int:
+        """See `QueueService.wake_due`."""
+
     def after_answers(self, subscription: int, views: Sequence[SubscriptionView]) -> None:
         """Events of these views were given back or given up."""
 
@@ -232,8 +239,10 @@ class ShareDelivery:
         return False
 
     def _advance(self, view: SubscriptionView, partition: Partition) -> bool:
-        counters = self._host.counters[view.subscription]
-        return advance(view, partition, self._clock.wall_ms(), counters)
+        if self._host.keeps_expired(view, partition):
+            return False
+        self._host.wake_due(view)
+        return advance(view, partition)
 
     # --- waiting ------------------------------------------------------------------------------------------
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
+from itertools import islice
 from typing import Any
 
 from mainstem.coordinator.errors import UnknownSubscription, UnknownTopicOrPartition
+from mainstem.coordinator.groups.group_configs import ShareGroupSettings
 from mainstem.coordinator.queues.types import SubscriptionMetadata
+from mainstem.coordinator.queues.view_starts import OPENED_AT_ONCE, PartitionStart
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.log.partition.offset_lookup import TimedOffset
@@ -19,6 +22,7 @@ from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
 from mainstem.promise import Promise, run_steps
 from mainstem.share_contract import PartitionKey
+from mainstem.turns import turn_of
 
 RESET = -1
 """Begin where the settings of the group say."""
@@ -60,11 +64,22 @@ class ShareStarts:
     def _open_all(
         self, subscription: SubscriptionMetadata, *, is_new: bool
     ) -> Generator[Promise[Any], Any, None]:
+        durable = self._node.topics.durable_partitions
         topics = [self._node.topics.get(name) for name in subscription.settings.topics]
-        for topic in topics:
-            if topic is not None:
-                for index in range(self._node.topics.durable_partitions(topic)):
-                    yield from self.open(subscription, (topic.id, index), is_new=is_new)
+        sizes = {topic.id: durable(topic) for topic in topics if topic is not None}
+        if self._machine.views.count_of(subscription.id) >= sum(sizes.values()):
+            return  # each member that joins asks for it
+        settings = None if is_new else self._node.group_settings.of(subscription.name)
+        keys = ((topic_id, index) for topic_id, size in sizes.items() for index in range(size))
+        while part := list(islice(keys, OPENED_AT_ONCE)):
+            starts: list[PartitionStart] = []
+            for key in part:
+                if self._machine.views.find((subscription.id, *key)) is None:
+                    start = yield from self._start_of(key, settings)
+                    starts.append(start)
+            if starts:
+                yield self._machine.open_views(subscription.name, starts)
+            yield turn_of(self._node.clock)
 
     def open(
         self, subscription: SubscriptionMetadata, key: PartitionKey, *, is_new: bool = False
@@ -74,12 +89,21 @@ class ShareStarts:
         partition = self._partition(key)
         view = self._machine.views.find((subscription.id, *key))
         if view is None:
-            start = partition.log_start_offset
-            if not is_new:
-                start = yield from self._reset_offset(subscription, partition)
-            view = yield self._machine.open_view(subscription.name, *key, start, start)
+            settings = None if is_new else self._node.group_settings.of(subscription.name)
+            start = yield from self._start_of(key, settings)
+            view = yield self._machine.open_view(subscription.name, *start)
             assert view is not None
         return view, partition
+
+    def _start_of(
+        self, key: PartitionKey, settings: ShareGroupSettings | None
+    ) -> Generator[Promise[Any], Any, PartitionStart]:
+        """Where a group with these settings begins; None: at the beginning of the partition."""
+        partition = self._partition(key)
+        offset = partition.log_start_offset
+        if settings is not None:
+            offset = yield from self._reset_offset(settings, partition)
+        return PartitionStart(*key, offset, offset)
 
     def _partition(self, key: PartitionKey) -> Partition:
         topic_id, index = key
@@ -89,10 +113,9 @@ class ShareStarts:
         return self._node.partition(topic, index)
 
     def _reset_offset(
-        self, subscription: SubscriptionMetadata, partition: Partition
+        self, settings: ShareGroupSettings, partition: Partition
     ) -> Generator[Promise[Any], Any, int]:
         """Where the settings of a group say that it begins in a partition."""
-        settings = self._node.group_settings.of(subscription.name)
         if settings.offset_reset == "earliest":
             return partition.log_start_offset
         if settings.offset_reset == "by_duration":
@@ -119,7 +142,8 @@ class ShareStarts:
             try:
                 partition = self._partition(key)
                 if offset == RESET:
-                    position = yield from self._reset_offset(subscription, partition)
+                    settings = self._node.group_settings.of(subscription.name)
+                    position = yield from self._reset_offset(settings, partition)
                 else:
                     position = min(max(offset, partition.log_start_offset), partition.high_watermark)
                 view = self._machine.views.find((subscription.id, *key))

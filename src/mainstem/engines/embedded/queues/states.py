@@ -10,7 +10,7 @@ from collections.abc import Sequence, Set
 from typing import NamedTuple, cast
 
 from mainstem.clock import Clock
-from mainstem.coordinator.queues.reasons import EventReasons
+from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.queue_contract import EventState
@@ -39,10 +39,11 @@ class PositionFacts(NamedTuple):
 class ViewStates:
     """The states of the positions of a view, as they are now."""
 
-    def __init__(self, view: SubscriptionView, reasons: EventReasons, clock: Clock) -> None:
+    def __init__(self, view: SubscriptionView, machine: Subscriptions, clock: Clock) -> None:
         self._view = view.id
         self._sequence = view.sequence
-        self._reasons = reasons
+        self._reasons = machine.views.reasons
+        self._lock_time = machine.lock_time
         self._clock = clock
 
     async def facts(self, runs: Sequence[Run]) -> dict[int, PositionFacts]:
@@ -71,7 +72,9 @@ class ViewStates:
     def _facts(self, position: int, state: PositionState, due_ms: int | None) -> PositionFacts:
         sequence = self._sequence
         lease = self._lease(position) if state is PositionState.LEASED else None
-        until_ms = due_ms if lease is None else lease.deadline_ms
+        until_ms = due_ms
+        if lease is not None and (until_ms := lease.deadline_ms) is not None:
+            until_ms = self._lock_time.shown_ms(until_ms)
         return PositionFacts(
             cast(EventState, state.name.lower()),
             sequence.acquisitions(position),

@@ -1,9 +1,14 @@
 package mainstem.compat;
 
+import java.io.IOException;
+import java.io.StringReader;
+import java.io.UncheckedIOException;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Properties;
 import java.util.UUID;
 import java.util.concurrent.Callable;
 
@@ -11,6 +16,19 @@ import java.util.concurrent.Callable;
 final class Cases {
     interface Body {
         void run() throws Exception;
+    }
+
+    /** The settings of a client, with those of the Java properties in COMPAT_JAVA_LOGIN, to log in. */
+    static Map<String, Object> withLogin(Map<String, Object> settings) {
+        Map<String, Object> all = new HashMap<>(settings);
+        Properties login = new Properties();
+        try {
+            login.load(new StringReader(Objects.requireNonNullElse(System.getenv("COMPAT_JAVA_LOGIN"), "")));
+        } catch (IOException impossible) {
+            throw new UncheckedIOException(impossible);
+        }
+        login.forEach((name, value) -> all.put((String) name, value));
+        return all;
     }
 
     private final Map<String, Body> cases = new LinkedHashMap<>();

@@ -67,7 +67,7 @@ public final class Clients {
 
     public static void main(String[] arguments) {
         address = arguments[0];
-        admin = Admin.create(Map.of("bootstrap.servers", address));
+        admin = Admin.create(Cases.withLogin(Map.of("bootstrap.servers", address)));
         Cases cases = new Cases();
         for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
             cases.add("produce-" + codec, () -> codec(codec));
@@ -141,13 +141,13 @@ public final class Clients {
     }
 
     private static KafkaProducer<byte[], byte[]> producer(Map<String, Object> more) {
-        Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", address, "linger.ms", 5, "max.block.ms", 20_000, "delivery.timeout.ms", 30_000, "request.timeout.ms", 20_000));
+        Map<String, Object> config = Cases.withLogin(Map.of("bootstrap.servers", address, "linger.ms", 5, "max.block.ms", 20_000, "delivery.timeout.ms", 30_000, "request.timeout.ms", 20_000));
         config.putAll(more);
         return new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
     }
 
     private static KafkaConsumer<byte[], byte[]> consumer(String group, Map<String, Object> more) {
-        Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", address, "auto.offset.reset", "earliest", "enable.auto.commit", false));
+        Map<String, Object> config = Cases.withLogin(Map.of("bootstrap.servers", address, "auto.offset.reset", "earliest", "enable.auto.commit", false));
         if (group != null) {
             config.put("group.id", group);
         }

@@ -19,7 +19,7 @@ import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
-import org.apache.kafka.common.utils.Exit;
+import org.apache.kafka.common.utils.internals.Exit;
 
 /**
  * Kafka's own command-line tools against a server, all in this one JVM: `Tools ADDRESS [CASE...]`, and Kafka's dump
@@ -28,7 +28,7 @@ import org.apache.kafka.common.utils.Exit;
 public final class Tools {
     private static final String TOPICS = "org.apache.kafka.tools.TopicCommand";
     private static final String GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-    private static final String CONFIGS = "kafka.admin.ConfigCommand";
+    private static final String CONFIGS = "org.apache.kafka.tools.ConfigCommand";
     private static final String CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer";
     private static final String CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer";
     private static final String OFFSETS = "org.apache.kafka.tools.GetOffsetShell";

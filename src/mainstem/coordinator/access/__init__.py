@@ -1,0 +1,1 @@
+"""Users, access control entries, and the decisions that follow from them."""
