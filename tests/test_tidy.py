@@ -177,7 +177,7 @@ IO_MODULES = {"asyncio", "socket", "time", "select", "selectors", "ssl", "thread
 IO_ALLOWED = {
     "doors/http/audit.py": "names asyncio.CancelledError, to write the line of a cancelled action",
     "doors/http/bodies.py": "gives the stream of a request body a deadline",
-    "doors/http/connection.py": "is uvicorn's protocol class, which asyncio calls with a transport",
+    "doors/http/connection.py": "is the protocol class of a connection, which asyncio calls with a transport",
     "doors/http/endpoint.py": "holds the door's semaphore of searches and its closing event",
     "doors/http/routes/export.py": "compresses Parquet in a thread",
     "doors/http/sampler.py": "waits for the door's closing event",
@@ -186,6 +186,8 @@ IO_ALLOWED = {
     "doors/net/accepted.py": "passes an accepted socket to asyncio",
     "doors/net/acceptor.py": "accepts sockets",
     "doors/net/address.py": "reads the address of a socket",
+    "doors/net/http_connection.py": "is uvicorn's protocol class, which asyncio calls with a transport",
+    "doors/net/http_server.py": "runs uvicorn",
     "doors/net/tls.py": "makes the contexts of OpenSSL",
     "doors/net/tls_transport.py": "is between a transport of asyncio and a protocol",
 }

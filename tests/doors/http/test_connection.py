@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from mainstem.doors.http import bodies, connection
+from mainstem.doors.http import bodies
 from mainstem.doors.http.security import HEADERS
+from mainstem.doors.net import http_connection as connection
 from tests.doors.http.door_kit import RunningHttpDoor
 
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 import pytest
 
 from mainstem.contract import NewEvent, Position
-from mainstem.doors.http import bodies, body_memory, connection
+from mainstem.doors.http import bodies, body_memory
 from mainstem.doors.http.routes import tail
+from mainstem.doors.net import http_connection as connection
 from mainstem.engines.embedded import read
 from tests.doors.http.door_kit import RunningHttpDoor, problem, until
 from tests.doors.http.test_connection import open_socket

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from mainstem.contract import NewEvent
-from mainstem.doors.http.connection import CONNECTIONS_MAX
 from mainstem.doors.http.waiting_slots import WAITING_MAX
+from mainstem.doors.net.http_connection import CONNECTIONS_MAX
 from tests.doors.http.door_kit import RunningHttpDoor, problem, until
 from tests.doors.http.test_subscriptions import running_queues
 

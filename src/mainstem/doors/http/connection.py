@@ -1,79 +1,34 @@
-"""One HTTP connection: uvicorn's protocol with deadlines, and with our problems as error pages.
+"""One connection of the HTTP door: whose requests it brings, and problems in the place of refused ones.
 
-Owns: the maximum number of connections, how long a request may take to arrive and a response to be read, and
-the response to bytes that are not HTTP. Refuses: to wait for a client without a deadline. uvicorn creates one
-object for each connection.
+Owns: the peer of each connection. Refuses: what `doors/net/http_connection.py` refuses; it has the deadlines.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import h11
 import msgspec
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.requesters import PEER_KEY, HttpPeer
 from mainstem.doors.http.security import HEADERS
+from mainstem.doors.net.http_connection import (
+    BoundedHttpConnection,
+    HttpRefusal,
+    RefusalKind,
+    UnreadResponses,
+)
 from mainstem.http_api.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
-    from mainstem.clock import Clock, Timer
+    from mainstem.clock import Clock
     from mainstem.doors.contract import Listener
     from mainstem.doors.net.accepted import AcceptedConnection
-    from mainstem.doors.net.warning_log import WarningLog
-
-uvicorn_log = logging.getLogger("mainstem.http.wire")
-uvicorn_log.setLevel(logging.ERROR)  # uvicorn would write a line for every malformed request
-
-CONNECTIONS_MAX = 1_000
-"""Maximum number of open connections; a further one gets a 503 and is closed."""
-IDLE_TIMEOUT_S = 30.0
-"""How long a connection without a request is kept open."""
-HEAD_TIMEOUT_S = 10.0
-"""Maximum time from the first byte of a request to the end of its headers."""
-LINGER_S = 5.0
-"""How long the rest of a request is read and discarded if its response was sent before it had arrived."""
-UNREAD_BYTES_MAX = 128 << 20
-"""Bytes of responses that all clients together may leave unread. Beyond it the client that has read nothing
-for the longest time is disconnected."""
-WRITE_TIMEOUT_S = 300.0
-"""How long a client may read nothing of a response. It is long because a person may have piped the response
-into a pager."""
 
 
-class UnreadResponses:
-    """What the clients of all connections have not read of their responses."""
-
-    def __init__(self, warnings: WarningLog) -> None:
-        self._warnings = warnings
-        self._connections: dict[HttpConnection, None] = {}
-        """Connections whose client does not read, beginning with the one that has not for the longest."""
-
-    def add(self, connection: HttpConnection) -> None:
-        """The client of this connection has stopped to read. Beyond UNREAD_BYTES_MAX, end connections."""
-        self._connections[connection] = None
-        unread_bytes = sum(other.unread_bytes for other in self._connections)
-        for other in list(self._connections):
-            if unread_bytes <= UNREAD_BYTES_MAX:
-                break
-            unread_bytes -= other.unread_bytes
-            self._warnings.warn("unread", "a client does not read its response, and others neither: closed")
-            other.abort()
-
-    def remove(self, connection: HttpConnection) -> None:
-        """The client of this connection has read, or is gone."""
-        self._connections.pop(connection, None)
-
-
-class HttpConnection(H11Protocol):
-    """One client's connection: uvicorn's HTTP/1.1 protocol with deadlines and a maximum number of
-    connections."""
+class HttpConnection(BoundedHttpConnection):
+    """One client's connection to the HTTP door."""
 
     def __init__(
         self,
@@ -84,152 +39,31 @@ class HttpConnection(H11Protocol):
         **protocol_arguments: Any,
     ) -> None:
         self.peer = HttpPeer(host=accepted.host, listener=listener, abort=self.abort)
-        super().__init__(app_state={PEER_KEY: self.peer}, **protocol_arguments)
-        self._accepted = accepted
-        self._clock = clock
-        self._unread = unread
-        self.logger = uvicorn_log
-        self._deadline: Timer | None = None
-        self._in_head = False
-        self._lingers = False
-        self._write_deadline: Timer | None = None
-
-    # --- called by asyncio and uvicorn --------------------------------------------------------------------
+        super().__init__(clock, unread, accepted, app_state={PEER_KEY: self.peer}, **protocol_arguments)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio when a client has connected."""
-        super().connection_made(transport)
         self.peer.principal = self._accepted.principal
         self.peer.writes.begin(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
-            self._refuse(Problem("crowded", f"there are {CONNECTIONS_MAX} connections already"))
-        else:
-            self._set_deadline(IDLE_TIMEOUT_S, self._close)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio when the connection is closed."""
-        self._accepted.closed()
         self.peer.writes.on_lost()
-        self._unread.remove(self)
-        self._cancel_deadline()
-        self._cancel_write_deadline()
-        if self.transport is not None:  # else the client was gone before it was served
-            super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Called by asyncio with bytes from the client."""
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
-        self._cancel_write_deadline_if_read()
-        state = self.conn.their_state
-        if state is h11.SEND_BODY and self._lingers:
-            return
-        self._lingers = False
-        if state is h11.IDLE and self.conn.trailing_data[0]:
-            if not self._in_head:
-                self._in_head = True
-                self._set_deadline(HEAD_TIMEOUT_S, self._refuse_slow_head)
-            return
-        self._in_head = False
-        if state is h11.IDLE:
-            self._set_deadline(IDLE_TIMEOUT_S, self._close)
-        else:
-            self._cancel_deadline()
-
-    def on_response_complete(self) -> None:
-        """Called by uvicorn when a response has been sent."""
-        super().on_response_complete()
-        self._set_write_deadline()
-        if self.conn.their_state is h11.SEND_BODY:
-            self._lingers = True
-            self._set_deadline(LINGER_S, self._close)
-
-    def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for malformed bytes, while h11's error is being handled."""
-        error = sys.exc_info()[1]
-        if getattr(error, "error_status_hint", 400) == 431:
-            self._refuse(Problem("head-too-large", str(error)))
-        else:
-            self._refuse(Problem("bad-request", str(error) if error is not None else msg))
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Called by asyncio when the client does not read what was written."""
-        super().pause_writing()
         self.peer.writes.on_pause()
-        self._set_write_deadline()
-        self._unread.add(self)
+        super().pause_writing()
 
     def resume_writing(self) -> None:
         """Called by asyncio when the client has read it."""
-        super().resume_writing()
         self.peer.writes.on_resume()
-        self._cancel_write_deadline()
-        self._unread.remove(self)
+        super().resume_writing()
 
-    @property
-    def unread_bytes(self) -> int:
-        """Bytes of responses that the client has not read."""
-        return int(self.transport.get_write_buffer_size())
-
-    def abort(self) -> None:
-        """Close the connection without waiting for the client."""
-        self._unread.remove(self)
-        self.transport.abort()
-
-    # --- deadlines ----------------------------------------------------------------------------------------
-
-    def _set_deadline(self, seconds: float, on_timeout: Callable[[], None]) -> None:
-        self._cancel_deadline()
-        self._deadline = self._clock.call_later(seconds, on_timeout)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _close(self) -> None:
-        self._set_write_deadline()  # closing waits until the client has read everything
-        self.transport.close()
-
-    def _refuse_slow_head(self) -> None:
-        self._refuse(Problem("slow-request", f"its headers took longer than {HEAD_TIMEOUT_S:g} seconds"))
-
-    def _set_write_deadline(self) -> None:
-        if self._write_deadline is None and self.unread_bytes:
-            self._write_deadline = self._clock.call_later(WRITE_TIMEOUT_S, self._abort_if_unread)
-
-    def _abort_if_unread(self) -> None:
-        if self.unread_bytes:
-            self.abort()
-
-    def _cancel_write_deadline_if_read(self) -> None:
-        if not self.unread_bytes:
-            self._cancel_write_deadline()
-
-    def _cancel_write_deadline(self) -> None:
-        if self._write_deadline is not None:
-            self._write_deadline.cancel()
-            self._write_deadline = None
-
-    # ------------------------------------------------------------------------------------------------------
-
-    def _refuse(self, problem: Problem) -> None:
-        """Send this problem and close. If a response has begun, only close."""
-        self._cancel_deadline()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            if self.cycle is not None and not self.cycle.response_complete:
-                self.cycle.disconnected = True  # the response of the running request is discarded
-                self.cycle.message_event.set()
-            body = msgspec.json.encode(problem.members())
-            headers = {
-                "content-type": MEDIA_TYPE,
-                "content-length": str(len(body)),
-                "connection": "close",
-                "cache-control": "no-store",
-                **HEADERS,
-            }
-            head = h11.Response(status_code=problem.status, headers=list(headers.items()))
-            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        self._close()
+    def refusal(self, kind: RefusalKind, detail: str) -> HttpRefusal:
+        """The problem of this kind."""
+        problem = Problem(kind, detail)
+        headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", **HEADERS}
+        return HttpRefusal(problem.status, headers, msgspec.json.encode(problem.members()))

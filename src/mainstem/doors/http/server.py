@@ -7,17 +7,14 @@ headers of proxies.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import uvicorn
-
 from mainstem.doors.http.app import build
 from mainstem.doors.http.body_memory import budget_bytes
-from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection, UnreadResponses
+from mainstem.doors.http.connection import HttpConnection
 from mainstem.doors.http.endpoint import HttpContext, SearchStats
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.mounts import MountedApps
@@ -29,7 +26,9 @@ from mainstem.doors.http.sessions import ConsoleSessions
 from mainstem.doors.http.static_files import static_routes
 from mainstem.doors.http.visible_totals import VisibleTotals
 from mainstem.doors.net.address import parse_named
+from mainstem.doors.net.http_connection import UnreadResponses
 from mainstem.doors.net.http_guard import HttpGuard
+from mainstem.doors.net.http_server import UvicornServer, uvicorn_config
 from mainstem.doors.net.limits import MemoryBudget
 from mainstem.doors.net.warning_log import WarningLog
 from mainstem.turns import next_turn
@@ -51,43 +50,6 @@ if TYPE_CHECKING:
     )
     from mainstem.doors.net.accepted import AcceptedConnection
     from mainstem.search.contract import Search
-
-DRAIN_SECONDS = 5
-HEAD_BYTES = 64 << 10
-"""Maximum size of a request's line and headers."""
-
-
-class _UvicornServer(uvicorn.Server):
-    """uvicorn for connections that the door is given: it opens no sockets and handles no signals, and instead
-    of ten checks a second whether to stop it waits for `stop`."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.stop = asyncio.Event()
-        self.accepts = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        self.accepts.set()
-        while not self.stop.is_set():
-            await self.on_tick(0)  # the Date header
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self.stop.wait()
-
-
-def _uvicorn_config(app: GuardedApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=int(IDLE_TIMEOUT_S),
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        h11_max_incomplete_event_size=HEAD_BYTES,
-    )
 
 
 def _sessions_of(
@@ -176,19 +138,14 @@ class HttpDoor:
             MountedApps(routes, http_mounts or {}, self.context.authentication),
             HttpGuard(hosts, any_address=any_address),
         )
-        self._config = _uvicorn_config(self.app)
-        self._server = _UvicornServer(self._config)
+        self._config = uvicorn_config(self.app)
+        self._server = UvicornServer(self._config)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start uvicorn and the sampling task. Afterwards `accept` may be called."""
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it logs its start; so do we, once
-        serving = asyncio.create_task(self._server._serve([]), name="http")
-        accepts = asyncio.create_task(self._server.accepts.wait())
-        await asyncio.wait((serving, accepts), return_when=asyncio.FIRST_COMPLETED)
-        accepts.cancel()
-        if serving.done():
-            await serving  # raises why
+        serving = await self._server.start("http")
         sampling = asyncio.create_task(
             self._sampler.run(self.context.pause, self.context.closing), name="stats"
         )

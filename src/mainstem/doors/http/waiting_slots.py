@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from mainstem.doors.http.connection import CONNECTIONS_MAX
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.net.http_connection import CONNECTIONS_MAX
 
 WaitingKind: TypeAlias = Literal["pull", "tail"]
 
