@@ -155,6 +155,7 @@ def imported(path: Path) -> set[str]:
 
 
 SANS_IO = (
+    "amqp",
     "authentication",
     "doors",
     "kafka_protocol",

@@ -1,0 +1,1 @@
+"""Tests of the AMQP 0-9-1 door."""
