@@ -7,7 +7,8 @@ it.
 
 Rights, where access is controlled: a queue is the subscription of its name, a namespace the subscription
 `NAMESPACE/`. To list needs DESCRIBE, to create CREATE, to delete DELETE, to bind and to unbind ALTER of the
-queue, to publish WRITE of the topic and of each queue. What exchanges allow is the matter of their door.
+queue, to keep a note ALTER of the namespace, to publish WRITE of the topic and of each queue. What exchanges
+allow is the matter of their door.
 
 Owns: the types and the protocol. Refuses: what `queue_contract.py` refuses. Any call may raise StreamError.
 """
@@ -18,8 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from mainstem.contract import NewEvent, Position, StreamError
+from mainstem.contract import Headers, NewEvent, Position, StreamError
+from mainstem.queues.event_headers import NOT_BEFORE_HEADER
 from mainstem.queues.settings import SubscriptionSettings
+
+AMQP091_HEADER = "mainstem-amqp091"
+"""Header with the properties of an AMQP 0-9-1 message as its publisher has sent them: flags and values."""
+MOVED_FROM_HEADER = "mainstem-moved-from"
+"""Header with the place of an event of which this one is a copy: a queue gave that one up."""
+DOOR_HEADERS = frozenset({AMQP091_HEADER, MOVED_FROM_HEADER, NOT_BEFORE_HEADER})
+"""The doors' headers that are delivered with an event."""
 
 
 class NoSuchNamespace(StreamError):
@@ -46,11 +55,16 @@ class RoutedEvent:
     """An event for some queues."""
 
     event: NewEvent
+    """A header of it that begins with `mainstem-` is stored with the prefix `user.`, and delivered without:
+    it is its publisher's."""
     topic: str
     """Where it is stored, once, whatever the number of queues. It must exist."""
     queues: Sequence[str] = ()
     """The queues of the namespace that get it; none: it is stored, and no queue gets it. Queues that do not
     exist, or are of other namespaces, get nothing."""
+    door_headers: Headers = ()
+    """Headers of the door: they are stored as they are, before those of the event. Delivered are those that
+    do not begin with `mainstem-`, or are in DOOR_HEADERS."""
 
 
 class RoutedQueues(Protocol):
@@ -88,6 +102,13 @@ class RoutedQueues(Protocol):
 
     async def bindings(self, namespace: str) -> list[QueueBinding]:
         """All bindings of a namespace, in the order of their ids."""
+
+    async def set_note(self, namespace: str, name: str, data: bytes | None) -> None:
+        """Keep something of at most 64 KB with a namespace under a name of up to 1,024 bytes, in place of
+        what was there; None: keep nothing. InvalidArgument: it is too large, or there are 100,000 already."""
+
+    async def notes(self, namespace: str) -> dict[str, bytes]:
+        """What `set_note` keeps with a namespace, by name."""
 
     async def publish(self, namespace: str, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
         """Publish events, in this order for each queue that gets several of a partition, and after those of

@@ -32,6 +32,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "bind_queue": ("shop", "work", b"data"),
     "unbind_queue": ("shop", 7),
     "bindings": ("shop",),
+    "set_note": ("shop", "exchange orders", b"data"),
+    "notes": ("shop",),
 }
 NAMES = {ResourceType.TOPIC: ("orders", "dead"), ResourceType.SUBSCRIPTION: ("shop/", "shop/work")}
 

@@ -24,7 +24,7 @@ from mainstem.queue_contract import (
     SubscriptionSettings,
 )
 from mainstem.queues.event_headers import not_before_of
-from mainstem.routing_contract import NamespaceNameTaken, NoSuchNamespace
+from mainstem.routing_contract import NamespaceNameTaken, NoSuchNamespace, RoutedEvent
 from mainstem.settings import Settings
 from tests.engines.queue_server import SimulatedServer, depth, values
 from tests.engines.routed_door import SPACE, RoutedDoor
@@ -231,6 +231,9 @@ def test_what_the_contract_refuses() -> None:
         await refused(queues.bind_queue(SPACE, "q", b""), NoSuchSubscription)
         await refused(queues.unbind_queue("nowhere", 1), NoSuchNamespace)
         await refused(queues.bindings("nowhere"), NoSuchNamespace)
+        await refused(queues.notes("nowhere"), NoSuchNamespace)
+        await refused(queues.set_note(SPACE, "exchange orders", bytes(65_537)), InvalidArgument)
+        await refused(queues.set_note(SPACE, "x" * 1_025, b""), InvalidArgument)
         assert await server.drive(queues.unbind_queue(SPACE, 999)) is False
         await refused(
             server.engine.alter_subscription("shop/a", SubscriptionSettings(topics=("orders",))),
@@ -242,6 +245,37 @@ def test_what_the_contract_refuses() -> None:
         assert values(await server.pull("shop/a")) == [b"0", b"1"]
         door.topic = "missing"
         assert isinstance((await door.publish("all", "", b"2"))[0], UnknownTopic)
+
+    with_door(test, "a")
+
+
+def test_what_a_door_keeps_with_a_namespace_outlives_a_kill() -> None:
+    async def test(door: RoutedDoor) -> None:
+        for name, data in (("exchange orders", b"direct"), ("exchange logs", b"topic"), ("none", None)):
+            await door.server.drive(door.queues.set_note(SPACE, name, data))
+        await door.server.drive(door.queues.set_note(SPACE, "exchange orders", b"fanout"))
+        await door.server.drive(door.queues.set_note(SPACE, "exchange logs", None))
+        for power in (False, True):
+            await door.server.crash(power=power)
+            notes = await door.server.drive(door.queues.notes(SPACE))
+            assert notes == {"exchange orders": b"fanout"}
+
+    with_door(test)
+
+
+def test_headers_of_the_door_are_stored_as_they_are() -> None:
+    async def test(door: RoutedDoor) -> None:
+        event = NewEvent(b"1", headers=(("mainstem-amqp091", b"forged"), ("type", b"order")))
+        own = (("mainstem-amqp091", b"\0\0"), ("priority", b"7"))
+        routed = RoutedEvent(event, "orders", ["a"], own)
+        (place,) = await door.server.drive(door.queues.publish(SPACE, [routed]))
+        assert isinstance(place, Position)
+        (delivery,) = await door.server.pull("shop/a")
+        assert delivery.event.headers == (*own, *event.headers)
+        reader = await door.server.engine.reader([place])
+        stored = (await door.server.drive(reader.read())).events[0].headers
+        names = [name for name, _ in stored]
+        assert names == ["mainstem-route", "mainstem-amqp091", "priority", "user.mainstem-amqp091", "type"]
 
     with_door(test, "a")
 

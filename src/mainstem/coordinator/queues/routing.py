@@ -1,4 +1,4 @@
-"""Requests about namespaces: create and delete, queues, bindings, and the numbers that events refer to.
+"""Requests about namespaces: create and delete, queues, bindings, notes, and the numbers events refer to.
 
 Owns: which records these lead to, and what of the numbers is durable: an event may refer to a route or a
 partition only when its record is. Refuses: to match bindings (a door does), to number events, and the log.
@@ -30,6 +30,8 @@ from mainstem.coordinator.queues.topology_records import (
     NamespaceCreated,
     NamespaceDeleted,
     NamespaceRecord,
+    NoteRemoved,
+    NoteSet,
     PartitionJoined,
     PartitionLeft,
     QueueRouted,
@@ -45,6 +47,9 @@ ROUTES_MAX = 1_000_000
 """Routes of a namespace: sets of queues that events were sent to."""
 QUEUES_OF_ROUTE_MAX = 100_000
 BINDING_BYTES_MAX = 64 << 10
+NOTES_MAX = 100_000
+"""Notes of a namespace."""
+NOTE_NAME_BYTES_MAX = 1_024
 LOST_IDS_MAX = 1 << 17
 """More numbers than are given out after the moment to which a restored backup or a power cut sets a folder
 back."""
@@ -192,6 +197,28 @@ class Routing:
             if binding not in space.bindings:
                 return (), False
             return (BindingRemoved(space.id, binding),), True
+
+        return self._write(decide)
+
+    # --- notes --------------------------------------------------------------------------------------------
+
+    def set_note(self, namespace: str, name: str, data: bytes | None) -> Promise[None]:
+        """Keep something with a namespace under a name, in place of what was there; None: keep nothing.
+        Fails with UnknownNamespace; InvalidRequest: it is too large, or there are too many."""
+
+        def decide() -> tuple[Sequence[msgspec.Struct], None]:
+            space = self._namespace(namespace)
+            if data is None:
+                return ((NoteRemoved(space.id, name),) if name in space.notes else ()), None
+            if len(data) > BINDING_BYTES_MAX or len(name.encode()) > NOTE_NAME_BYTES_MAX:
+                raise InvalidRequest(
+                    f"a note has at most {BINDING_BYTES_MAX:,} bytes, and its name {NOTE_NAME_BYTES_MAX:,}"
+                )
+            if name not in space.notes and len(space.notes) >= NOTES_MAX:
+                raise InvalidRequest(f"the namespace '{namespace}' has {NOTES_MAX:,} notes already")
+            if space.notes.get(name) == data:
+                return (), None
+            return (NoteSet(space.id, name, data),), None
 
         return self._write(decide)
 

@@ -1,4 +1,4 @@
-"""The namespaces: which queues, partitions, routes and bindings each has.
+"""The namespaces: which queues, partitions, routes, bindings and notes each has.
 
 Owns: this state, as records make it. Refuses: requests (`routing.py`), the arrival order and the index
 (`routed_sequence.py`), and what a binding means. Numbers of namespaces, routes and bindings are from the
@@ -18,6 +18,8 @@ from mainstem.coordinator.queues.topology_records import (
     NamespaceCreated,
     NamespaceDeleted,
     NamespaceRecord,
+    NoteRemoved,
+    NoteSet,
     PartitionJoined,
     PartitionLeft,
     QueueRouted,
@@ -56,6 +58,8 @@ class Namespace:
     ordinals: dict[PartitionPlace, int] = field(default_factory=dict)
     next_ordinal: int = 0
     bindings: dict[int, Binding] = field(default_factory=dict)
+    notes: dict[str, bytes] = field(default_factory=dict)
+    """What doors keep with the namespace, by name."""
 
     def records(self) -> Iterator[NamespaceRecord]:
         """Records that make the namespace from nothing."""
@@ -68,6 +72,8 @@ class Namespace:
             yield RouteInterned(self.id, route, encode_queues(queues))
         for binding in self.bindings.values():
             yield BindingAdded(self.id, binding.id, binding.queue, binding.data)
+        for name, data in self.notes.items():
+            yield NoteSet(self.id, name, data)
 
 
 class Topology:
@@ -165,6 +171,10 @@ class Topology:
                 return binding
             case BindingRemoved(binding=binding):
                 del namespace.bindings[binding]
+            case NoteSet(name=name, data=data):
+                namespace.notes[name] = data
+            case NoteRemoved(name=name):
+                del namespace.notes[name]
             case _:
                 raise AssertionError(f"no record about a namespace: {record}")
         return namespace.id

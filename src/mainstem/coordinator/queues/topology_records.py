@@ -74,6 +74,19 @@ class BindingRemoved(NamespaceRecord, frozen=True, array_like=True, tag="binding
     binding: int
 
 
+class NoteSet(NamespaceRecord, frozen=True, array_like=True, tag="note-set"):
+    """State record: a door keeps this with the namespace, under a name. What it means is the door's."""
+
+    name: str
+    data: bytes
+
+
+class NoteRemoved(NamespaceRecord, frozen=True, array_like=True, tag="note-removed"):
+    """State record: a note was removed."""
+
+    name: str
+
+
 TOPOLOGY_RECORDS: tuple[type[NamespaceRecord], ...] = (
     NamespaceCreated,
     NamespaceDeleted,
@@ -83,5 +96,7 @@ TOPOLOGY_RECORDS: tuple[type[NamespaceRecord], ...] = (
     RouteInterned,
     BindingAdded,
     BindingRemoved,
+    NoteSet,
+    NoteRemoved,
 )
 """All records about namespaces."""

@@ -119,6 +119,20 @@ class AuthorizedRoutedQueues(AuthorizedPart):
         known: list[QueueBinding] = await self.engine.bindings(namespace)
         return [item for item in known if self._allows(Operation.DESCRIBE, namespace, item.queue)]
 
+    # --- notes --------------------------------------------------------------------------------------------
+
+    @needs(ALTER_SUBSCRIPTION)
+    async def set_note(self, namespace: str, name: str, data: bytes | None) -> None:
+        """See the contract."""
+        self._require(Operation.ALTER, namespace)
+        await self.engine.set_note(namespace, name, data)
+
+    @needs(DESCRIBE_SUBSCRIPTION)
+    async def notes(self, namespace: str) -> dict[str, bytes]:
+        """See the contract."""
+        self._require(Operation.DESCRIBE, namespace)
+        return cast(dict[str, bytes], await self.engine.notes(namespace))
+
     # --- events -------------------------------------------------------------------------------------------
 
     @needs(WRITE_TOPIC, WRITE_SUBSCRIPTION)

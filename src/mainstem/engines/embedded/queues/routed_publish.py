@@ -35,6 +35,7 @@ from mainstem.promise import Promise
 from mainstem.queues.event_headers import expiry_of, level_of
 from mainstem.queues.index_page import Arrival
 from mainstem.queues.routes import QueueSet
+from mainstem.routing_contract import DOOR_HEADERS
 
 NO_ROUTE = 0
 """The route of an event that no queue gets."""
@@ -53,11 +54,12 @@ def stored_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
 
 
 def published_headers(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
-    """The headers as the user has published them. Inverse of `stored_headers`, without the server's own."""
+    """The headers as the user has published them, and those of doors. Inverse of `stored_headers`, without
+    the server's own."""
     return tuple(
         (name.removeprefix(USER_PREFIX), value)
         for name, value in headers
-        if not name.startswith(SERVER_PREFIX)
+        if not name.startswith(SERVER_PREFIX) or name in DOOR_HEADERS
     )
 
 
@@ -70,6 +72,8 @@ class RoutedPublish:
     partition: int
     queues: QueueSet
     """Those that get it, by their numbers. They are of the namespace."""
+    door_headers: Headers = ()
+    """See `RoutedEvent`."""
 
 
 @dataclass(slots=True)
@@ -176,7 +180,8 @@ class RoutedPublisher:
         queues = routed.queues
         if not namespace.queues.issuperset(queues):  # some were deleted meanwhile
             queues = tuple(queue for queue in queues if queue in namespace.queues)
-        item = _RoutedItem(number, routed.event, stored_headers(routed.event.headers), queues)
+        headers = [*routed.door_headers, *stored_headers(routed.event.headers)]
+        item = _RoutedItem(number, routed.event, headers, queues)
         try:
             partition = self._node.partition_to_append(routed.topic, routed.partition)
         except (LogError, CoordinatorError) as error:

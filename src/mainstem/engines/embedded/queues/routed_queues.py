@@ -134,6 +134,16 @@ class EmbeddedRoutedQueues:
             ]
             return await self._node.queue_runtime.read(bindings)
 
+    async def set_note(self, namespace: str, name: str, data: bytes | None) -> None:
+        """See the contract."""
+        with _about(f"namespace {namespace}"):
+            await self._machine.routing.set_note(namespace, name, data)
+
+    async def notes(self, namespace: str) -> dict[str, bytes]:
+        """See the contract."""
+        with _about(f"namespace {namespace}"):
+            return await self._node.queue_runtime.read(dict(self._namespace(namespace).notes))
+
     # --- publishing ---------------------------------------------------------------------------------------
 
     async def publish(self, namespace: str, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
@@ -152,7 +162,11 @@ class EmbeddedRoutedQueues:
                     results[number] = UnknownTopic(f"topic {routed.topic}: there is no such {what}")
                     continue
                 numbers.append(number)
-                chosen.append(RoutedPublish(routed.event, topic, index, self._queues(space, routed.queues)))
+                chosen.append(
+                    RoutedPublish(
+                        routed.event, topic, index, self._queues(space, routed.queues), routed.door_headers
+                    )
+                )
             for number, result in zip(numbers, await self._publisher.publish(space, chosen), strict=True):
                 results[number] = result
             return [result for result in results if result is not None]
