@@ -15,12 +15,15 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from mainstem import base64url
 from mainstem.contract import Event, InvalidArgument, Position
+
+if TYPE_CHECKING:
+    from mainstem.search.match.matcher import Matcher
 
 DEFAULT_LIMIT = 100
 PROGRESS_INTERVAL_S = 0.1
@@ -30,6 +33,15 @@ PARTIAL_INTERVAL_S = 1.0
 
 Reason: TypeAlias = Literal["complete", "limit", "budget"]
 ValueCount: TypeAlias = tuple[str, int]
+
+
+class BlockExclusion(NamedTuple):
+    """A block of a partition's log, and the queries of which no event in it matches."""
+
+    first: int
+    end: int
+    """Its first offset, and the one after its last."""
+    matchers: frozenset[Matcher]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

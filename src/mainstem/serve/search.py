@@ -61,6 +61,7 @@ def local_search(engine: EmbeddedEngine, folder: Path, node: Node) -> Search:
         engine, folder, node.clock, space_problem=partial(index_space_problem, node.space_guard)
     )
     search.start_building_filters()
+    engine.skip_blocks_by(search)
     return search
 
 

@@ -21,7 +21,7 @@ from mainstem.contract import SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
 from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, to_buckets
-from mainstem.search.contract import Bucket, Remaining, SearchRequest, Unreadable
+from mainstem.search.contract import BlockExclusion, Bucket, Remaining, SearchRequest, Unreadable
 from mainstem.search.execution import NO_BATCH, SearchExecution, WorkItem
 from mainstem.search.index.manager import PART_BLOCKS, IndexManager
 from mainstem.search.ipc import (
@@ -37,6 +37,7 @@ from mainstem.search.ipc import (
     UnitTimesReply,
     UnitTimesRequest,
 )
+from mainstem.search.local.excluded_blocks import excluded_blocks
 from mainstem.search.local.lost_offsets import is_removed, lost_positions
 from mainstem.search.local.token_filter_store import TokenFilterStore
 from mainstem.search.match.matcher import Matcher, either
@@ -162,6 +163,17 @@ class LogSearch(PlannedSearch):
     def prepare(self) -> None:
         """Implements `Search.prepare`."""
         self.pool.prepare()
+
+    async def excluded_blocks(
+        self, topic: str, partition: int, first: int, matchers: Sequence[Matcher]
+    ) -> list[BlockExclusion]:
+        """The next blocks with token filters from the offset `first` on, ascending, and which of these
+        queries match no event of each: 64 at most, none if there are no filters yet. Reads no events, divides
+        nothing into blocks. StreamError."""
+        folder, *_ = self._engine.partition_files(topic, partition)
+        plan = self._plans.get(folder)
+        blocks = [] if plan is None else plan.blocks
+        return await excluded_blocks(self._clock, self.pool, topic, partition, blocks, first, matchers)
 
     def metric_values(self) -> dict[str, float]:
         """The values of the search's metrics, by name."""

@@ -12,6 +12,7 @@ from typing import Literal
 from mainstem.contract import Position, StreamError
 from mainstem.coordinator import errors as coordinator
 from mainstem.engines.embedded.errors import translate
+from mainstem.engines.embedded.queues.block_exclusions import BlockTester
 from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.routed_queues import EmbeddedRoutedQueues
@@ -93,6 +94,10 @@ class EmbeddedQueues:
     def routed_queues(self) -> RoutedQueues:
         """See `OffersRoutedQueues`."""
         return self._queue_routed
+
+    def skip_blocks_by(self, tester: BlockTester) -> None:
+        """Let the scans of filters pass the blocks that, by this test, have no event for them."""
+        self._queue_service.skip_blocks_by(tester)
 
     @property
     def batch_queues(self) -> BatchQueues:

@@ -28,51 +28,58 @@ TURN_US = 2_000
 """What a scan does in a turn of the event loop costs about this many microseconds."""
 FEED_US = 30
 """What it costs to let one view take the answers of a slice."""
+EXCLUDED_BYTES = 8 << 20
+"""What is passed without being read has about as many bytes, or more."""
 RETRY_S = 1.0
 """Time after which a scan goes on that the disk has stopped."""
 
 log = logging.getLogger(__name__)
 
 
-class ScannedSlice(Protocol):
-    """Events that follow each other in the sequence of a view. Questions are generators, which yield what
-    their steps cost in microseconds; answers are kept."""
-
-    unreadable: list[Run]
+class ScanAnswers(Protocol):
+    """What is known of events that follow each other in the sequence of a view. Answers are kept."""
 
     @property
     def end(self) -> int:
         """The position after the last one."""
 
     @property
+    def unreadable(self) -> list[Run]:
+        """Positions of events that damage has made unreadable."""
+
+    @property
     def keys(self) -> dict[int, int] | None:
-        """Position -> hash of the key, of the events that have one; None: `read_keys` was not asked."""
+        """Position -> hash of the key, of the events that have one; None: it was not asked."""
 
     @property
     def times(self) -> dict[int, int] | None:
         """Position -> the time before which an event is not to be delivered, of those that name one; None:
-        `find_times` was not asked."""
-
-    def find_candidates(self, index: NeedleIndex) -> Iterator[int]:
-        """Find the events that may match for many filters at once."""
-
-    def find_matches(self, matcher: Matcher) -> Iterator[int]:
-        """Find the events that match."""
-
-    def read_keys(self) -> Iterator[int]:
-        """Find the hashes of all keys."""
-
-    def find_times(self) -> Iterator[int]:
-        """Find the events that are not to be delivered before a time."""
+        it was not asked."""
 
     def has_answer(self, matcher: Matcher) -> bool:
-        """Whether `find_matches` has ended for this matcher."""
+        """Whether it is known which events match."""
 
     def matches(self, matcher: Matcher, first: int) -> Sequence[int]:
         """The positions from `first` on whose events match, ascending."""
 
     def readable(self, first: int) -> list[Run]:
         """The positions from `first` on that have an event."""
+
+
+class ScannedSlice(ScanAnswers, Protocol):
+    """Events that were read. Questions are generators, which yield what their steps cost in microseconds."""
+
+    def find_candidates(self, index: NeedleIndex) -> Iterator[int]:
+        """Find the events that may match for many filters at once."""
+
+    def find_matches(self, matcher: Matcher) -> Iterator[int]:
+        """Find the events that match: `has_answer` at its end."""
+
+    def read_keys(self) -> Iterator[int]:
+        """Find the hashes of all keys: `keys`."""
+
+    def find_times(self) -> Iterator[int]:
+        """Find the events that are not to be delivered before a time: `times`."""
 
 
 class ScannedFeed(Protocol):
@@ -101,7 +108,7 @@ class ScannedFeed(Protocol):
     async def learn_keys(self) -> None:
         """Learn some of those keys."""
 
-    def take_slice(self, events: ScannedSlice, size: int) -> ViewScanned | None:
+    def take_slice(self, events: ScanAnswers, size: int) -> ViewScanned | None:
         """Scan up to the end of a slice of `size` bytes. Returns a record of the scan if one is due."""
 
 
@@ -135,6 +142,11 @@ class EventScan(ABC):
     @abstractmethod
     async def _read(self, first: int) -> tuple[ScannedSlice, int]:
         """Some events from a position on, and how many bytes these have. Errors of the log, StreamError."""
+
+    def _excluded(self, first: int, feeds: Iterable[ScannedFeed]) -> ScanAnswers | None:
+        """Events from a position on that need not be read for some of these feeds, because their filters
+        match none of them; None: that is known of no feed."""
+        return None
 
     def stop(self) -> None:
         """Scan no more. Idempotent."""
@@ -172,6 +184,18 @@ class EventScan(ABC):
             await next_turn(self._clock)
             return
         first = self._next_place(keyed)
+        excluded = self._excluded(first, keyed)
+        if excluded is not None:
+            end = excluded.end
+            members = [
+                feed
+                for feed in keyed
+                if feed.matcher is not None
+                and excluded.has_answer(feed.matcher)
+                and self._is_within(feed, first, end)
+            ]
+            await self._pass(excluded, EXCLUDED_BYTES, members, first)
+            return
         events, size = await self._read(first)
         members = [feed for feed in keyed if self._is_within(feed, first, events.end)]
         await self._look(events, members)
@@ -205,7 +229,7 @@ class EventScan(ABC):
         questions.append(events.find_times())
         await self._run(chain.from_iterable(questions))
 
-    async def _pass(self, events: ScannedSlice, size: int, members: list[ScannedFeed], first: int) -> None:
+    async def _pass(self, events: ScanAnswers, size: int, members: list[ScannedFeed], first: int) -> None:
         """Let each feed take the answers, if it still is in the slice. Others may have been closed, or moved
         by a seek, while the answers were found."""
         records: list[ViewScanned] = []

@@ -6,11 +6,16 @@ Owns: where the scan reads, and which queues are woken by a commit. Refuses: how
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from mainstem.clock import Clock
 from mainstem.coordinator.queues.subscriptions import Subscriptions
+from mainstem.engines.embedded.queues.block_exclusions import (
+    BlockExclusions,
+    BlockTesterSlot,
+    ExcludedEvents,
+)
 from mainstem.engines.embedded.queues.event_scan import EventScan, ScannedFeed
 from mainstem.engines.embedded.queues.event_slice import EventSlice
 from mainstem.engines.embedded.queues.events import DecodedBudget, EventSource, read_batches
@@ -24,9 +29,12 @@ SLICE_BYTES = 256 << 10
 class PartitionScan(EventScan):
     """One partition. Feeds join it when they are opened, and leave it when they are closed."""
 
-    def __init__(self, clock: Clock, machine: Subscriptions, source: EventSource) -> None:
+    def __init__(
+        self, clock: Clock, machine: Subscriptions, source: EventSource, blocks: BlockTesterSlot
+    ) -> None:
         super().__init__(clock, machine)
         self.source = source
+        self._exclusions = BlockExclusions(clock, blocks, source.topic, source.partition)
         self.subject = f"topic {source.topic}, partition {source.partition.index}"
         self._users = 0
         self._listening: dict[Callable[[], None], None] = {}
@@ -62,6 +70,7 @@ class PartitionScan(EventScan):
         if self.is_unused:
             self.partition.unwatch(self._on_moved)
             self.source.forget()
+            self._exclusions.stop()
             self.stop()
 
     @property
@@ -78,6 +87,12 @@ class PartitionScan(EventScan):
         for on_ready in listening:
             on_ready()
         self.scan_soon()
+
+    def _excluded(self, first: int, feeds: Iterable[ScannedFeed]) -> ExcludedEvents | None:
+        """See `EventScan._excluded`."""
+        end = self.partition.high_watermark
+        within = (feed.matcher for feed in feeds if self._is_within(feed, first, end))
+        return self._exclusions.find(first, [matcher for matcher in within if matcher is not None])
 
     async def _read(self, first: int) -> tuple[EventSlice, int]:
         """See `EventScan._read`."""
@@ -101,6 +116,7 @@ class PartitionScans:
         self._clock = clock
         self._machine = machine
         self._scans: dict[tuple[UUID, int], PartitionScan] = {}
+        self.blocks = BlockTesterSlot()
         self.budget = DecodedBudget()
 
     def of(self, topic_id: UUID, topic: str, partition: Partition) -> PartitionScan:
@@ -109,7 +125,7 @@ class PartitionScans:
         scan = self._scans.get(place)
         if scan is None or scan.partition is not partition:
             source = EventSource(self._clock, topic, partition, self.budget)
-            scan = self._scans[place] = PartitionScan(self._clock, self._machine, source)
+            scan = self._scans[place] = PartitionScan(self._clock, self._machine, source, self.blocks)
         return scan
 
     def drop_unused(self, place: tuple[UUID, int]) -> None:

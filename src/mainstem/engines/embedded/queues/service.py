@@ -20,6 +20,7 @@ from mainstem.coordinator.queues.types import Settlement, SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.door_contract import TopicChange
 from mainstem.engines.embedded.queues.answers import Answers
+from mainstem.engines.embedded.queues.block_exclusions import BlockTester
 from mainstem.engines.embedded.queues.carried import CarriedEvents
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.dead_letters import DeadLetterWriter
@@ -114,6 +115,10 @@ class QueueService:
         self.pushed.look_at_all()
         self.batches.look_at_all()
         self._set_timer(self.machine.views.all())
+
+    def skip_blocks_by(self, tester: BlockTester) -> None:
+        """Let scans pass the blocks that, by this test, have no event for a filter."""
+        self._partitions.blocks.tester = tester
 
     def _on_topic_change(self, change: TopicChange) -> None:
         for queue in self._queues.values():

@@ -17,7 +17,7 @@ from mainstem.coordinator.queues.records import ViewScanned, encoded
 from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.event_scan import EventScan, ScannedSlice
+from mainstem.engines.embedded.queues.event_scan import EventScan, ScanAnswers
 from mainstem.engines.embedded.queues.event_slice import key_hash
 from mainstem.engines.embedded.queues.events import EventsAtPositions
 from mainstem.engines.embedded.queues.own_times import Arrivals, bounded, delays_among
@@ -165,7 +165,7 @@ class SubscriptionFeed(ABC):
             return False
         return sequence.counts().ready < READY_MAX
 
-    def take_slice(self, events: ScannedSlice, size: int) -> ViewScanned | None:
+    def take_slice(self, events: ScanAnswers, size: int) -> ViewScanned | None:
         """Scan up to the end of a slice of the log, which has answers for this view. Returns a record of the
         scan if one is due."""
         sequence, first, matcher = self.view.sequence, self.scanned, self.matcher
