@@ -1,0 +1,1 @@
+"""RabbitMQ clients, and RabbitMQ itself as the reference."""
