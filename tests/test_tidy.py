@@ -184,6 +184,7 @@ IO_ALLOWED = {
     "doors/http/sampler.py": "waits for the door's closing event",
     "doors/http/server.py": "connects accepted sockets with uvicorn",
     "doors/kafka/server.py": "connects accepted sockets with the state machine of connection.py",
+    "doors/rabbitmq_stream/server.py": "connects accepted sockets with the state machine of connection.py",
     "doors/net/accepted.py": "passes an accepted socket to asyncio",
     "doors/net/acceptor.py": "accepts sockets",
     "doors/net/address.py": "reads the address of a socket",

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from mainstem.doors import http, kafka
+from mainstem.doors import http, kafka, rabbitmq_stream
 from mainstem.doors.contract import Door
 
 DOORS: tuple[Door, ...] = (
     kafka.DOOR,
     http.DOOR,
+    rabbitmq_stream.DOOR,
 )
