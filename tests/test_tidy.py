@@ -176,6 +176,12 @@ SANS_IO = (
 """Folders and files below src/mainstem that get bytes, time and randomness as arguments."""
 IO_MODULES = {"asyncio", "socket", "time", "select", "selectors", "ssl", "threading", "subprocess", "uvloop"}
 IO_ALLOWED = {
+    "amqp/publisher.py": "answers with a future",
+    "amqp/vhost.py": "answers with a future",
+    "amqp/vhost_exchanges.py": "waits for several requests of the engine",
+    "amqp/vhost_queues.py": "waits for several requests of the engine",
+    "amqp/vhost_state.py": "has locks of names",
+    "amqp/vhosts.py": "has the tasks of virtual hosts",
     "doors/http/audit.py": "names asyncio.CancelledError, to write the line of a cancelled action",
     "doors/http/bodies.py": "gives the stream of a request body a deadline",
     "doors/http/connection.py": "is the protocol class of a connection, which asyncio calls with a transport",

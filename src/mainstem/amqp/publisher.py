@@ -1,0 +1,214 @@
+"""Publishes the messages of a virtual host: those of a turn of the event loop in one call of the engine.
+
+Owns: the order of messages, the topics of exchanges, which are made when they are first published to, and
+what a message's own times mean. Refuses: to confirm or return anything: the doors do, by the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Literal, Protocol, TypeAlias
+
+from mainstem.amqp.binding_tables import Routable, keys_of
+from mainstem.amqp.errors import AmqpError
+from mainstem.amqp.field_tables import FieldTableError
+from mainstem.amqp.messages import (
+    AmqpMessage,
+    delay_ms,
+    event_key,
+    expiration_ms,
+    stored_headers_of,
+    with_headers,
+)
+from mainstem.amqp.router import Router
+from mainstem.amqp.stored_topology import TOPIC
+from mainstem.amqp.topic_names import topic_name
+from mainstem.amqp.topology import AmqpQueue, Exchange
+from mainstem.clock import Clock
+from mainstem.contract import Headers, NewEvent, Position, StreamError, TopicExists, UnknownTopic
+from mainstem.routing_contract import MOVED_FROM_HEADER, RoutedEvent, RoutedQueues
+
+PublishOutcome: TypeAlias = Literal["routed", "unrouted", "refused"]
+"""What became of a message. Routed: its queues have it, durably. Unrouted: no queue gets it; it is stored all
+the same. Refused: it was not stored, or one of its queues did not take it."""
+RETENTION_MS = 24 * 3600 * 1000
+"""How long the topic of an exchange keeps what its queues have done with. What they have not is kept."""
+_LIVE_MOMENT_MS = 1_000
+"""How long a message whose time to live is 0 waits for a consumer that is there."""
+
+
+class CreatesTopics(Protocol):
+    """The methods of an engine that this needs."""
+
+    async def create_topic(
+        self, name: str, *, partitions: int | None = None, settings: Mapping[str, str] = ...
+    ) -> None:
+        """See `mainstem.contract.Admin`."""
+
+
+class VhostPublisher:
+    """Publishes for one virtual host."""
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        routed: RoutedQueues,
+        topics: CreatesTopics,
+        router: Router,
+        exchanges: Mapping[str, Exchange],
+        queues: Mapping[str, AmqpQueue],
+        clock: Clock,
+        start_task: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        """`exchanges`, `queues`: those of the virtual host, live."""
+        self._namespace = namespace
+        self._routed = routed
+        self._engine = topics
+        self._router = router
+        self._exchanges = exchanges
+        self._queues = queues
+        self._clock = clock
+        self._start_task = start_task
+        self.topics: dict[str, str] = {}
+        """Exchange -> its topic."""
+        self.exchange_of_topic: dict[str, str] = {}
+        self._existing: set[str] = set()
+        """Topics that are known to exist."""
+        self._pending: list[tuple[Sequence[AmqpMessage], asyncio.Future[list[PublishOutcome]]]] = []
+        self._is_running = False
+
+    def know_topic(self, exchange: str, topic: str) -> None:
+        """A note says that this is the exchange's topic."""
+        self.topics[exchange] = topic
+        self.exchange_of_topic[topic] = exchange
+
+    def publish(self, messages: Sequence[AmqpMessage]) -> asyncio.Future[list[PublishOutcome]]:
+        """Publish messages after those of earlier calls. The value has the result of each, when all of them
+        are durable or have failed; it does not fail."""
+        done: asyncio.Future[list[PublishOutcome]] = asyncio.get_running_loop().create_future()
+        self._pending.append((messages, done))
+        if not self._is_running:
+            self._run_soon()
+        return done
+
+    def _run_soon(self) -> None:
+        self._is_running = True
+        self._clock.call_soon(lambda: self._start_task(self._run()))
+
+    async def _run(self) -> None:
+        """Publish what has gathered. What gathers meanwhile is next, after the call has taken its place."""
+        calls, self._pending = self._pending, []
+        try:
+            for exchange in {message.exchange for messages, _ in calls for message in messages}:
+                await self._ensure_topic(exchange)
+            self._start_task(self._publish(calls))
+        finally:
+            self._is_running = False
+            if self._pending:
+                self._run_soon()
+
+    async def _publish(
+        self, calls: Sequence[tuple[Sequence[AmqpMessage], asyncio.Future[list[PublishOutcome]]]]
+    ) -> None:
+        events: list[RoutedEvent | None] = [
+            self._event(message) for messages, _ in calls for message in messages
+        ]
+        results = iter(await self.publish_events([event for event in events if event is not None]))
+        outcomes = iter(events)
+        for messages, done in calls:
+            answer: list[PublishOutcome] = []
+            for _ in messages:
+                event = next(outcomes)
+                answer.append("refused" if event is None else self._outcome(event, next(results)))
+            if not done.done():
+                done.set_result(answer)
+
+    def _outcome(self, event: RoutedEvent, result: Position | StreamError) -> PublishOutcome:
+        if isinstance(result, StreamError):
+            if isinstance(result, UnknownTopic):
+                self._existing.discard(event.topic)  # somebody has deleted it: the next message makes it
+            return "refused"
+        return "routed" if event.queues else "unrouted"
+
+    async def publish_events(self, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
+        """Publish events that are routed, in this order for each queue. Never raises a StreamError."""
+        if not events:
+            return []
+        # The engine keeps the order of a call within a partition, and that of calls over all of them.
+        runs = [list(run) for _, run in groupby(events, key=lambda event: event.topic)]
+        if len(runs) == 1:
+            return await self._publish_run(events)
+        results = await asyncio.gather(*(self._publish_run(run) for run in runs))
+        return [result for run in results for result in run]
+
+    async def _publish_run(self, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
+        try:
+            return await self._routed.publish(self._namespace, events)
+        except StreamError as error:
+            return [error] * len(events)
+
+    # --- one message --------------------------------------------------------------------------------------
+
+    def _event(self, message: AmqpMessage) -> RoutedEvent | None:
+        """The event of a message; None: it cannot be published."""
+        try:
+            keys = keys_of(message.routing_key, message.properties.headers)
+            queues = self._router.route(message.exchange, Routable(keys, message.properties))
+            return self.routed_event(message, queues)
+        except (AmqpError, FieldTableError, ValueError, KeyError):
+            return None
+
+    def routed_event(self, message: AmqpMessage, queues: Sequence[str], origin: str = "") -> RoutedEvent:
+        """The event of a message for these queues. `origin`: of what it is a copy. AmqpError,
+        FieldTableError: a property is invalid. KeyError: the exchange has no topic."""
+        exchange = self._exchanges.get(message.exchange)
+        not_before_ms: int | None = None
+        if exchange is not None and exchange.kind == "x-delayed-message":
+            wait_ms = delay_ms(message.properties)
+            if wait_ms:
+                not_before_ms = self._clock.wall_ms() + wait_ms
+                negative = with_headers(message.properties, {"x-delay": -wait_ms})
+                message = AmqpMessage(
+                    message.exchange, message.routing_key, negative, message.body, message.user
+                )
+        lives_ms = expiration_ms(message.properties)
+        expires_ms: int | None = None
+        if lives_ms is not None:
+            if lives_ms == 0 and any(self._queues[name].consumers for name in queues if name in self._queues):
+                lives_ms = _LIVE_MOMENT_MS
+            expires_ms = (not_before_ms or self._clock.wall_ms()) + lives_ms
+        key = event_key(message)
+        headers: Headers = stored_headers_of(message, key, expires_ms=expires_ms, not_before_ms=not_before_ms)
+        if origin:
+            headers = (*headers, (MOVED_FROM_HEADER, origin.encode()))
+        return RoutedEvent(NewEvent(message.body, key), self.topics[message.exchange], queues, headers)
+
+    # --- topics -------------------------------------------------------------------------------------------
+
+    async def _ensure_topic(self, exchange: str) -> None:
+        if self.topics.get(exchange) in self._existing:
+            return
+        try:
+            await self.ensure_topic(exchange)
+        except StreamError:
+            pass  # its messages are refused, by their own results
+
+    async def ensure_topic(self, exchange: str) -> None:
+        """Create the topic of an exchange, if there is none. StreamError: that is not possible."""
+        known = self.topics.get(exchange)
+        if known is not None and known in self._existing:
+            return
+        name = known or topic_name(self._namespace, exchange)
+        if known is None and name in self.exchange_of_topic:
+            name = topic_name(self._namespace, exchange, is_taken=True)
+        try:
+            await self._engine.create_topic(name, partitions=1, settings={"retention.ms": str(RETENTION_MS)})
+        except TopicExists:
+            pass  # a crash came before the note; or somebody else has made it, and may read it there
+        if known is None:
+            await self._routed.set_note(self._namespace, TOPIC + exchange, name.encode())
+            self.know_topic(exchange, name)
+        self._existing.add(name)

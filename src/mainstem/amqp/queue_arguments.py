@@ -1,0 +1,235 @@
+"""The arguments of queues: which there are, what is wrong with some, when two are the same, what they mean.
+
+Owns: RabbitMQ's checks and texts, and the settings of a subscription that arguments and policies lead to.
+Refuses: to keep anything. Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mainstem.amqp.errors import amqp_error, inequivalent, invalid_argument
+from mainstem.amqp.field_values import (
+    FieldTable,
+    Float32,
+    Int8,
+    Int16,
+    Int64,
+    Timestamp,
+    UInt8,
+    UInt16,
+    UInt32,
+)
+from mainstem.queues.settings import PIN_MS_MAX, SubscriptionSettings
+
+DELIVERY_LIMIT_DEFAULT = 20
+"""Of quorum queues."""
+PRIORITY_MAX = 255
+IN_FLIGHT_MAX = 1_000_000
+OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
+"""What a full queue does."""
+
+_TYPE_NAMES: dict[type, str] = {
+    bool: "bool",
+    int: "signedint",
+    Int8: "byte",
+    UInt8: "unsignedbyte",
+    Int16: "short",
+    UInt16: "unsignedshort",
+    UInt32: "unsignedint",
+    Int64: "long",
+    Timestamp: "timestamp",
+    float: "double",
+    Float32: "float",
+    str: "longstr",
+    bytes: "binary",
+    list: "array",
+    dict: "table",
+    type(None): "void",
+}
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool | Timestamp)
+
+
+def _type_name(value: object) -> str:
+    if type(value) is int and not -(1 << 31) <= value < 1 << 31:
+        return "long"
+    return _TYPE_NAMES.get(type(value), "longstr")
+
+
+def _not_negative(value: Any) -> str:
+    if not _is_integer(value):
+        return f"{{unacceptable_type,{_type_name(value)}}}"
+    return f"{{value_negative,{value}}}" if value < 0 else ""
+
+
+def _time(value: Any) -> str:
+    problem = _not_negative(value)
+    return f"{{value_too_large,{value}}}" if not problem and value > PIN_MS_MAX else problem
+
+
+def _expires(value: Any) -> str:
+    return "{value_zero,0}" if _is_integer(value) and value == 0 else _time(value)
+
+
+def _priority(value: Any) -> str:
+    problem = _not_negative(value)
+    return f"{{max_value_exceeded,{value}}}" if not problem and value > PRIORITY_MAX else problem
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, str) else f"{{unacceptable_type,{_type_name(value)}}}"
+
+
+def _flag(value: Any) -> str:
+    return "" if isinstance(value, bool) else f"{{unacceptable_type,{_type_name(value)}}}"
+
+
+def _overflow(value: Any) -> str:
+    return "" if value in OVERFLOWS else f"invalid overflow {value!r}"
+
+
+def _strategy(value: Any) -> str:
+    return "" if value in ("at-most-once", "at-least-once") else f"invalid dead letter strategy {value!r}"
+
+
+def _kind(value: Any) -> str:
+    return "" if value in ("classic", "quorum", "stream") else f"unsupported queue type {value!r}"
+
+
+_CHECKS: dict[str, Callable[[Any], str]] = {
+    "x-expires": _expires,
+    "x-message-ttl": _time,
+    "x-dead-letter-exchange": _text,
+    "x-dead-letter-routing-key": _text,
+    "x-dead-letter-strategy": _strategy,
+    "x-max-length": _not_negative,
+    "x-max-length-bytes": _not_negative,
+    "x-overflow": _overflow,
+    "x-max-priority": _priority,
+    "x-single-active-consumer": _flag,
+    "x-delivery-limit": lambda value: "" if value == -1 else _not_negative(value),
+    "x-queue-type": _kind,
+    "x-queue-mode": _text,
+}
+"""Argument -> what is wrong with a value; empty: nothing. Others are accepted and mean nothing."""
+_OF_QUORUM_ALONE = frozenset({"x-delivery-limit", "x-dead-letter-strategy"})
+_OF_CLASSIC_ALONE = frozenset({"x-max-priority", "x-queue-mode"})
+
+POLICY_KEYS = (
+    "expires",
+    "message-ttl",
+    "dead-letter-exchange",
+    "dead-letter-routing-key",
+    "max-length",
+    "max-length-bytes",
+    "overflow",
+    "delivery-limit",
+)
+"""What a policy may say of queues; each is an argument with `x-` before it, too."""
+LOWEST_WINS = frozenset({"expires", "message-ttl", "max-length", "max-length-bytes", "delivery-limit"})
+"""Of several of these, the lowest is in effect."""
+
+
+def kind_of(arguments: FieldTable) -> str:
+    """The type that a declaration asks for."""
+    return str(arguments.get("x-queue-type") or "classic")
+
+
+def check_arguments(name: str, vhost: str, arguments: FieldTable, *, durable: bool, exclusive: bool) -> None:
+    """Check a declaration. AmqpError: 406; 540 for a stream, which is declared by the stream protocol."""
+    for argument, value in arguments.items():
+        check = _CHECKS.get(argument)
+        problem = check(value) if check is not None else ""
+        if problem:
+            raise invalid_argument(argument, name, vhost, problem)
+    if "x-dead-letter-routing-key" in arguments and "x-dead-letter-exchange" not in arguments:
+        raise invalid_argument("x-dead-letter-routing-key", name, vhost, "routing_key_but_no_dlx_defined")
+    kind = kind_of(arguments)
+    if kind == "stream":
+        raise amqp_error(540, "queues of the type stream are not declared by AMQP 0-9-1")
+    if kind == "quorum":
+        for field, is_wrong in (("durable", not durable), ("exclusive", exclusive)):
+            if is_wrong:
+                raise amqp_error(406, f"invalid property '{field}' for queue '{name}' in vhost '{vhost}'")
+        if arguments.get("x-overflow") == "reject-publish-dlx":
+            raise invalid_argument("x-overflow", name, vhost, "{unsupported,reject-publish-dlx}")
+
+
+def check_equivalent(name: str, vhost: str, received: FieldTable, current: FieldTable) -> None:
+    """Check that a declaration has the arguments that the queue has. Those that its type does not know are
+    not compared. AmqpError: 406."""
+    kind = kind_of(current)
+    unknown = _OF_QUORUM_ALONE if kind == "classic" else _OF_CLASSIC_ALONE
+    for argument in _CHECKS:
+        if argument not in unknown:
+            _compare(argument, "queue", name, vhost, received, current)
+
+
+def check_same_argument(
+    argument: str, what: str, name: str, vhost: str, received: FieldTable, current: FieldTable
+) -> None:
+    """Check that one argument is the same in both. AmqpError: 406."""
+    _compare(argument, what, name, vhost, received, current)
+
+
+def _compare(
+    argument: str, what: str, name: str, vhost: str, received: FieldTable, current: FieldTable
+) -> None:
+    new, old = received.get(argument), current.get(argument)
+    if argument == "x-queue-type":
+        new, old = new or "classic", old or "classic"
+    is_same = new == old and (
+        (_is_integer(new) and _is_integer(old)) or type(new) is type(old) or (new is None and old is None)
+    )
+    if not is_same:
+        raise inequivalent(
+            argument, what, name, vhost, f"received {_described(new)} but current is {_described(old)}"
+        )
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"the value '{_shown(value)}' of type '{_type_name(value)}'"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def effective_arguments(
+    arguments: FieldTable, policy: Mapping[str, Any], operator_policy: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is in effect, by the names of policies: the argument before the policy, and of numbers the lowest
+    of all three."""
+    effective: dict[str, Any] = {}
+    for key in POLICY_KEYS:
+        given: list[Any] = [
+            source[name]
+            for source, name in ((arguments, f"x-{key}"), (policy, key), (operator_policy, key))
+            if source.get(name) is not None
+        ]
+        if given:
+            effective[key] = min(given) if key in LOWEST_WINS else given[0]
+    return effective
+
+
+def settings_of(kind: str, arguments: FieldTable, effective: Mapping[str, Any]) -> SubscriptionSettings:
+    """The settings of the queue's subscription. A time to live of 0 is 1 ms: what is not delivered when it
+    arrives expires."""
+    limit = int(effective.get("delivery-limit", DELIVERY_LIMIT_DEFAULT if kind == "quorum" else -1))
+    has_limit = kind == "quorum" and limit >= 0
+    ttl_ms = effective.get("message-ttl")
+    priority_max = int(arguments.get("x-max-priority") or 0) if kind == "classic" else 0  # type: ignore[arg-type] # checked
+    return SubscriptionSettings(
+        in_flight_max=IN_FLIGHT_MAX,
+        pin_ms=-1,
+        priority_max=priority_max,
+        ttl_ms=0 if ttl_ms is None else max(1, int(ttl_ms)),
+        failures_max=limit + 1 if has_limit else 0,
+        single_active=arguments.get("x-single-active-consumer") is True,
+    )

@@ -1,0 +1,34 @@
+"""The names of the topics in which exchanges' messages are.
+
+Owns: the name that an exchange's topic gets: `amqp.orders` for the exchange `orders` of the virtual host `/`,
+`amqp.shop.orders` for that of `shop`, `amqp.default` for the default exchange. Refuses: to find an exchange
+by a name: a note says which topic is whose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+
+PREFIX = "amqp."
+DEFAULT_EXCHANGE = "default"
+NAME_MAX = 200
+"""Kafka's names have at most 249 characters; a hash and the prefix have room beside this."""
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-.")
+
+
+def topic_name(vhost: str, exchange: str, *, is_taken: bool = False) -> str:
+    """The topic of an exchange. Bytes that a topic's name cannot have are `_xx`. `is_taken`: a name with a
+    hash, for the first one is another's."""
+    parts = [] if vhost == "/" else [_escaped(vhost)]
+    parts.append(_escaped(exchange) if exchange else DEFAULT_EXCHANGE)
+    name = ".".join(parts)
+    if is_taken or len(name) > NAME_MAX:
+        digest = hashlib.sha256(f"{vhost}\0{exchange}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        name = f"{name[:NAME_MAX]}-{digest}"
+    return PREFIX + name
+
+
+def _escaped(text: str) -> str:
+    data = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"_{byte:02x}" for byte in data)
