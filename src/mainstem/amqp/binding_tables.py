@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mainstem.amqp.field_values import FieldTable
 from mainstem.amqp.properties import Properties
+from mainstem.amqp.queue_arguments import shown, type_name
 from mainstem.amqp.topic_trie import TopicTrie
 from mainstem.amqp.topology import AmqpBinding, Target
 
@@ -128,9 +129,14 @@ class HeadersTable:
 
     def add(self, binding: AmqpBinding) -> None:
         """See `BindingTable`."""
-        if binding.arguments.get("x-match", "all") not in ("all", "any", "all-with-x", "any-with-x"):
-            expected = "expected string 'all' or 'any' or 'all-with-x' or 'any-with-x'"
-            raise ValueError(f"Invalid x-match field value {binding.arguments['x-match']!r}; {expected}")
+        mode = binding.arguments.get("x-match", "all")
+        if not isinstance(mode, str):
+            raise ValueError(
+                f"Invalid x-match field type {type_name(mode)} (value {shown(mode)}); expected longstr"
+            )
+        if mode not in ("all", "any", "all-with-x", "any-with-x"):
+            expected = "expected all, any, all-with-x, or any-with-x"
+            raise ValueError(f'Invalid x-match field value <<"{mode}">>; {expected}')
         self._bindings[binding.identity] = binding
 
     def remove(self, binding: AmqpBinding) -> None:
@@ -197,9 +203,7 @@ class ConsistentHashTable:
             int(binding.routing_key) if binding.routing_key.isascii() and binding.routing_key.isdigit() else 0
         )
         if not 1 <= weight <= WEIGHT_MAX:
-            raise ValueError(
-                f"The binding key must be an integer from 1 to {WEIGHT_MAX:,}, not '{binding.routing_key}'"
-            )
+            raise ValueError(f'The binding key must be an integer: <<"{binding.routing_key}">>')
         self._buckets += [binding.target] * weight
 
     def remove(self, binding: AmqpBinding) -> None:

@@ -10,7 +10,6 @@ Owns: this mapping. Refuses: routing, and dead letters (`deaths.py`). Times are 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +81,14 @@ def expiration_ms(properties: Properties) -> int | None:
     text = properties.expiration
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) > EXPIRATION_MS_MAX:
-        raise amqp_error(406, f"invalid expiration '{text}': {{leftover_string,\"{text}\"}}")
-    return int(text)
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
+        raise amqp_error(406, f"invalid expiration '{text}': no_integer")
+    value = int(text)
+    if not 0 <= value <= EXPIRATION_MS_MAX:
+        problem = "value_negative" if value < 0 else "value_too_large"
+        raise amqp_error(406, f"invalid expiration '{text}': {{{problem},{value}}}")
+    return value
 
 
 def delay_ms(properties: Properties) -> int:
@@ -248,9 +252,15 @@ def received(event: Event, exchange: str, failures: int = 0) -> ReceivedMessage:
     """The message that an event is. `failures`: earlier deliveries of a quorum queue that failed, which the
     header `x-delivery-count` has then."""
     raw = raw_properties(event.headers)
-    if raw is None or len(raw) < 2:
-        raw = encode_properties(_from_headers(event.headers))
-    if failures:
-        counted: Mapping[str, Any] = {"x-delivery-count": Int64(failures)}
-        raw = encode_properties(with_headers(properties_of(event), dict(counted)))
+    properties = properties_of(event) if raw is None or failures else None
+    if raw is not None and properties is None:
+        try:
+            decode_properties(raw)
+        except FieldTableError:
+            properties = _from_headers(event.headers)
+    if properties is not None:
+        if failures:
+            properties = with_headers(properties, {"x-delivery-count": Int64(failures)})
+        raw = encode_properties(properties)
+    assert raw is not None, "it is there, or was made of the headers"
     return ReceivedMessage(exchange, routing_key_of(event), raw, event.value or b"")

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mainstem.amqp.errors import amqp_error
-from mainstem.amqp.queue_arguments import OVERFLOWS, POLICY_KEYS
-from mainstem.queues.settings import PIN_MS_MAX
+from mainstem.amqp.queue_arguments import OVERFLOWS, POLICY_KEYS, TIME_MS_MAX
 
 AppliesTo: TypeAlias = Literal["all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges"]
 APPLIES_TO = ("all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges")
@@ -86,8 +85,8 @@ def _value_problem(key: str, value: Any, is_operator: bool) -> str:
         least = 1 if key == "expires" else -1 if key == "delivery-limit" else 0
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             return f"{key} is {least} or more, not {value!r}"
-        if key in ("expires", "message-ttl") and value > PIN_MS_MAX:
-            return f"{key} is at most {PIN_MS_MAX:,} ms"
+        if key in ("expires", "message-ttl") and value > TIME_MS_MAX:
+            return f"{key} is at most {TIME_MS_MAX:,} ms"
         return ""
     if key == "overflow":
         return "" if value in OVERFLOWS else f"overflow is one of {', '.join(OVERFLOWS)}"

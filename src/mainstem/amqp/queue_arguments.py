@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mainstem.amqp.errors import amqp_error, inequivalent, invalid_argument
+from mainstem.amqp.errors import AmqpError, amqp_error, inequivalent, invalid_argument
 from mainstem.amqp.field_values import (
     FieldTable,
     Float32,
@@ -21,11 +21,13 @@ from mainstem.amqp.field_values import (
     UInt16,
     UInt32,
 )
-from mainstem.queues.settings import PIN_MS_MAX, SubscriptionSettings
+from mainstem.queues.settings import SubscriptionSettings
 
 DELIVERY_LIMIT_DEFAULT = 20
 """Of quorum queues."""
 PRIORITY_MAX = 255
+TIME_MS_MAX = (1 << 32) - 1
+"""RabbitMQ's longest time: 49 days."""
 IN_FLIGHT_MAX = 1_000_000
 OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
 """What a full queue does."""
@@ -54,7 +56,8 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool | Timestamp)
 
 
-def _type_name(value: object) -> str:
+def type_name(value: object) -> str:
+    """The name of a field value's type in RabbitMQ's texts."""
     if type(value) is int and not -(1 << 31) <= value < 1 << 31:
         return "long"
     return _TYPE_NAMES.get(type(value), "longstr")
@@ -62,13 +65,13 @@ def _type_name(value: object) -> str:
 
 def _not_negative(value: Any) -> str:
     if not _is_integer(value):
-        return f"{{unacceptable_type,{_type_name(value)}}}"
+        return f'"expected integer, got {type_name(value)}"'
     return f"{{value_negative,{value}}}" if value < 0 else ""
 
 
 def _time(value: Any) -> str:
     problem = _not_negative(value)
-    return f"{{value_too_large,{value}}}" if not problem and value > PIN_MS_MAX else problem
+    return f"{{value_too_large,{value}}}" if not problem and value > TIME_MS_MAX else problem
 
 
 def _expires(value: Any) -> str:
@@ -81,23 +84,27 @@ def _priority(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if isinstance(value, str) else f"{{unacceptable_type,{_type_name(value)}}}"
+    return "" if isinstance(value, str) else f"{{unacceptable_type,{type_name(value)}}}"
 
 
 def _flag(value: Any) -> str:
-    return "" if isinstance(value, bool) else f"{{unacceptable_type,{_type_name(value)}}}"
+    return "" if isinstance(value, bool) else f"{{unacceptable_type,{type_name(value)}}}"
 
 
 def _overflow(value: Any) -> str:
-    return "" if value in OVERFLOWS else f"invalid overflow {value!r}"
+    return "" if value in OVERFLOWS else "invalid_overflow"
 
 
 def _strategy(value: Any) -> str:
-    return "" if value in ("at-most-once", "at-least-once") else f"invalid dead letter strategy {value!r}"
+    return "" if value in ("at-most-once", "at-least-once") else "invalid_dlx_strategy"
 
 
 def _kind(value: Any) -> str:
-    return "" if value in ("classic", "quorum", "stream") else f"unsupported queue type {value!r}"
+    return "" if value in ("classic", "quorum", "stream") else f"\"unsupported queue type '{value}'\""
+
+
+def _mode(value: Any) -> str:
+    return "" if value in ("default", "lazy") else f"\"unsupported queue mode '{value}'\""
 
 
 _CHECKS: dict[str, Callable[[Any], str]] = {
@@ -113,9 +120,11 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "x-single-active-consumer": _flag,
     "x-delivery-limit": lambda value: "" if value == -1 else _not_negative(value),
     "x-queue-type": _kind,
-    "x-queue-mode": _text,
+    "x-queue-mode": _mode,
 }
 """Argument -> what is wrong with a value; empty: nothing. Others are accepted and mean nothing."""
+_TEXTS_WITHOUT_VALUE = frozenset({"x-dead-letter-exchange", "x-dead-letter-routing-key"})
+"""Arguments about whose type RabbitMQ has a text of its own."""
 _OF_QUORUM_ALONE = frozenset({"x-delivery-limit", "x-dead-letter-strategy"})
 _OF_CLASSIC_ALONE = frozenset({"x-max-priority", "x-queue-mode"})
 
@@ -144,6 +153,8 @@ def check_arguments(name: str, vhost: str, arguments: FieldTable, *, durable: bo
     for argument, value in arguments.items():
         check = _CHECKS.get(argument)
         problem = check(value) if check is not None else ""
+        if problem and argument in _TEXTS_WITHOUT_VALUE:
+            raise invalid_type(argument, value, "queue", name, vhost)
         if problem:
             raise invalid_argument(argument, name, vhost, problem)
     if "x-dead-letter-routing-key" in arguments and "x-dead-letter-exchange" not in arguments:
@@ -152,11 +163,24 @@ def check_arguments(name: str, vhost: str, arguments: FieldTable, *, durable: bo
     if kind == "stream":
         raise amqp_error(540, "queues of the type stream are not declared by AMQP 0-9-1")
     if kind == "quorum":
-        for field, is_wrong in (("durable", not durable), ("exclusive", exclusive)):
+        for field, is_wrong in (("non-durable", not durable), ("exclusive-owner", exclusive)):
             if is_wrong:
                 raise amqp_error(406, f"invalid property '{field}' for queue '{name}' in vhost '{vhost}'")
+        for argument in sorted(_OF_CLASSIC_ALONE & arguments.keys()):
+            raise amqp_error(
+                406,
+                f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}'"
+                " of queue type rabbit_quorum_queue",
+            )
         if arguments.get("x-overflow") == "reject-publish-dlx":
             raise invalid_argument("x-overflow", name, vhost, "{unsupported,reject-publish-dlx}")
+
+
+def invalid_type(argument: str, value: object, what: str, name: str, vhost: str) -> AmqpError:
+    """406: an argument that is no text."""
+    return amqp_error(
+        406, f"invalid type '{type_name(value)}' for arg '{argument}' in {what} '{name}' in vhost '{vhost}'"
+    )
 
 
 def check_equivalent(name: str, vhost: str, received: FieldTable, current: FieldTable) -> None:
@@ -180,24 +204,27 @@ def _compare(
     argument: str, what: str, name: str, vhost: str, received: FieldTable, current: FieldTable
 ) -> None:
     new, old = received.get(argument), current.get(argument)
-    if argument == "x-queue-type":
-        new, old = new or "classic", old or "classic"
     is_same = new == old and (
         (_is_integer(new) and _is_integer(old)) or type(new) is type(old) or (new is None and old is None)
     )
+    if argument == "x-queue-type":
+        is_same = (new or "classic") == (old or "classic")
     if not is_same:
-        raise inequivalent(
-            argument, what, name, vhost, f"received {_described(new)} but current is {_described(old)}"
-        )
+        raise inequivalent(argument, what, name, vhost, _difference(new, old))
+
+
+def _difference(new: object, old: object) -> str:
+    if _is_integer(new) and _is_integer(old):
+        return f"received '{new}' but current is '{old}'"
+    return f"received {_described(new)} but current is {_described(old)}"
 
 
 def _described(value: object) -> str:
-    if value is None:
-        return "none"
-    return f"the value '{_shown(value)}' of type '{_type_name(value)}'"
+    return "none" if value is None else f"the value '{shown(value)}' of type '{type_name(value)}'"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value in RabbitMQ's texts."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -20,7 +20,7 @@ from mainstem.amqp.errors import (
     reserved_name,
 )
 from mainstem.amqp.policies import applying
-from mainstem.amqp.queue_arguments import check_same_argument
+from mainstem.amqp.queue_arguments import check_same_argument, invalid_type, shown
 from mainstem.amqp.stored_topology import EXCHANGE, binding_data, binding_note, exchange_data
 from mainstem.amqp.topology import AmqpBinding, AmqpQueue, Exchange, ExchangeDeclaration
 from mainstem.amqp.vhost_state import RESERVED_PREFIX, VhostState, clean_name, engine_errors
@@ -86,10 +86,7 @@ class VhostExchanges(VhostState):
             raise amqp_error(406, f"unknown exchange type '{kind}'")
         alternate = declaration.arguments.get("alternate-exchange", "")
         if not isinstance(alternate, str):
-            raise amqp_error(
-                406,
-                f"invalid arg 'alternate-exchange' for exchange '{declaration.name}' in vhost '{self.name}'",
-            )
+            raise invalid_type("alternate-exchange", alternate, "exchange", declaration.name, self.name)
 
     def _check_equivalent(self, known: Exchange, declaration: ExchangeDeclaration) -> None:
         for argument, received, current in (
@@ -99,7 +96,7 @@ class VhostExchanges(VhostState):
             ("internal", declaration.internal, known.internal),
         ):
             if received != current:
-                difference = f"received '{_shown(received)}' but current is '{_shown(current)}'"
+                difference = f"received '{shown(received)}' but current is '{shown(current)}'"
                 raise inequivalent(argument, "exchange", known.name, self.name, difference)
         for argument in ("alternate-exchange", "x-delayed-type"):
             check_same_argument(
@@ -119,7 +116,7 @@ class VhostExchanges(VhostState):
         if name == "":
             raise default_exchange_refuses()
         if name.startswith(RESERVED_PREFIX):
-            raise reserved_name("exchange", name)
+            raise amqp_error(403, f"deletion of system exchange '{name}' in vhost '{self.name}' not allowed")
         if if_unused and self.router.bindings_of(name):
             raise amqp_error(406, f"exchange '{name}' in vhost '{self.name}' in use")
         await self._remove_exchange(name)
@@ -222,7 +219,3 @@ class VhostExchanges(VhostState):
             await self._note(binding_note(binding), None)
         elif (id_ := self._binding_ids.pop(binding.identity, None)) is not None:
             await self._routed.unbind_queue(self.name, id_)
-
-
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

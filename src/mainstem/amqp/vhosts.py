@@ -12,9 +12,11 @@ import random
 from collections.abc import Coroutine
 from typing import Any, cast
 
+from mainstem.amqp.dead_lettering import DeadLettering
 from mainstem.amqp.errors import amqp_error
 from mainstem.amqp.vhost import Vhost
 from mainstem.amqp.vhost_state import BrokerEngine, engine_errors
+from mainstem.attach_contract import OffersDeadLetterSink
 from mainstem.clock import Clock
 from mainstem.contract import Engine
 from mainstem.routing_contract import NamespaceNameTaken, NoSuchNamespace
@@ -49,6 +51,8 @@ class Vhosts:
             names.append(DEFAULT_VHOST)
         for name in names:
             await vhosts._load(name)
+        if isinstance(engine, OffersDeadLetterSink):
+            engine.attach_dead_letter_sink(DeadLettering(vhosts.of_subscription, clock))
         return vhosts
 
     async def _load(self, name: str) -> Vhost:

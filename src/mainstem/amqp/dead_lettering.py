@@ -1,0 +1,112 @@
+"""Dead lettering: what queues give up is published to their dead-letter exchange.
+
+Owns: the copy of a message, with its headers, the queues that it goes to, and that each has its own outcome.
+Refuses: to decide what is dead, and to mark it done: the engine does, when the copy is durable. A kill
+between the two leads to a second copy, with the same `mainstem-moved-from`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from mainstem.amqp.binding_tables import Routable, keys_of
+from mainstem.amqp.deaths import Death, buried, without_cycles
+from mainstem.amqp.errors import AmqpError
+from mainstem.amqp.field_tables import FieldTableError
+from mainstem.amqp.messages import AmqpMessage, properties_of, routing_key_of
+from mainstem.amqp.topology import AmqpQueue
+from mainstem.amqp.vhost import Vhost
+from mainstem.attach_contract import DeadEvent
+from mainstem.clock import Clock
+from mainstem.contract import StreamError
+from mainstem.routing_contract import RoutedEvent
+
+REASONS = {"failed": "delivery_limit"}
+"""The engine's word -> RabbitMQ's, where they differ."""
+log = logging.getLogger(__name__)
+
+
+class DeadLettering:
+    """Implements `mainstem.attach_contract.DeadLetterSink` for all virtual hosts."""
+
+    def __init__(self, find: Callable[[str], tuple[Vhost, str] | None], clock: Clock) -> None:
+        """`find`: the virtual host and the queue that a subscription is."""
+        self._find = find
+        self._clock = clock
+        self._warned: set[tuple[str, str]] = set()
+
+    async def move(self, subscription: str, events: Sequence[DeadEvent]) -> list[StreamError | None]:
+        """See the contract. What has no dead-letter exchange, or none that exists, is dropped, and so is what
+        would go in a circle."""
+        place = self._find(subscription)
+        if place is None:
+            return [None] * len(events)
+        vhost, name = place
+        queue = vhost.queues.get(name)
+        target = None if queue is None else queue.effective.get("dead-letter-exchange")
+        if queue is None or target not in vhost.exchanges:
+            return [None] * len(events)
+        letters = [self._letter(vhost, queue, str(target), event) for event in events]
+        try:
+            await vhost.publisher.ensure_topic(str(target))
+        except StreamError as error:
+            return [error if letter is not None else None for letter in letters]
+        routed = [
+            self._routed(vhost, name, letter, event) for letter, event in zip(letters, events, strict=True)
+        ]
+        results = iter(await vhost.publisher.publish_events([event for event in routed if event is not None]))
+        outcomes = [None if event is None else next(results) for event in routed]
+        return [outcome if isinstance(outcome, StreamError) else None for outcome in outcomes]
+
+    def _letter(self, vhost: Vhost, queue: AmqpQueue, target: str, dead: DeadEvent) -> AmqpMessage | None:
+        """The message that is published; None: its properties cannot be read."""
+        event = dead.event
+        properties = properties_of(event)
+        routing_key = routing_key_of(event)
+        headers = properties.headers or {}
+        try:
+            keys = keys_of(routing_key, {"CC": headers["CC"]} if "CC" in headers else None)
+        except ValueError:
+            keys = (routing_key,)
+        named = queue.effective.get("dead-letter-routing-key")
+        death = Death(
+            queue.name,
+            REASONS.get(dead.reason, dead.reason),
+            vhost.publisher.exchange_of_topic.get(event.topic, ""),
+            keys,
+            self._clock.wall_ms() // 1_000,
+        )
+        letter = buried(properties, death, drops_cc=named is not None)
+        return AmqpMessage(target, routing_key if named is None else str(named), letter, event.value or b"")
+
+    def _routed(
+        self, vhost: Vhost, queue: str, letter: AmqpMessage | None, dead: DeadEvent
+    ) -> RoutedEvent | None:
+        """The event of a letter; None: it goes nowhere."""
+        if letter is None:
+            return None
+        try:
+            keys = keys_of(letter.routing_key, letter.properties.headers)
+            queues = vhost.router.route(letter.exchange, Routable(keys, letter.properties))
+            reason = REASONS.get(dead.reason, dead.reason)
+            if reason != "rejected":
+                allowed, circular = without_cycles(queues, letter.properties)
+                self._warn(vhost.name, queue, circular)
+                queues = tuple(allowed)
+            return vhost.publisher.routed_event(letter, queues, dead.origin) if queues else None
+        except (AmqpError, FieldTableError, ValueError):
+            log.warning("queue %s: a message without valid properties is dropped", queue, exc_info=True)
+            return None
+
+    def _warn(self, vhost: str, queue: str, circular: Sequence[str]) -> None:
+        """Log once for each queue that its messages are dropped, for they would go in a circle."""
+        if circular and (vhost, queue) not in self._warned:
+            self._warned.add((vhost, queue))
+            log.warning(
+                "vhost %s: messages of queue %s are dropped: they were dead in %s before, and no consumer has"
+                " rejected them",
+                vhost,
+                queue,
+                ", ".join(circular),
+            )
