@@ -55,8 +55,8 @@ class RoutedEvent:
     """An event for some queues."""
 
     event: NewEvent
-    """A header of it that begins with `mainstem-` is stored with the prefix `user.`, and delivered without:
-    it is its publisher's."""
+    """A header of it that begins with `mainstem-` is stored with the prefix `user.`, and delivered without
+    (those in DOOR_HEADERS with it): it is its publisher's."""
     topic: str
     """Where it is stored, once, whatever the number of queues. It must exist."""
     queues: Sequence[str] = ()

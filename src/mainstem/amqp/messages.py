@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -63,6 +64,8 @@ class AmqpMessage:
     body: bytes
     user: str = ""
     """The login name of its publisher."""
+    properties_raw: bytes | None = None
+    """The properties as they were received; None: they are encoded anew."""
 
 
 class ReceivedMessage(msgspec.Struct, frozen=True, gc=False):
@@ -127,7 +130,10 @@ def stored_headers_of(
     expires; `not_before_ms`: before when it is not delivered. FieldTableError: a property that AMQP cannot
     hold."""
     properties = without_bcc(message.properties)
-    headers: list[tuple[str, bytes | None]] = [(AMQP091_HEADER, encode_properties(properties))]
+    raw = message.properties_raw if properties is message.properties else None
+    if raw is None:
+        raw = encode_properties(properties)
+    headers: list[tuple[str, bytes | None]] = [(AMQP091_HEADER, raw)]
     if not_before_ms is not None:
         headers.append((NOT_BEFORE_HEADER, b"%d" % not_before_ms))
     routing_key = message.routing_key.encode("utf-8", "surrogateescape")
@@ -146,10 +152,15 @@ def stored_headers_of(
     if properties.timestamp is not None:
         headers.append(("timestamp", b"%d" % properties.timestamp))
     for name, value in (properties.headers or {}).items():
-        is_own = name in _OWN_NAMES or name.startswith(_RESERVED)
-        stored = (USER_PREFIX + name if is_own else name).encode("utf-8", "replace").decode()
-        headers.append((stored, header_bytes(value)))
+        headers.append((_stored_name(name), header_bytes(value)))
     return tuple(headers)
+
+
+@lru_cache(1_024)
+def _stored_name(name: str) -> str:
+    """The name of a user's header as it is stored. Publishers use the same ones again and again."""
+    is_own = name in _OWN_NAMES or name.startswith(_RESERVED)
+    return (USER_PREFIX + name if is_own else name).encode("utf-8", "replace").decode()
 
 
 def header_bytes(value: Any) -> bytes | None:
@@ -201,6 +212,8 @@ def properties_of(event: Event) -> Properties:
 
 def raw_properties(headers: Headers) -> bytes | None:
     """The properties as their publisher has encoded them; None: it was no AMQP client."""
+    if headers and headers[0][0] == AMQP091_HEADER:
+        return headers[0][1]
     for name, value in headers:
         if name == AMQP091_HEADER:
             return value
@@ -249,18 +262,13 @@ def _table_value(value: bytes | None) -> str | bytes | None:
 
 
 def received(event: Event, exchange: str, failures: int = 0) -> ReceivedMessage:
-    """The message that an event is. `failures`: earlier deliveries of a quorum queue that failed, which the
+    """The message that an event of a routed queue is: only a door can have given it raw properties.
+    `failures`: earlier deliveries of a quorum queue that failed, which the
     header `x-delivery-count` has then."""
     raw = raw_properties(event.headers)
-    properties = properties_of(event) if raw is None or failures else None
-    if raw is not None and properties is None:
-        try:
-            decode_properties(raw)
-        except FieldTableError:
-            properties = _from_headers(event.headers)
-    if properties is not None:
+    if raw is None or failures:
+        properties = properties_of(event)
         if failures:
             properties = with_headers(properties, {"x-delivery-count": Int64(failures)})
         raw = encode_properties(properties)
-    assert raw is not None, "it is there, or was made of the headers"
     return ReceivedMessage(exchange, routing_key_of(event), raw, event.value or b"")

@@ -55,12 +55,17 @@ def stored_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
 
 def published_headers(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
     """The headers as the user has published them, and those of doors. Inverse of `stored_headers`, without
-    the server's own."""
+    the server's own. A user's header with the name of a door's keeps its prefix, so that none is forged."""
     return tuple(
-        (name.removeprefix(USER_PREFIX), value)
+        (_published_name(name) if name.startswith(USER_PREFIX) else name, value)
         for name, value in headers
         if not name.startswith(SERVER_PREFIX) or name in DOOR_HEADERS
     )
+
+
+def _published_name(name: str) -> str:
+    own = name.removeprefix(USER_PREFIX)
+    return name if own in DOOR_HEADERS else own
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ class EmbeddedRoutedQueues:
             numbers: list[int] = []
             chosen: list[RoutedPublish] = []
             keyless = next(self._keyless)
+            queues_by_names: dict[Sequence[str], QueueSet] = {}
             for number, routed in enumerate(events):
                 topic = self._node.topics.get(routed.topic)
                 index = -1 if topic is None else _partition(routed, topic, keyless)
@@ -161,12 +162,12 @@ class EmbeddedRoutedQueues:
                     what = "topic" if topic is None else f"partition {index}"
                     results[number] = UnknownTopic(f"topic {routed.topic}: there is no such {what}")
                     continue
+                names = tuple(routed.queues)
+                queues = queues_by_names.get(names)
+                if queues is None:
+                    queues = queues_by_names[names] = self._queues(space, names)
                 numbers.append(number)
-                chosen.append(
-                    RoutedPublish(
-                        routed.event, topic, index, self._queues(space, routed.queues), routed.door_headers
-                    )
-                )
+                chosen.append(RoutedPublish(routed.event, topic, index, queues, routed.door_headers))
             for number, result in zip(numbers, await self._publisher.publish(space, chosen), strict=True):
                 results[number] = result
             return [result for result in results if result is not None]
