@@ -116,6 +116,10 @@ class _PublishCall:
     results: list[PublishResult | None]
     done: Promise[list[PublishResult]]
     items: dict[_PublishTarget, list[_RoutedItem]] = field(default_factory=dict)
+    prepared: dict[tuple[UUID, int, QueueSet], tuple[_PublishTarget, _RoutedItem]] = field(
+        default_factory=dict
+    )
+    """Topic, partition and queues -> the first such event, if what it refers to is durable."""
     waiting: int = 0
     """Records that are not durable yet."""
     batches: int = 0
@@ -182,10 +186,16 @@ class RoutedPublisher:
 
     def _prepare(self, namespace: Namespace, call: _PublishCall, number: int, routed: RoutedPublish) -> None:
         """Find, or record, the route and the partition of an event."""
+        headers = [*routed.door_headers, *stored_headers(routed.event.headers)]
+        like = routed.topic.id, routed.partition, routed.queues
+        if (same := call.prepared.get(like)) is not None:
+            target, first = same
+            item = _RoutedItem(number, routed.event, headers, first.queues, first.route, first.ordinal)
+            call.items[target].append(item)
+            return
         queues = routed.queues
         if not namespace.queues.issuperset(queues):  # some were deleted meanwhile
             queues = tuple(queue for queue in queues if queue in namespace.queues)
-        headers = [*routed.door_headers, *stored_headers(routed.event.headers)]
         item = _RoutedItem(number, routed.event, headers, queues)
         try:
             partition = self._node.partition_to_append(routed.topic, routed.partition)
@@ -193,6 +203,7 @@ class RoutedPublisher:
             call.finish(number, _translated(error, routed.topic.name))
             return
         routing, place = self._node.subscriptions.routing, (routed.topic.id, routed.partition)
+        waiting = call.waiting
         self._when_durable(
             namespace,
             call,
@@ -208,9 +219,10 @@ class RoutedPublisher:
                 routing.route(namespace, queues),
                 lambda route: setattr(item, "route", route),
             )
-        call.items.setdefault(
-            _PublishTarget(routed.topic.id, routed.topic.name, routed.partition), []
-        ).append(item)
+        target = _PublishTarget(routed.topic.id, routed.topic.name, routed.partition)
+        call.items.setdefault(target, []).append(item)
+        if call.waiting == waiting:  # all is durable: the next event of this kind need not look
+            call.prepared[like] = target, item
 
     def _when_durable(
         self,
