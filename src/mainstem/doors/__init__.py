@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from mainstem.doors import http, kafka, rabbitmq_stream
+from mainstem.doors import http, kafka, rabbitmq_management, rabbitmq_stream
 from mainstem.doors.contract import Door
 
 DOORS: tuple[Door, ...] = (
     kafka.DOOR,
     http.DOOR,
     rabbitmq_stream.DOOR,
+    rabbitmq_management.DOOR,
 )

@@ -24,6 +24,7 @@ from mainstem.setting_definition import SettingDefinition
 
 if TYPE_CHECKING:
     from mainstem.access_contract import AccessAdmin, ApiTokenStore, Authorizer, Requester
+    from mainstem.amqp.broker import AmqpBroker
     from mainstem.audit.trail import AuditTrail
     from mainstem.authentication.service import Authentication
     from mainstem.clock import Clock
@@ -224,6 +225,9 @@ class DoorContext:
     on no disk."""
     audit: AuditTrail | None = None
     """Records who did what; None: there is no audit."""
+    broker: Callable[[], Awaitable[AmqpBroker]] | None = None
+    """Returns the virtual hosts and connections of RabbitMQ's protocols, which are loaded at the first call;
+    None: the engine has no routed queues."""
     node: Node | None = None
     """The log and coordinator themselves, for doors that declare `needs_node`."""
 

@@ -40,6 +40,7 @@ from mainstem.serve.secure import SecureStart, SecureSummary
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
+    from mainstem.amqp.broker import AmqpBroker
     from mainstem.audit.trail import AuditTrail
     from mainstem.doors.net.warning_log import WarningLog
     from mainstem.engines.embedded.engine import EmbeddedEngine
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from mainstem.push.service import PushService
     from mainstem.push.tokens import PushTokens
     from mainstem.search.contract import Search
+    from mainstem.serve.broker import LazyBroker
     from mainstem.serve.in_memory import InMemory
     from mainstem.serve.listeners import Listeners
     from mainstem.serve.search import LazySearch
@@ -70,6 +72,7 @@ class Running:
         engine: EmbeddedEngine,
         listeners: Listeners,
         search: LazySearch,
+        broker: LazyBroker,
         push: PushService,
         audit: AuditTrail | None,
         authentication: ServerAuthentication,
@@ -80,6 +83,7 @@ class Running:
         self.engine = engine
         self._listeners = listeners
         self._search = search
+        self._broker = broker
         self._push = push
         self._audit = audit
         self._authentication = authentication
@@ -100,6 +104,10 @@ class Running:
         """The server's search, which is created at its first use."""
         return self._search.get()
 
+    async def broker(self) -> AmqpBroker:
+        """The virtual hosts and connections of RabbitMQ's protocols, which are loaded at their first use."""
+        return await self._broker.get()
+
     def reload_certificates(self) -> None:
         """Read the files of certificates again. Those that cannot be used stay as they were, which is
         logged."""
@@ -113,12 +121,13 @@ class Running:
 
     async def close(self) -> None:
         """Accept no new connections, finish the requests in progress, close the log cleanly. The order is
-        that of the layers: doors, search, audit, node. Before them, pushing ends, and then the engine lets
-        those return that wait for events of a subscription."""
+        that of the layers: doors, broker, search, audit, node. Before them, pushing ends, and then the
+        engine lets those return that wait for events of a subscription."""
         try:
             await self._push.close()
             await self.engine.close()
             await self._listeners.close()
+            await self._broker.close()
             await self._search.close()
             if self._audit is not None:
                 await self._audit.close()
@@ -221,6 +230,7 @@ def _serve(
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.engines.read_only import read_only
     from mainstem.serve.audit import open_audit
+    from mainstem.serve.broker import LazyBroker
     from mainstem.serve.listeners import Listeners
     from mainstem.serve.search import LazySearch, import_local_search, local_search
     from mainstem.version import __version__
@@ -232,6 +242,7 @@ def _serve(
     search = LazySearch(
         partial(local_search, engine, folder, node) if memory is None else partial(memory.search, engine)
     )
+    broker = LazyBroker(engine, node.clock, random.SystemRandom())
     authentication = ServerAuthentication(settings, access, node.clock, node.log.folder_id.bytes)
     push_tokens = _push_tokens(settings, folder if memory is None else None, node)
     audit = open_audit(node, authentication, [entry.listener for entry in bound])
@@ -260,6 +271,7 @@ def _serve(
             disk_usage=disk_usage if memory is None else None,
             token_keys=push_tokens,
             audit=audit,
+            broker=broker.get,
             node=node if door.needs_node else None,
         )
 
@@ -269,13 +281,18 @@ def _serve(
     )
     listeners.start()
     push = _start_pushing(engine, node, allowed, push_tokens)
-    running = Running(settings, folder, node, engine, listeners, search, push, audit, authentication)
+    running = Running(settings, folder, node, engine, listeners, search, broker, push, audit, authentication)
     if any(door.uses_search and door.name in running.addresses for door in doors):
         search.prepare_later()
+    _log_advertised(bound)
+    return running
+
+
+def _log_advertised(bound: Sequence[BoundListener]) -> None:
+    """Log the addresses that clients are given instead of those that are bound."""
     for entry in bound:
         if entry.listener.advertised != entry.listener.address:
             log.info("clients are directed to %s", entry.listener.advertised)
-    return running
 
 
 def _push_tokens(settings: Settings, folder: Path | None, node: Node) -> PushTokens:

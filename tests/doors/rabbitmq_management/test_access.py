@@ -1,0 +1,86 @@
+"""The door where clients have to log in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from tests.doors.rabbitmq_management.management_kit import ApiClient, with_server
+
+ACCESS = {
+    "access_control": True,
+    "super_users": "User:ANONYMOUS",
+    "rabbitmq_management": "SASL_PLAINTEXT://127.0.0.1:0",
+}
+
+
+def test_users_see_and_do_what_their_permissions_allow(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        (http,) = api.running.addresses["http"]
+        (own,) = api.running.addresses["rabbitmq_management"]
+        async with (
+            httpx.AsyncClient(base_url=f"http://{http}/rabbitmq/api", trust_env=False) as anonymous,
+            httpx.AsyncClient(
+                base_url=f"http://{own}/api", auth=("alice", "secret"), trust_env=False
+            ) as as_alice,
+        ):
+            admin, alice = ApiClient(api.running, anonymous), ApiClient(api.running, as_alice)
+            await admin.change("PUT", "/users/alice", {"password_hash": "kI3GCqW5", "tags": ""}, 400)
+            await admin.change("PUT", "/users/alice", {"password": "secret", "tags": "management"}, 201)
+            assert (await admin.get("/users/alice"))["tags"] == ["management"]
+            assert [user["name"] for user in await admin.get("/users/without-permissions")] == ["alice"]
+            permissions = {"configure": "^alice\\-.*", "write": ".*", "read": "^alice\\-.*"}
+            await admin.change("PUT", "/permissions/%2F/nobody", permissions, 400)
+            await admin.change("PUT", "/permissions/%2F/alice", {**permissions, "read": "[a-z]"}, 400)
+            await admin.change("PUT", "/permissions/%2F/alice", permissions, 201)
+            assert await admin.get("/permissions/%2F/alice") == {"user": "alice", "vhost": "/", **permissions}
+            await admin.change("PUT", "/vhosts/shop", status=201)
+
+            assert await alice.get("/whoami") == {"name": "alice", "tags": ["management"]}
+            assert [vhost["name"] for vhost in await alice.get("/vhosts")] == ["/"]
+            await alice.get("/queues/shop", 404)
+            await alice.change("PUT", "/queues/%2F/billing", {}, 401)
+            await alice.change("PUT", "/queues/%2F/alice-1", {}, 201)
+            await admin.change("PUT", "/queues/%2F/billing", {}, 201)
+            publishing = {
+                "properties": {},
+                "routing_key": "billing",
+                "payload": "1",
+                "payload_encoding": "string",
+            }
+            published = await alice.change("POST", "/exchanges/%2F/amq.default/publish", publishing, 200)
+            assert published.json() == {"routed": True}
+            taking = {"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"}
+            await alice.change("POST", "/queues/%2F/billing/get", taking, 401)
+            await alice.change("POST", "/queues/%2F/alice-1/get", taking, 200)
+            for path in ("/users", "/nodes", "/definitions"):
+                refused = await alice.get(path, 401)
+                assert refused == {"error": "not_authorised", "reason": "Access refused."}
+            await alice.change("PUT", "/vhosts/mine", status=401)
+
+            await admin.change("PUT", "/users/alice", {"tags": "administrator"})
+            assert [user["name"] for user in await alice.get("/users")] == ["alice"]
+            await admin.change("DELETE", "/permissions/%2F/alice")
+            assert await alice.get("/vhosts") == []
+            await admin.change("DELETE", "/users/alice")
+            assert (await alice.ask("GET", "/whoami")).status_code == 401
+
+    with_server(tmp_path, scenario, **ACCESS)
+
+
+def test_a_request_that_proves_nothing_is_refused(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        wrong = await api.ask("GET", "/whoami")
+        assert (wrong.status_code, wrong.json()) == (
+            401,
+            {"error": "not_authorized", "reason": "Login failed"},
+        )
+        assert wrong.headers["www-authenticate"] == 'Basic realm="RabbitMQ Management"'
+        for credentials in ("Basic !", "Basic Z3Vlc3Q=", "Bearer x", ""):
+            response = await api.http.get("/whoami", headers={"authorization": credentials}, auth=None)
+            assert response.status_code == 401, credentials
+        async with httpx.AsyncClient(base_url=api.http.base_url, trust_env=False) as nameless:
+            assert (await nameless.get("/nothing")).status_code == 401
+
+    with_server(tmp_path, scenario, **ACCESS)
