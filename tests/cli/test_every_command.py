@@ -30,7 +30,7 @@ SILENT = "does not answer as a Kafka server in"
 REFUSED = re.compile(
     "authorization failed|not authorized|not permitted|may not [A-Z]|is there|no topic|not exist", re.I
 )
-ELSEWHERE = {"console", "run"}
+ELSEWHERE = {"console", "import rabbitmq", "run"}
 """They run until they are stopped: see `check_subscribers`, and tests/compat/test_console_access.py."""
 PROGRAM = """
 import mainstem

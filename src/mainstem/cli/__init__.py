@@ -42,8 +42,13 @@ COMMANDS = (
     "doctor",
     "backup",
     "restore",
+    "import",
     "certs",
 )
+
+
+MODULES = {"import": "import_definitions"}
+"""The commands whose modules could not have their names."""
 
 
 class LazyGroup(click.Group):
@@ -56,7 +61,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = cmd_name.replace("-", "_")
+        module = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         command: click.Command = importlib.import_module(f"mainstem.cli.commands.{module}").command
         return command
 

@@ -29,8 +29,9 @@ class ExitCode(IntEnum):
     NOT_REACHABLE = 3, "No server responds at `--at`, or it stopped responding."
     BAD_INPUT = (
         4,
-        "`produce`, `users import`: some lines were bad; `tail`, `search`, `trace`, `export`, `replay`,"
-        " `inspect`, `doctor`, `restore`: there is damage, and what was damaged is left out.",
+        "`produce`, `users import`, `import`: some lines or items were bad; `tail`, `search`, `trace`,"
+        " `export`, `replay`, `inspect`, `doctor`, `restore`: there is damage, and what was damaged is left"
+        " out.",
     )
     REFUSED = (
         5,

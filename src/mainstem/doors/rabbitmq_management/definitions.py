@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import msgspec
-
 from mainstem.amqp.broker import BROKER_VERSION, PRODUCT
 from mainstem.amqp.topology import AmqpBinding, ExchangeDeclaration, QueueDeclaration
 from mainstem.amqp.vhost import Vhost
@@ -27,6 +25,7 @@ from mainstem.doors.rabbitmq_management.user_admin import (
     user_json,
     user_names,
 )
+from mainstem.http_api.definitions import ImportReport
 
 if TYPE_CHECKING:
     from mainstem.doors.rabbitmq_management.request import ManagementRequest
@@ -51,17 +50,6 @@ Item: TypeAlias = Mapping[str, Any]
 
 class Skipped(Exception):
     """Why an item is not taken, although it makes sense to RabbitMQ."""
-
-
-class ImportReport(msgspec.Struct):
-    """What became of a document."""
-
-    taken: dict[str, int] = msgspec.field(default_factory=dict)
-    """By part, how many items are there now, or were before."""
-    skipped: list[dict[str, str]] = msgspec.field(default_factory=list)
-    """The items that were not taken: part, name, reason."""
-    error: str = ""
-    """Why the rest of the document was not looked at; empty: all of it was."""
 
 
 # --- export -----------------------------------------------------------------------------------------------
