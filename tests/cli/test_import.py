@@ -46,27 +46,27 @@ def file(tmp_path: Path) -> Path:
 def test_what_is_taken_and_what_is_skipped(
     server: Server, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at = ("--at", f"http://{server.http}")
+    place = ("--at", f"http://{server.http}")
     rows = "vhosts\t2\t0\nqueues\t1\t0\nexchanges\t1\t0\nbindings\t1\t0\nusers\t0\t1\n"
-    for options in (("--dry-run", *at), at, at):
+    for options in (("--dry-run", *place), place, place):
         assert run(["import", "rabbitmq", str(file), *options]) == 4
         printed = capsys.readouterr()
         assert printed.out == rows
         assert printed.err.startswith("mainstem: skipped users alice: the hash of a password cannot be used")
-    assert run(["import", "rabbitmq", str(file), "--json", *at]) == 4
+    assert run(["import", "rabbitmq", str(file), "--json", *place]) == 4
     assert json.loads(capsys.readouterr().out)["taken"]["bindings"] == 1
 
 
 def test_an_item_that_makes_no_sense_ends_it(
     server: Server, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at = ("--at", f"http://{server.http}")
+    place = ("--at", f"http://{server.http}")
     file.write_text(json.dumps({"queues": [{"name": "billing", "vhost": "nowhere"}]}))
-    assert run(["import", "rabbitmq", str(file), *at]) == 1
+    assert run(["import", "rabbitmq", str(file), *place]) == 1
     assert "no_such_vhost" in capsys.readouterr().err
     for text in ("{", "[]"):
         file.write_text(text)
-        assert run(["import", "rabbitmq", str(file), *at]) == 1
+        assert run(["import", "rabbitmq", str(file), *place]) == 1
 
 
 def test_a_server_without_the_door_is_named(

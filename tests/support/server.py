@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 READY = re.compile(
-    r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)(?:  http=\S+)?  data=(.+)  durability=(disk|os)$"
+    r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)(?:  (?!data=)\w+=\S+)*  data=(.+)  durability=(disk|os)$"
 )
 
 

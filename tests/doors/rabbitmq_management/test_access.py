@@ -31,7 +31,7 @@ def test_users_see_and_do_what_their_permissions_allow(tmp_path: Path) -> None:
             assert (await admin.get("/users/alice"))["tags"] == ["management"]
             assert [user["name"] for user in await admin.get("/users/without-permissions")] == ["alice"]
             permissions = {"configure": "^alice\\-.*", "write": ".*", "read": "^alice\\-.*"}
-            await admin.change("PUT", "/permissions/%2F/nobody", permissions, 400)
+            await admin.change("PUT", "/permissions/%2F/bob", permissions, 400)
             await admin.change("PUT", "/permissions/%2F/alice", {**permissions, "read": "[a-z]"}, 400)
             await admin.change("PUT", "/permissions/%2F/alice", permissions, 201)
             assert await admin.get("/permissions/%2F/alice") == {"user": "alice", "vhost": "/", **permissions}

@@ -13,12 +13,14 @@ import click
 from mainstem.cli.common import at_option, json_option, print_error, print_json, print_rows
 from mainstem.cli.exit_codes import ExitCode
 from mainstem.cli.http_door import with_door
-from mainstem.stream_errors import InvalidArgument, NotReachable, StreamError
+from mainstem.stream_errors import InvalidArgument, StreamError
 
 if TYPE_CHECKING:
     from mainstem.http_api.definitions import ImportReport
 
 FILE_BYTES_MAX = 16 << 20
+NO_SUCH_API = ("there is nothing at", "gave no reason")
+"""What the errors say of a server without the door, and of a refusal by it."""
 PATH = "/rabbitmq/api/definitions?report=true"
 
 
@@ -51,11 +53,11 @@ def import_rabbitmq(file: str, address: str, dry_run: bool, as_json: bool) -> in
 
         try:
             return await request_json(door, "POST", path, document, ImportReport)
-        except NotReachable as error:
-            if "gave no reason" not in str(error):
+        except StreamError as error:
+            if not any(text in str(error) for text in NO_SUCH_API):
                 raise
             raise StreamError(
-                f"{door} has no management API of RabbitMQ, or you may not use it: the server needs"
+                f"{door} has no management API of RabbitMQ, or refuses this: the server needs"
                 " --rabbitmq-management"
             ) from None
 
