@@ -25,7 +25,9 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     """Counts the deliveries of this event, from 1. After a kill of the server it may be lower, but is
     not 1 for an event that was delivered."""
     deadline_ms: int
-    """The event is delivered again if it is not answered by then."""
+    """The event is delivered again if it is not answered by then; 0: it has no deadline."""
+    failures: int = 0
+    """How many of the deliveries before have failed. Not known to a remote client."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

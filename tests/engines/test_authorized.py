@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mainstem.access_contract import ANONYMOUS, CLUSTER_NAME, Operation, Requester, ResourceType
+from mainstem.attach_contract import AttachesConsumers
 from mainstem.clock import Clock, LoopClock
 from mainstem.contract import (
     Admin,
@@ -56,7 +57,7 @@ from tests.support.rule_authorizer import RuleAuthorizer
 REQUESTER = Requester(principal=ANONYMOUS, host="127.0.0.1")
 CONTRACTS = (
     *(EventLog, Admin, Engine, HasFiles, PreviewsSettings, Queues, ReportsMetrics),
-    *(PublishesOnce, WatchesTopics, OffersRoutedQueues),
+    *(PublishesOnce, WatchesTopics, OffersRoutedQueues, AttachesConsumers),
 )
 PLACE = Position("orders", 0, 7)
 SETTINGS = SubscriptionSettings(topics=("orders",), dead_letter_topic="dead")
@@ -110,7 +111,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "dead_letters": (("work",), {"max_events": 5}),
 }
 """Arguments for each call, of the topic `orders`, the group `readers` and the subscription `work`."""
-FOR_EVERYBODY = {"cluster", "health", "close", "routed_queues"}
+FOR_EVERYBODY = {"cluster", "health", "close", "routed_queues", "attached"}
 LISTS = {"topics", "groups", "subscriptions", "subscription_totals", "watch_topics"}
 NAMES = {
     ResourceType.TOPIC: ("orders", "dead"),
@@ -137,7 +138,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.made: list[str] = []
         self.callback: Any = None
-        self.routed_queues = None
+        self.routed_queues = self.attached = None
         self.results: dict[str, Any] = {
             "topics": [TopicSummary("hidden", 1, 5), TopicSummary("orders", 1, 9)],
             "topic": TopicInfo("orders", "id", False, (), ()),

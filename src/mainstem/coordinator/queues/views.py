@@ -77,7 +77,7 @@ class CarriedEvent(NamedTuple):
 class SubscriptionView:
     """A subscription's view of a partition."""
 
-    __slots__ = ("carried", "id", "partition", "sequence", "subscription", "topic_id")
+    __slots__ = ("carried", "durable_mark", "id", "partition", "sequence", "subscription", "topic_id")
 
     def __init__(self, id_: int, place: Place, sequence: SequenceView) -> None:
         self.id = id_
@@ -87,6 +87,8 @@ class SubscriptionView:
         """The states of its positions. Only records change what of it survives a restart."""
         self.carried: dict[int, CarriedEvent] = {}
         """The positions that are not done and whose events have copies, which outlive their segments."""
+        self.durable_mark = 0
+        """Deliveries below are covered by a durable mark, for what is known here: see `CursorMarked`."""
 
     @property
     def place(self) -> Place:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from mainstem.access_contract import Authorizer, Requester, RequesterRights
+from mainstem.attach_contract import AttachesConsumers
 from mainstem.clock import Clock
 from mainstem.contract import Engine, HasFiles, PreviewsSettings, ReportsMetrics
 from mainstem.door_contract import PublishesOnce, WatchesTopics
 from mainstem.engines.authorized import log
+from mainstem.engines.authorized.attached import AuthorizedAttaching
 from mainstem.engines.authorized.queues import AuthorizedQueues
 from mainstem.engines.authorized.routed import AuthorizedRouting
 from mainstem.engines.authorized.search import AuthorizedSearch
@@ -24,6 +26,7 @@ from mainstem.routing_contract import OffersRoutedQueues
 from mainstem.search.contract import Search
 
 _PARTS: tuple[tuple[Any, type], ...] = (
+    (AttachesConsumers, AuthorizedAttaching),
     (Queues, AuthorizedQueues),
     (OffersRoutedQueues, AuthorizedRouting),
     (PublishesOnce, log.AuthorizedPublishOnce),

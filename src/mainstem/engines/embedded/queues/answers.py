@@ -82,7 +82,7 @@ class Answers:
         machine = self._machine
         seen: set[str] = set()
         for number, (outcome, token) in enumerate(zip(outcomes, tokens, strict=True)):
-            _check_ranges(outcome)
+            check_ranges(outcome)
             view = machine.views.get(token.view) if token is not None else None
             if token is None or view is None or view.subscription != subscription:
                 self.verdicts[number] = "invalid"
@@ -192,7 +192,8 @@ def _key(token: DeliveryToken, outcome: Ack | Nack | Reject) -> _SettlementKey:
     return _SettlementKey(token.view, token.lease, token.epoch, verb, counts, delay_ms, text)
 
 
-def _check_ranges(outcome: Outcome) -> None:
+def check_ranges(outcome: Outcome) -> None:
+    """Raise InvalidArgument if a delay, a lock or a reason is out of range."""
     if isinstance(outcome, Nack | Reject) and len(outcome.reason) > REASON_CHARS_MAX:
         raise InvalidArgument(f"a reason has at most {REASON_CHARS_MAX:,} characters")
     if isinstance(outcome, Nack) and outcome.delay_ms is not None:

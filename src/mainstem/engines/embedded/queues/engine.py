@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from mainstem.contract import Position, StreamError
-from mainstem.coordinator import errors as coordinator
-from mainstem.engines.embedded.errors import translate
+from mainstem.attach_contract import AttachedConsumers
+from mainstem.contract import Position
+from mainstem.engines.embedded.queues.attached_consumers import EmbeddedAttachedConsumers
 from mainstem.engines.embedded.queues.block_exclusions import BlockTester
 from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
+from mainstem.engines.embedded.queues.error_context import about
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.routed_queues import EmbeddedRoutedQueues
 from mainstem.engines.embedded.queues.service import QueueService
@@ -27,54 +28,17 @@ from mainstem.queue_contract import (
     Delivery,
     EventInSubscription,
     EventState,
-    NoSuchSnapshot,
-    NoSuchSubscription,
     Outcome,
     Pusher,
-    SettingsHaveChanged,
     SnapshotInfo,
     SnapshotName,
-    SnapshotNameTaken,
     SubscriptionInfo,
-    SubscriptionNameTaken,
     SubscriptionTotals,
     Verdict,
 )
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.routing_contract import RoutedQueues
 from mainstem.share_contract import BatchQueues
-
-
-class _about:  # noqa: N801  (reads as a word at each use; a generator would cost each call 2 µs)
-    """Convert errors of the log and the coordinator to errors of the contract."""
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, StreamError):
-            raise _converted(error, self._name) from None
-
-
-def _converted(error: Exception, name: str) -> Exception:
-    subject = f"subscription {name}"
-    match error:
-        case coordinator.UnknownSubscription():
-            return NoSuchSubscription(f"{subject}: there is no such subscription")
-        case coordinator.SubscriptionExists():
-            return SubscriptionNameTaken(f"{subject}: another one has this name")
-        case coordinator.SubscriptionChanged():
-            return SettingsHaveChanged(f"{subject}: {error}")
-        case coordinator.UnknownSnapshot():
-            return NoSuchSnapshot(str(error))
-        case coordinator.SnapshotNameInUse():
-            return SnapshotNameTaken(f"{subject}: {error}")
-    return translate(error, subject)
 
 
 class EmbeddedQueues:
@@ -88,6 +52,7 @@ class EmbeddedQueues:
         self._queue_chosen = ChosenEvents(self._queue_service, self._queue_management)
         self._queue_routed = EmbeddedRoutedQueues(self._queue_service)
         self._queue_totals = QueueTotals(self._queue_service)
+        self._queue_attached = EmbeddedAttachedConsumers(self._queue_service)
         node.clock.call_soon(self._queue_service.start)
 
     @property
@@ -100,35 +65,40 @@ class EmbeddedQueues:
         self._queue_service.skip_blocks_by(tester)
 
     @property
+    def attached(self) -> AttachedConsumers:
+        """See `AttachesConsumers`."""
+        return self._queue_attached
+
+    @property
     def batch_queues(self) -> BatchQueues:
         """See `OffersBatchQueues`."""
         return self._queue_service.batches
 
     async def subscriptions(self) -> list[str]:
         """See the contract."""
-        with _about("list"):
+        with about("list"):
             stored = await self._queue_node.queue_runtime.read(self._queue_node.subscriptions.all())
         return [subscription.name for subscription in stored]
 
     async def subscription(self, name: str) -> SubscriptionInfo:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.describe(name)
 
     async def subscription_settings(self, name: str) -> SubscriptionSettings:
         """See the contract."""
-        with _about(name):
+        with about(name):
             stored = await self._queue_node.queue_runtime.read(self._queue_service.queue(name).stored)
         return stored.settings
 
     async def subscription_totals(self, names: Sequence[str] | None = None) -> list[SubscriptionTotals]:
         """See the contract."""
-        with _about("list"):
+        with about("list"):
             return await self._queue_totals.read(names)
 
     async def create_subscription(self, name: str, settings: SubscriptionSettings) -> None:
         """See the contract."""
-        with _about(name):
+        with about(name):
             await self._queue_management.create(name, settings)
 
     async def alter_subscription(
@@ -140,12 +110,12 @@ class EmbeddedQueues:
         dry_run: bool = False,
     ) -> None:
         """See the contract."""
-        with _about(name):
+        with about(name):
             await self._queue_management.alter(name, settings, expected, dry_run=dry_run)
 
     async def delete_subscription(self, name: str) -> None:
         """See the contract."""
-        with _about(name):
+        with about(name):
             await self._queue_management.delete(name)
 
     async def pull(
@@ -159,7 +129,7 @@ class EmbeddedQueues:
         lock_ms: int | None = None,
     ) -> list[Delivery]:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_service.pull(
                 name,
                 consumer,
@@ -171,7 +141,7 @@ class EmbeddedQueues:
 
     async def settle(self, name: str, outcomes: Sequence[Outcome]) -> list[Verdict]:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_service.settle(name, outcomes)
 
     async def browse(
@@ -184,54 +154,54 @@ class EmbeddedQueues:
         consumer: str | None = None,
     ) -> list[BrowsedEvent]:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.browse(name, state, after, max_events, consumer)
 
     async def event_states(self, position: Position) -> list[EventInSubscription]:
         """See the contract."""
-        with _about("list"):
+        with about("list"):
             return await self._queue_chosen.states(position)
 
     async def wake(self, name: str, positions: Sequence[Position] | None, *, dry_run: bool = False) -> int:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_chosen.wake(name, positions, dry_run)
 
     async def cancel(self, name: str, positions: Sequence[Position] | None, *, dry_run: bool = False) -> int:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_chosen.cancel(name, positions, dry_run)
 
     async def snapshots(self, name: str) -> list[SnapshotInfo]:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.snapshots(name)
 
     async def take_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.take_snapshot(name, snapshot)
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """See the contract."""
-        with _about(name):
+        with about(name):
             await self._queue_management.delete_snapshot(name, snapshot)
 
     async def seek(self, name: str, to: Literal["earliest", "latest"] | int | Position | SnapshotName) -> int:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.seek(name, to)
 
     async def purge(self, name: str) -> int:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.purge(name)
 
     async def dead_letters(
         self, name: str, *, since_ms: int = 0, after: Position | None = None, max_events: int = 100
     ) -> list[DeadLetterInfo]:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.dead_letters(name, since_ms, after, max_events)
 
     async def redrive(
@@ -243,7 +213,7 @@ class EmbeddedQueues:
         per_s: float | None = None,
     ) -> int:
         """See the contract."""
-        with _about(name):
+        with about(name):
             return await self._queue_management.redrive(name, positions, dry_run, per_s)
 
     def attach_pusher(self, pusher: Pusher) -> None:

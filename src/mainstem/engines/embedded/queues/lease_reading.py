@@ -14,6 +14,7 @@ from typing import TypeAlias
 from mainstem.contract import NotReachable
 from mainstem.coordinator.queues.in_flight import FULL
 from mainstem.coordinator.queues.types import Settlement
+from mainstem.coordinator.queues.unwaited_leases import acquire_unwaited
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import EventsAtPositions, event_bytes, positions_of
@@ -80,14 +81,34 @@ class LeaseReading:
     ) -> list[Delivery] | None:
         """Deliveries of one lease, without the positions that have no event, and those that are not to be
         delivered now; None if nothing is ready. Errors of the log and the coordinator, StreamError."""
-        if not feed.bind():
+        if not await self.prepare(feed):
             return None
+        return await self.lease(feed, pull, max_events, max_bytes)
+
+    async def prepare(self, feed: QueueFeed) -> bool:
+        """Let be ready what has arrived and is due, and give up what is over. False: the view has ended.
+        Errors as `take`."""
+        if not feed.bind():
+            return False
         await feed.trim()
         await feed.advance()
         while await self.expire(feed):
             await next_turn(self._node.clock)
             if not feed.bind():
-                return None
+                return False
+        return True
+
+    async def lease(
+        self,
+        feed: QueueFeed,
+        pull: QueuePull,
+        max_events: int,
+        max_bytes: int,
+        *,
+        is_attached: bool = False,
+    ) -> list[Delivery] | None:
+        """See `take`, of which this is the second part. `is_attached`: without waiting for what others have
+        answered."""
         view = feed.view
         if not view.sequence.may_offer(pull.consumer):
             feed.listen()
@@ -96,7 +117,10 @@ class LeaseReading:
             raise NotReachable(FULL)
         epoch = self._machine.epoch
         count = feed.lease_events(max_events, max_bytes)
-        leasing = self._machine.acquire(view, pull.consumer, count, pull.lock_ms)
+        if is_attached:
+            leasing = acquire_unwaited(self._machine, view, pull.consumer, count, feed.end)
+        else:
+            leasing = self._machine.acquire(view, pull.consumer, count, pull.lock_ms)
         try:
             lease = await leasing
         except asyncio.CancelledError:
@@ -173,8 +197,15 @@ class LeaseReading:
         positions = sorted(events)
         tokens = encode_tokens(view.id, positions, lease.id, epoch)
         attempts = view.sequence.acquisitions_of(runs_of(positions))
+        failures = view.sequence.failures
         return [
-            Delivery(events[position], token, attempt or 1, deadline_ms)
+            Delivery(
+                events[position],
+                token,
+                attempt or 1,
+                deadline_ms,
+                failures(position) if attempt > 1 else 0,
+            )
             for position, token, attempt in zip(positions, tokens, attempts, strict=True)
         ]
 

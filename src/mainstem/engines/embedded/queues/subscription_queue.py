@@ -77,6 +77,10 @@ class SubscriptionQueue:
         self.reading = LeaseReading(node, counters, self.wake, began_ms)
         self.active = ActiveConsumer(node.clock, self._has_events, self.wake)
         """Who receives events, where a single consumer does."""
+        self.on_wake: Callable[[], None] = _nothing
+        """Called when something may be ready, for attached consumers."""
+        self.on_close: Callable[[], None] = _nothing
+        """Called when nothing is served any more."""
         self._waiting: dict[PullWaiter, None] = {}
         """In the order in which they came."""
         self._wakes = 0
@@ -105,7 +109,9 @@ class SubscriptionQueue:
         """Something may be ready: wake the consumer that waits longest, which wakes the next one if it gets
         something. If all were woken, each commit would cost a look at all partitions for each of them."""
         self._wakes += 1
-        self.pass_on()
+        if self._waiting:
+            self.pass_on()
+        self.on_wake()
 
     def pass_on(self) -> None:
         """Wake the next consumer after the last `wake`. In key order one that gets nothing passes on too,
@@ -169,6 +175,12 @@ class SubscriptionQueue:
             await self._machine.open_views(self.stored.name, [start for start in starts if start is not None])
             for place, name in part:
                 self._open_feed(place, name)
+
+    def open_routed_feed(self) -> None:
+        """Feed from the routes of a namespace, if the subscription does."""
+        namespace = self._machine.topology.of_queue(self.stored.id)
+        if namespace is not None and not self._closed:
+            self._feed_from(namespace)
 
     def _feed_from(self, namespace: Namespace) -> None:
         """Feed from the routes of a namespace."""
@@ -330,6 +342,11 @@ class SubscriptionQueue:
         self.active.close()
         for waiter in self._waiting:
             waiter.set()
+        self.on_close()
+
+
+def _nothing() -> None:
+    """There are no attached consumers."""
 
 
 UNDONE = (
