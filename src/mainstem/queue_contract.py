@@ -63,9 +63,9 @@ DEAD_LETTER_TOPIC_ID_HEADER = "mainstem-dead-letter-topic-id"
 DEAD_LETTER_EVENT_TIME_HEADER = "mainstem-dead-letter-event-time"
 DEAD_LETTER_TIME_HEADER = "mainstem-dead-letter-time"
 
-DEAD_LETTER_REASONS = ("rejected", "failed", "expired")
+DEAD_LETTER_REASONS = ("rejected", "failed", "expired", "maxlen")
 """Why an event is given up: its consumer rejected it, it failed as often as `failures_max` allows, its time
-was over."""
+was over, its queue had more events than its limits allow."""
 
 EventState: TypeAlias = Literal["ready", "leased", "waiting", "parked", "dying"]
 """Of an event that is not done. Ready: deliverable now. Leased: a consumer has it. Waiting: for the time from

@@ -66,7 +66,7 @@ class Arrival(NamedTuple):
     """The ordinal of the partition in the namespace, below 2^32."""
     offset: int
     size: int
-    """Bytes of key, value and headers."""
+    """Bytes of the value; of events that an earlier version has published, with key and headers."""
     priority: int = 0
     deadline_ms: int = 0
     """When it expires by its own header, ms since 1970; 0: never."""

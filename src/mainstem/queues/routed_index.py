@@ -68,7 +68,8 @@ class RoutedIndex:
         """The routes that got entries since pages were last stored."""
         self._reopened: set[int] = set()
         """The queues that lost the rest of a page."""
-        self._decoded: OrderedDict[int, ArrivalsPage | Sequence[int]] = OrderedDict()
+        self._decoded: OrderedDict[int | tuple[int, int], ArrivalsPage | Sequence[int]] = OrderedDict()
+        """By their place in the store, or by the queue and the first sequence of a page that it has not."""
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -338,34 +339,34 @@ class RoutedIndex:
         return set(self._queues)
 
     def _sequences(self, lane: IndexLane[int], row: PageRow) -> Sequence[int]:
-        if not row.place:
-            return decode_queue(lane.unstored[row.first], self.namespace, lane.queue)
-        page = self._cached(row.place)
+        place = row.place or (row.queue, row.first)
+        page = self._cached(place)
         if page is None:
-            page = decode_queue(self._store.read(row.place), self.namespace, lane.queue)
+            data = self._store.read(row.place) if row.place else lane.unstored[row.first]
+            page = decode_queue(data, self.namespace, lane.queue)
             _check_row(row, page)
-            self._keep(row.place, page)
+            self._keep(place, page)
         assert not isinstance(page, ArrivalsPage), "a place has one page"
         return page
 
     def _page_of_arrivals(self, row: PageRow) -> ArrivalsPage:
-        if not row.place:
-            return decode_arrivals(self._arrivals.unstored[row.first], self.namespace)
-        page = self._cached(row.place)
+        place = row.place or (row.queue, row.first)
+        page = self._cached(place)
         if page is None:
-            page = decode_arrivals(self._store.read(row.place), self.namespace)
+            data = self._store.read(row.place) if row.place else self._arrivals.unstored[row.first]
+            page = decode_arrivals(data, self.namespace)
             _check_row(row, page.sequences)
-            self._keep(row.place, page)
+            self._keep(place, page)
         assert isinstance(page, ArrivalsPage), "a place has one page"
         return page
 
-    def _cached(self, place: int) -> ArrivalsPage | Sequence[int] | None:
+    def _cached(self, place: int | tuple[int, int]) -> ArrivalsPage | Sequence[int] | None:
         page = self._decoded.get(place)
         if page is not None:
             self._decoded.move_to_end(place)
         return page
 
-    def _keep(self, place: int, page: ArrivalsPage | Sequence[int]) -> None:
+    def _keep(self, place: int | tuple[int, int], page: ArrivalsPage | Sequence[int]) -> None:
         self._decoded[place] = page
         while len(self._decoded) > DECODED_PAGES:
             self._decoded.popitem(last=False)

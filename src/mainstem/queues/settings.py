@@ -36,8 +36,14 @@ NUMBER_RANGES: Mapping[str, tuple[int, int]] = {
     "ttl_ms": (0, PIN_MS_MAX),
     "active_timeout_ms": (1, LOCK_MS_MAX),
     "priority_max": (0, LEVEL_MAX),
+    "length_max": (-1, 1 << 40),
+    "length_bytes_max": (-1, 1 << 50),
 }
 """The least and the greatest value of each setting that is a number."""
+
+OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
+"""What a full routed queue does, in RabbitMQ's words: give up its earliest events; refuse what is published;
+refuse it, and let it be a dead letter."""
 
 DELIVERY_COUNT_MAX = (1 << 15) - 1
 """ShareFetch shows the number of deliveries in 16 bits."""
@@ -95,12 +101,31 @@ class SubscriptionSettings:
     """With `single_active`: how long a consumer without an event and without a pull stays the active one."""
     dead_letter_topic: str | None = None
     """Topic to which events go that were given up. None: they are dropped, and counted."""
+    dead_letters_to_sink: bool = False
+    """Of a routed queue: whether events that are given up are handed to its door, which publishes copies as
+    its rules say, in place of going to a topic."""
+    length_max: int = -1
+    """Of a routed queue: how many of its events may be ready; -1: any number."""
+    length_bytes_max: int = -1
+    """Of a routed queue: bytes of the values of its ready events together; -1: any number."""
+    overflow: str = OVERFLOWS[0]
+    """Of a routed queue: what happens when it is full, one of OVERFLOWS."""
     push: PushSettings | None = None
     """Where its events are sent by HTTP. None: consumers pull them."""
 
     def by_name(self) -> dict[str, Any]:
         """All settings, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def has_dead_letters(self) -> bool:
+        """Whether what is given up is not just dropped."""
+        return self.dead_letters_to_sink or self.dead_letter_topic is not None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the number or the size of its ready events is limited."""
+        return self.length_max >= 0 or self.length_bytes_max >= 0
 
     @property
     def rules(self) -> DeliveryRules:

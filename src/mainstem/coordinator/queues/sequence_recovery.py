@@ -196,14 +196,12 @@ class SequenceRecovery:
 def arrival_of(record: Record, ordinal: int, place: RoutePlace) -> Arrival:
     """The entry of an event."""
     headers = record.headers[1:]
-    size = len(record.key or b"") + len(record.value or b"")
-    size += sum(len(name) + len(value or b"") for name, value in headers)
     arrived_ms = max(0, record.timestamp_ms + place.after_ms)
     return Arrival(
         place.sequence,
         ordinal,
         record.offset,
-        size,
+        len(record.value or b""),
         level_of(headers) if headers else 0,
         expiry_of(headers) if headers else 0,
         arrived_ms,

@@ -444,7 +444,7 @@ class Subscriptions:
             self.known_epochs,
             self._clock.wall_ms(),
             self._rng.uniform(-1, 1),
-            lambda view: self._by_id[view.subscription].settings.dead_letter_topic is not None,
+            lambda view: self._by_id[view.subscription].settings.has_dead_letters,
         )
 
     def release_expired(self, views: Iterable[SubscriptionView] | None = None) -> Promise[int]:

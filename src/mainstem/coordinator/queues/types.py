@@ -23,6 +23,7 @@ from mainstem.queues.runs import Run
 from mainstem.queues.settings import (
     FILTER_CHARACTERS_MAX,
     NUMBER_RANGES,
+    OVERFLOWS,
     SHARE_GROUP_RANGES,
     TOPICS_MAX,
     SubscriptionSettings,
@@ -101,6 +102,8 @@ RANGES: Mapping[str, SettingRange] = {
     "by_priority": SettingRange(bool),
     "from_latest": SettingRange(bool),
     "dead_letter_topic": SettingRange(type(None)),
+    "dead_letters_to_sink": SettingRange(bool),
+    "overflow": SettingRange(str, 0, 100),
     "push": SettingRange(PushSettings),
 }
 """The settings of a subscription, by name."""
@@ -122,6 +125,8 @@ def changed_settings(settings: SubscriptionSettings, changes: Mapping[str, Any])
                 f"invalid value {_shown(value):.100} for the setting {name}: {_reason(value, allowed)}"
             )
     changed = replace(settings, **changes)
+    if changed.overflow not in OVERFLOWS:
+        raise InvalidSubscriptionSetting(f"overflow is one of {', '.join(OVERFLOWS)}")
     if changed.backoff_min_ms > changed.backoff_max_ms:
         raise InvalidSubscriptionSetting(
             f"backoff_min_ms is {changed.backoff_min_ms}, more than backoff_max_ms, {changed.backoff_max_ms}"
@@ -219,6 +224,8 @@ class GiveUpReason(IntEnum):
     """It failed as often as `failures_max` allows."""
     EXPIRED = 3
     """Its time was over before it was processed."""
+    MAXLEN = 4
+    """Its queue had as many events as its limits allow."""
 
 
 class LeasedEvent(NamedTuple):

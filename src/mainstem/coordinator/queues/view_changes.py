@@ -199,7 +199,7 @@ class ViewChanges:
 
         def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
             runs = current.sequence.expirable(end, limit)
-            return _expired(current, runs, has_dead_letters), runs
+            return _given_up(current, runs, GiveUpReason.EXPIRED, has_dead_letters), runs
 
         return self._change(view, decide)
 
@@ -211,7 +211,23 @@ class ViewChanges:
         def decide(current: SubscriptionView) -> tuple[list[ViewRecord], list[Run]]:
             state = current.sequence.table.state
             runs = runs_of(position for position in positions if state(position) == READY)
-            return _expired(current, runs, has_dead_letters), runs
+            return _given_up(current, runs, GiveUpReason.EXPIRED, has_dead_letters), runs
+
+        return self._change(view, decide)
+
+    def give_up_first(self, view: SubscriptionView, count: int, *, has_dead_letters: bool) -> Promise[int]:
+        """Give up the earliest of the ready events, because there are too many: they die, or are dropped
+        without dead letters. The value is how many."""
+
+        def decide(current: SubscriptionView) -> tuple[list[ViewRecord], int]:
+            runs: list[Run] = []
+            left = count
+            for first, end in current.sequence.runs_in(PositionState.READY, current.sequence.oldest):
+                if left <= 0:
+                    break
+                runs.append((first, min(end, first + left)))
+                left -= runs[-1][1] - first
+            return _given_up(current, runs, GiveUpReason.MAXLEN, has_dead_letters), count - left
 
         return self._change(view, decide)
 
@@ -351,12 +367,14 @@ class ViewChanges:
         return gather(written).map(_raise_first_error)
 
 
-def _expired(view: SubscriptionView, runs: Sequence[Run], has_dead_letters: bool) -> list[ViewRecord]:
+def _given_up(
+    view: SubscriptionView, runs: Sequence[Run], reason: GiveUpReason, has_dead_letters: bool
+) -> list[ViewRecord]:
     if not runs:
         return []
     if has_dead_letters:
-        return [EventsRejecting(view.id, *encoded(runs), GiveUpReason.EXPIRED, delivered=False)]
-    return [EventsDropped(view.id, *encoded(runs), GiveUpReason.EXPIRED)]
+        return [EventsRejecting(view.id, *encoded(runs), reason, delivered=False)]
+    return [EventsDropped(view.id, *encoded(runs), reason)]
 
 
 def _raise_first_error(done: list[Promise[None]]) -> None:

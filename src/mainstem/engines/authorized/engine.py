@@ -37,7 +37,17 @@ _PARTS: tuple[tuple[Any, type], ...] = (
 )
 """Each capability, and the part of a view that implements it."""
 
-NOT_OFFERED = frozenset({"attach_pusher", "batch_queues", "clock_moved", "indexed_topics", "publish_plain"})
+NOT_OFFERED = frozenset(
+    {
+        "attach_dead_letter_sink",
+        "attach_pusher",
+        "batch_queues",
+        "clock_moved",
+        "indexed_topics",
+        "publish_plain",
+        "skip_blocks_by",
+    }
+)
 """Calls of engines that are for parts of the server, which check the rights of their clients themselves."""
 
 

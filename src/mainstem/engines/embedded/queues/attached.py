@@ -24,7 +24,7 @@ from mainstem.coordinator.queues.types import Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.lease_reading import QueuePull, TakenLease, position_of
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
-from mainstem.engines.embedded.queues.receivers import Receiver, ReceiverOrder
+from mainstem.engines.embedded.queues.receivers import EventReceiver, ReceiverOrder
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import LogError
 from mainstem.queue_contract import Delivery, Nack, NoSuchSubscription, Outcome
@@ -69,15 +69,15 @@ class QueueDispatcher:
 
     def __init__(self, host: DispatchHost, queue: SubscriptionQueue) -> None:
         self.queue = queue
-        self.receivers: dict[str, Receiver] = {}
+        self.receivers: dict[str, EventReceiver] = {}
         """By the names of consumers, in the order in which they were attached."""
         self.problem = ""
         """Why the last round has failed, for people; empty in normal operation."""
         self._host = host
         self._order = ReceiverOrder()
-        self._owners: dict[str, Receiver] = {}
+        self._owners: dict[str, EventReceiver] = {}
         """Token -> who has the event."""
-        self._active: Receiver | None = None
+        self._active: EventReceiver | None = None
         self._first = 0
         self._is_running = False
         self._again = False
@@ -89,21 +89,21 @@ class QueueDispatcher:
 
     # --- consumers ------------------------------------------------------------------------------------------
 
-    def attach(self, request: AttachRequest, deliver: OnDeliveries, ended: OnEnded) -> Receiver:
+    def attach(self, request: AttachRequest, deliver: OnDeliveries, ended: OnEnded) -> EventReceiver:
         """A consumer from now on. ConsumerClash."""
         others = self.receivers.values()
         if request.consumer in self.receivers:
             raise ConsumerClash(f"there is an attached consumer '{request.consumer}' already")
         if any(other.request.exclusive for other in others) or (request.exclusive and others):
             raise ConsumerClash("another consumer is attached, and one of them is exclusive")
-        receiver = Receiver(request, deliver, ended, self._join)
+        receiver = EventReceiver(request, deliver, ended, self._join)
         self.receivers[request.consumer] = receiver
         receiver.is_standby = self.queue.stored.settings.single_active
         self._order.join(receiver)
         self._host.clock.call_soon(self.wake)
         return receiver
 
-    def detach(self, receiver: Receiver, *, requeue: bool) -> None:
+    def detach(self, receiver: EventReceiver, *, requeue: bool) -> None:
         """See `AttachedConsumer.detach`."""
         if not receiver.is_detached:
             self._remove(receiver)
@@ -116,7 +116,7 @@ class QueueDispatcher:
             if outcomes:
                 self._host.settle_unwaited(self.queue, outcomes)
 
-    def _remove(self, receiver: Receiver) -> None:
+    def _remove(self, receiver: EventReceiver) -> None:
         receiver.is_detached = True
         self._order.leave(receiver)
         del self.receivers[receiver.request.consumer]
@@ -127,13 +127,13 @@ class QueueDispatcher:
             self.queue.active.name = None
             self.queue.wake()
 
-    def resume(self, receiver: Receiver) -> None:
+    def resume(self, receiver: EventReceiver) -> None:
         """See `AttachedConsumer.resume`."""
         if receiver.is_paused:
             receiver.is_paused = False
             self._join(receiver)
 
-    def _join(self, receiver: Receiver) -> None:
+    def _join(self, receiver: EventReceiver) -> None:
         """A consumer may have room again."""
         if not receiver.is_detached:
             self._order.join(receiver)
@@ -162,6 +162,11 @@ class QueueDispatcher:
         for receiver in self.receivers.values():
             receiver.is_standby = receiver is not chosen
         self._order.join(chosen)
+
+    @property
+    def room(self) -> int:
+        """How many events its consumers can have now."""
+        return sum(receiver.room for receiver in self.receivers.values())
 
     @property
     def unanswered(self) -> int:
@@ -268,7 +273,7 @@ class QueueDispatcher:
                     return delivered
         return 0
 
-    async def _deliver(self, feed: QueueFeed, plan: Sequence[Receiver]) -> int:
+    async def _deliver(self, feed: QueueFeed, plan: Sequence[EventReceiver]) -> int:
         """Lease, read and deliver as many events as the plan has consumers for. Returns how many."""
         if not plan:
             if not feed.view.sequence.counts().ready:
@@ -293,21 +298,21 @@ class QueueDispatcher:
         if is_alone:
             self._hand_over(pull.taken[0], first, part)
         else:
-            dealt: dict[Receiver, list[Delivery]] = {}
+            dealt: dict[EventReceiver, list[Delivery]] = {}
             for receiver, delivery in zip(plan, part, strict=False):
                 dealt.setdefault(receiver, []).append(delivery)
             for receiver, deliveries in dealt.items():
                 self._hand_over(pull.taken[0], receiver, deliveries)
         return len(part)
 
-    def _release_unused(self, plan: Sequence[Receiver]) -> None:
-        counts: dict[Receiver, int] = {}
+    def _release_unused(self, plan: Sequence[EventReceiver]) -> None:
+        counts: dict[EventReceiver, int] = {}
         for receiver in plan:
             counts[receiver] = counts.get(receiver, 0) + 1
         for receiver, count in counts.items():
             receiver.release(count)
 
-    def _hand_over(self, taken: TakenLease, receiver: Receiver, deliveries: list[Delivery]) -> None:
+    def _hand_over(self, taken: TakenLease, receiver: EventReceiver, deliveries: list[Delivery]) -> None:
         if receiver.is_detached:  # while they were read
             receiver.release(len(deliveries))
             self.queue.reading.give_back(taken, runs_of(map(position_of, deliveries)))

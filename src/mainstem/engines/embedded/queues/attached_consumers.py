@@ -18,7 +18,7 @@ from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.answers import Answers, check_ranges
 from mainstem.engines.embedded.queues.attached import QueueDispatcher
 from mainstem.engines.embedded.queues.error_context import about
-from mainstem.engines.embedded.queues.receivers import Receiver
+from mainstem.engines.embedded.queues.receivers import EventReceiver
 from mainstem.engines.embedded.queues.service import CONSUMER_CHARS_MAX, QueueService
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
@@ -47,7 +47,7 @@ class EmbeddedAttachment:
 
     __slots__ = ("_dispatcher", "_receiver")
 
-    def __init__(self, dispatcher: QueueDispatcher, receiver: Receiver) -> None:
+    def __init__(self, dispatcher: QueueDispatcher, receiver: EventReceiver) -> None:
         self._dispatcher = dispatcher
         self._receiver = receiver
 
@@ -209,6 +209,11 @@ class EmbeddedAttachedConsumers:
                 raise done.error
 
         self._service.settle_at_once(queue.stored.id, settlements).then(on_settled)
+
+    def room(self, subscription: int) -> int:
+        """How many events the attached consumers of a subscription can have now."""
+        dispatcher = self._dispatchers.get(subscription)
+        return 0 if dispatcher is None else dispatcher.room
 
     # --- dispatchers ----------------------------------------------------------------------------------------
 

@@ -12,9 +12,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
+from mainstem.attach_contract import DeadLetterSink
 from mainstem.contract import Event, NewEvent, NotReachable, Position, StreamError, UnknownTopic
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.queues.types import WrittenDeadLetter
+from mainstem.coordinator.queues.types import SubscriptionMetadata, WrittenDeadLetter
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
@@ -24,6 +25,7 @@ from mainstem.engines.embedded.queues.counters import QueueCounters, reason_name
 from mainstem.engines.embedded.queues.events import EventSource, positions_of
 from mainstem.engines.embedded.queues.letters import letter_headers, share_group_headers, users_headers
 from mainstem.engines.embedded.queues.routed_source import RoutedSource
+from mainstem.engines.embedded.queues.sink_moves import SinkMoves
 from mainstem.engines.embedded.topics import format_id
 from mainstem.log.errors import LogError
 from mainstem.node import Node
@@ -47,6 +49,7 @@ class DeadLetterWriter:
     ) -> None:
         self.problems: dict[int, str] = {}
         """Subscription -> why its dead letters cannot be written at the moment, for people."""
+        self.sink_moves = SinkMoves(node, counters_of)
         self._node = node
         self._machine = node.subscriptions
         self._counters_of = counters_of
@@ -56,10 +59,20 @@ class DeadLetterWriter:
         self._written = itertools.count()
         self._closed = False
 
-    def topic_of(self, subscription: int) -> str | None:
-        """The dead-letter topic of a subscription."""
+    def are_kept(self, subscription: int) -> bool:
+        """Whether what a subscription gives up is not just dropped."""
         stored = self._machine.by_id(subscription)
-        return None if stored is None else stored.settings.dead_letter_topic
+        return stored is not None and stored.settings.has_dead_letters
+
+    def move_refused(self, stored: SubscriptionMetadata, event: Event) -> None:
+        """Hand over an event that a full queue has refused to take, once: it is nowhere."""
+        self.run(lambda: self.sink_moves.move_refused(stored, event), "handing over what a queue refused")
+
+    def attach_sink(self, sink: DeadLetterSink) -> None:
+        """See `OffersDeadLetterSink`."""
+        self.sink_moves.sink = sink
+        for stored in self._machine.all():
+            self.write_soon(stored.id)
 
     def run(self, work: Callable[[], Awaitable[None]], title: str) -> asyncio.Task[None]:
         """Run something in the background. Errors of the log and the coordinator are logged."""
@@ -91,6 +104,9 @@ class DeadLetterWriter:
         task.add_done_callback(on_done)
 
     def _dying(self, subscription: int) -> list[SubscriptionView]:
+        stored = self._machine.by_id(subscription)
+        if stored is not None and self.sink_moves.waits_for_sink(stored):
+            return []
         views = self._machine.views.of_subscription(subscription)
         return [view for view in views if view.sequence.counts().dying]
 
@@ -129,8 +145,10 @@ class DeadLetterWriter:
         stored, source = machine.by_id(view.subscription), self._source_of(view)
         if stored is None or source is None:
             return "the subscription or its topic was deleted, and its views have not ended yet"
+        if self.sink_moves.takes(stored):
+            return await self.sink_moves.move_some(stored, view, source)
         name = stored.last_dead_letter_topic
-        assert name is not None, "events die only in a subscription that has, or had, a dead-letter topic"
+        assert name is not None, "else the sink takes it"
         target, server_id = node.topics.get(name), node.producer_ids.server_id
         if target is None:
             return f"subscription {stored.name}: topic {name} does not exist"

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from mainstem.attach_contract import AttachedConsumers
+from mainstem.attach_contract import AttachedConsumers, DeadLetterSink
 from mainstem.contract import Position
 from mainstem.engines.embedded.queues.attached_consumers import EmbeddedAttachedConsumers
 from mainstem.engines.embedded.queues.block_exclusions import BlockTester
 from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
 from mainstem.engines.embedded.queues.error_context import about
+from mainstem.engines.embedded.queues.length_limits import LengthLimits
 from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.routed_queues import EmbeddedRoutedQueues
 from mainstem.engines.embedded.queues.service import QueueService
@@ -50,9 +51,10 @@ class EmbeddedQueues:
         self._queue_service = QueueService(node, self._topic_watch)
         self._queue_management = QueueManagement(self._queue_service)
         self._queue_chosen = ChosenEvents(self._queue_service, self._queue_management)
-        self._queue_routed = EmbeddedRoutedQueues(self._queue_service)
         self._queue_totals = QueueTotals(self._queue_service)
         self._queue_attached = EmbeddedAttachedConsumers(self._queue_service)
+        limits = LengthLimits(self._queue_service, self._queue_attached)
+        self._queue_routed = EmbeddedRoutedQueues(self._queue_service, limits)
         node.clock.call_soon(self._queue_service.start)
 
     @property
@@ -215,6 +217,10 @@ class EmbeddedQueues:
         """See the contract."""
         with about(name):
             return await self._queue_management.redrive(name, positions, dry_run, per_s)
+
+    def attach_dead_letter_sink(self, sink: DeadLetterSink) -> None:
+        """See `OffersDeadLetterSink`."""
+        self._queue_service.dead_letters.attach_sink(sink)
 
     def attach_pusher(self, pusher: Pusher) -> None:
         """See the contract."""

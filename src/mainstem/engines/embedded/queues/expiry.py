@@ -153,7 +153,7 @@ class QueueExpiry:
 
     def _expire_below(self, stored: SubscriptionMetadata, view: SubscriptionView, end: int) -> bool:
         sequence = view.sequence
-        has_dead_letters = stored.settings.dead_letter_topic is not None
+        has_dead_letters = stored.settings.has_dead_letters
         limit = DYING_OF_TURN if has_dead_letters else DROPPED_OF_TURN
         if sequence.oldest >= end or not (runs := sequence.expirable(end, 1)):
             return False
@@ -168,7 +168,7 @@ class QueueExpiry:
     def give_up(self, stored: SubscriptionMetadata, view: SubscriptionView, positions: list[int]) -> None:
         """Give up events that are ready, because their own time is over. StorageError: they are still
         ready."""
-        has_dead_letters = stored.settings.dead_letter_topic is not None
+        has_dead_letters = stored.settings.has_dead_letters
         given_up = self._host.dropping(
             lambda: self._changes.expire_events(view, positions, has_dead_letters=has_dead_letters)
         )

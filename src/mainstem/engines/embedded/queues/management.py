@@ -125,6 +125,8 @@ class QueueManagement:
 
     @staticmethod
     def _check(settings: SubscriptionSettings) -> None:
+        if settings.is_limited or settings.dead_letters_to_sink:
+            raise InvalidArgument("only a queue of a namespace has limits, or hands over its dead letters")
         if not settings.topics:
             raise InvalidArgument("a subscription has at least one topic")
         if len(set(settings.topics)) < len(settings.topics):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from mainstem.attach_contract import UNANSWERED_MAX, AttachRequest, OnDeliveries, OnEnded
 
 
-class Receiver:
+class EventReceiver:
     """An attached consumer. `AttachedConsumer` is what a door sees of it."""
 
     __slots__ = (
@@ -33,7 +33,7 @@ class Receiver:
         request: AttachRequest,
         deliver: OnDeliveries,
         ended: OnEnded,
-        on_room: Callable[[Receiver], None],
+        on_room: Callable[[EventReceiver], None],
     ) -> None:
         """`on_room` is called when it may have room again."""
         self.request = request
@@ -86,11 +86,11 @@ class ReceiverOrder:
     """The line of the consumers of a subscription that may have room."""
 
     def __init__(self) -> None:
-        self._levels: dict[int, deque[Receiver]] = {}
+        self._levels: dict[int, deque[EventReceiver]] = {}
         self._priorities: list[int] = []
         """Descending."""
 
-    def join(self, receiver: Receiver) -> None:
+    def join(self, receiver: EventReceiver) -> None:
         """It may have room: put it at the end, unless it is in the line."""
         if receiver.in_line or receiver.is_detached:
             return
@@ -102,7 +102,7 @@ class ReceiverOrder:
         level.append(receiver)
         receiver.in_line = True
 
-    def leave(self, receiver: Receiver) -> None:
+    def leave(self, receiver: EventReceiver) -> None:
         """It is not asked any more."""
         priority = receiver.request.priority
         level = self._levels.get(priority)
@@ -115,7 +115,7 @@ class ReceiverOrder:
             del self._levels[priority]
             self._priorities.remove(priority)
 
-    def next(self) -> Receiver | None:
+    def next(self) -> EventReceiver | None:
         """Whose turn it is; None: none has room."""
         for priority in self._priorities:
             level = self._levels[priority]
@@ -128,13 +128,13 @@ class ReceiverOrder:
                 receiver.wait_for_room()
         return None
 
-    def serve(self, receiver: Receiver) -> None:
+    def serve(self, receiver: EventReceiver) -> None:
         """It had its turn: the next of its level is the first now."""
         self._levels[receiver.request.priority].rotate(-1)
 
-    def plan(self, count: int) -> list[Receiver]:
+    def plan(self, count: int) -> list[EventReceiver]:
         """Who gets each of the next events, at most this number of them: the room for these is reserved."""
-        plan: list[Receiver] = []
+        plan: list[EventReceiver] = []
         while len(plan) < count:
             receiver = self.next()
             if receiver is None:

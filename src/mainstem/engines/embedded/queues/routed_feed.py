@@ -196,6 +196,16 @@ class RoutedFeed(SubscriptionFeed):
         carried = [(position, position + 1) for position in view.carried if first <= position < end]
         return (merge_runs([*runs, *carried]) if carried else runs), end
 
+    async def value_sizes(self, runs: Sequence[Run]) -> list[int]:
+        """The sizes of the values of the events at these positions, for as many of them as there are."""
+        sizes: list[int] = []
+        for number, position in enumerate(positions_of(runs), 1):
+            located = await self.partition.find(position)
+            sizes.append(0 if located is None else located.arrival.size)
+            if not number % LEVELS_OF_STEP:
+                await next_turn(self._clock)
+        return sizes
+
     def lease_events(self, max_events: int, max_bytes: int) -> int:
         """How many events to lease at once, so that they have about `max_bytes`."""
         located = self.partition.find_now(self.view.sequence.oldest)

@@ -49,6 +49,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 def stored_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
     """The headers of a user's event, as the server stores them in a batch of its own."""
+    if not headers:
+        return []
     reserved = (SERVER_PREFIX, USER_PREFIX)
     return [(USER_PREFIX + name if name.startswith(reserved) else name, value) for name, value in headers]
 
@@ -311,7 +313,7 @@ class RoutedPublisher:
                     first + delta,
                     batch.ordinal,
                     appended.base_offset + delta,
-                    item.size,
+                    len(item.event.value or b""),
                     level_of(item.headers) if item.headers else 0,
                     expiry_of(item.headers) if item.headers else 0,
                     arrived_ms,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 
+from mainstem.attach_contract import QueueIsFull
 from mainstem.contract import Position, StreamError, UnknownTopic
 from mainstem.coordinator import errors as coordinator
 from mainstem.coordinator.queues.queue_names import queue_prefix
@@ -16,6 +17,7 @@ from mainstem.coordinator.queues.topology import Namespace
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, partition_of
+from mainstem.engines.embedded.queues.length_limits import LengthLimits
 from mainstem.engines.embedded.queues.routed_publish import RoutedPublish, RoutedPublisher
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.settings_checks import check_routed_settings, check_tokens
@@ -47,10 +49,11 @@ def _about(subject: str) -> Iterator[None]:
 class EmbeddedRoutedQueues:
     """Implements `RoutedQueues`."""
 
-    def __init__(self, service: QueueService) -> None:
+    def __init__(self, service: QueueService, limits: LengthLimits) -> None:
         self._service = service
         self._node = service.node
         self._machine = service.machine
+        self._limits = limits
         self._publisher = RoutedPublisher(service.node)
         self._keyless = count()
 
@@ -151,6 +154,7 @@ class EmbeddedRoutedQueues:
         with _about(f"namespace {namespace}"):
             space = self._namespace(namespace)
             results: list[PublishResult | None] = [None] * len(events)
+            full: dict[int, QueueIsFull] = {}
             numbers: list[int] = []
             chosen: list[RoutedPublish] = []
             keyless = next(self._keyless)
@@ -166,10 +170,19 @@ class EmbeddedRoutedQueues:
                 queues = queues_by_names.get(names)
                 if queues is None:
                     queues = queues_by_names[names] = self._queues(space, names)
+                if refused := await self._limits.refusing(queues, len(routed.event.value or b"")):
+                    full[number] = QueueIsFull(f"{len(refused)} of {len(queues)} queues are full")
+                    self._limits.note_refused(refused, routed, topic.name, index)
+                    queues = tuple(queue for queue in queues if queue not in refused)
+                    if not queues:
+                        results[number] = full[number]
+                        continue
                 numbers.append(number)
                 chosen.append(RoutedPublish(routed.event, topic, index, queues, routed.door_headers))
-            for number, result in zip(numbers, await self._publisher.publish(space, chosen), strict=True):
-                results[number] = result
+            publishing = self._publisher.publish(space, chosen)
+            publishing.then(lambda _: self._limits.settle(chosen))
+            for number, result in zip(numbers, await publishing, strict=True):
+                results[number] = full.get(number, result) if isinstance(result, Position) else result
             return [result for result in results if result is not None]
 
     def _queues(self, namespace: Namespace, names: Sequence[str]) -> QueueSet:

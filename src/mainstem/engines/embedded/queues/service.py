@@ -91,6 +91,8 @@ class QueueService:
         self._turns = 0
         self._timed: set[int] = set()
         """The views that may have a lease with a deadline, or a position that waits for its time."""
+        self.on_limited: Callable[[SubscriptionQueue], None] = lambda _: None
+        """Called with a queue that may have more events than its limits allow."""
         self._closed = False
         node.queue_runtime.on_reloaded.append(self.start)
         node.subscriptions.on_deleted.append(self.forget)
@@ -105,7 +107,7 @@ class QueueService:
         if self._closed:
             return
         for stored in self.machine.all():
-            if stored.settings.filter or stored.settings.in_key_order:
+            if stored.settings.filter or stored.settings.in_key_order or stored.settings.is_limited:
                 self._scan_soon(self.queue(stored.name))
             if stored.settings.ttl_ms:
                 self.expiry.look_soon(self.queue(stored.name))
@@ -164,6 +166,7 @@ class QueueService:
                 self.wake_due,
                 self.since_ms,
             )
+            queue.on_limited = lambda queue=queue: self.on_limited(queue)  # type: ignore[misc]
             reading = queue.reading
             reading.look_from = self.header_times.look_from
             reading.expire = lambda feed, queue=queue: self.expiry.expire(queue.stored, feed)  # type: ignore[misc]
@@ -313,7 +316,7 @@ class QueueService:
         newly_given_up.clear()
         result = release()
         for (subscription, reason), count in newly_given_up.items():
-            if not self.dead_letters.topic_of(subscription):
+            if not self.dead_letters.are_kept(subscription):
                 self.counters[subscription].dropped[reason] += count
         return result
 
@@ -442,10 +445,8 @@ class QueueService:
         """Let a part of what is due in a view be ready, and wake those that wait for it. They are woken also
         when a pull of another, or a look at the figures, comes before the timer, which has nothing to wake
         them for then. Returns the number of events."""
-        room, counters = (
-            WAKES_OF_TURN if max_entries is None else max_entries,
-            self.counters[view.subscription],
-        )
+        room = WAKES_OF_TURN if max_entries is None else max_entries
+        counters = self.counters[view.subscription]
         woken = counters.wake_due(view.sequence, self._clock.wall_ms(), room)
         if woken:
             self.batches.look([view])

@@ -46,4 +46,6 @@ def check_routed_settings(settings: SubscriptionSettings) -> None:
     }.items():
         if is_set:
             raise InvalidArgument(f"a queue of a namespace has no {name}")
+    if settings.dead_letters_to_sink and settings.dead_letter_topic is not None:
+        raise InvalidArgument("dead letters go to a topic or to the sink of a door")
     check_delivery_settings(settings)

@@ -77,6 +77,8 @@ class SubscriptionQueue:
         self.reading = LeaseReading(node, counters, self.wake, began_ms)
         self.active = ActiveConsumer(node.clock, self._has_events, self.wake)
         """Who receives events, where a single consumer does."""
+        self.on_limited: Callable[[], None] = _nothing
+        """Called when there may be more ready events than the limits allow."""
         self.on_wake: Callable[[], None] = _nothing
         """Called when something may be ready, for attached consumers."""
         self.on_close: Callable[[], None] = _nothing
@@ -112,6 +114,8 @@ class SubscriptionQueue:
         if self._waiting:
             self.pass_on()
         self.on_wake()
+        if self.stored.settings.is_limited:
+            self.on_limited()
 
     def pass_on(self) -> None:
         """Wake the next consumer after the last `wake`. In key order one that gets nothing passes on too,
