@@ -122,7 +122,7 @@ def test_ctrl_c_ends_a_program_that_waits() -> None:
         assert child.stdout.readline() == b"ready\n"
         os.kill(child.pid, signal.SIGINT)
         _, errors = child.communicate(timeout=20)
-    assert errors.decode().strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert errors.decode().strip().splitlines()[-1] == "KeyboardInterrupt", errors.decode()
     assert child.returncode == -signal.SIGINT
 
 

@@ -23,6 +23,7 @@ from mainstem.contract import (
     NotReachable,
     Position,
     StreamError,
+    TopicExists,
     UnknownTopic,
 )
 from mainstem.engines.kafka import headers, read
@@ -241,5 +242,39 @@ def test_a_broker_that_learns_late_of_a_new_topic_is_asked_again(
             assert asked == 4
             with pytest.raises(UnknownTopic):
                 await engine.bounds("not-there", 0)
+
+    asyncio.run(work())
+
+
+def test_a_topic_is_known_when_its_creation_is_answered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is one that another client has created just before."""
+    asked = 0
+
+    async def work() -> None:
+        async with kafka(server.address) as engine:
+            assert isinstance(engine, KafkaEngine)
+            client = engine._admin.client
+            describe_topics = client.describe_topics
+
+            def late(topics: Any, **options: Any) -> Any:
+                nonlocal asked
+                asked += 1
+                futures = describe_topics(topics, **options)
+                if asked % 3:
+                    for name in futures:
+                        futures[name] = Future[Any]()
+                        futures[name].set_exception(
+                            KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+                        )
+                return futures
+
+            monkeypatch.setattr(client, "describe_topics", late)
+            await engine.create_topic("known", partitions=1)
+            assert asked == 3
+            with pytest.raises(TopicExists):
+                await engine.create_topic("known", partitions=1)
+            assert asked == 6
 
     asyncio.run(work())

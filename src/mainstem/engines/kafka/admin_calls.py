@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 from mainstem.client_security import PLAINTEXT, ClientSecurity
 from mainstem.clock import BlockingClock
-from mainstem.contract import Bounds, InvalidArgument, UnknownTopic
+from mainstem.contract import Bounds, InvalidArgument, StreamError, UnknownTopic
 from mainstem.engines.kafka.errors import LEADER_UNAVAILABLE, translate
 
 T = TypeVar("T")
@@ -94,6 +94,15 @@ class AdminCalls:
     async def partitions(self, topic: str) -> int:
         """The number of partitions of a topic. UnknownTopic."""
         return len((await self.describe([topic]))[0].partitions)
+
+    async def wait_until_known(self, topic: str) -> None:
+        """Wait until the cluster describes a topic that exists: brokers learn of a new topic some time after
+        its creation was answered. Returns, too, if it stays unknown for the time of a call, for it may be
+        deleted, and if it cannot be described, for who may create it need not be allowed to."""
+        deadline = self.clock.monotonic() + self.timeout_s
+        with contextlib.suppress(StreamError):
+            while not await self.describe([topic], missing_ok=True) and self.clock.monotonic() < deadline:
+                await asyncio.sleep(0.02)
 
     async def bounds(
         self, keys: Iterable[tuple[str, int]], *, missing_ok: bool = False

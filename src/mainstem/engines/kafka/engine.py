@@ -46,6 +46,7 @@ from mainstem.contract import (
     Position,
     Setting,
     StreamError,
+    TopicExists,
     TopicInfo,
     TopicSummary,
     UnknownTopic,
@@ -395,7 +396,12 @@ class KafkaEngine:
     ) -> None:
         """See the contract."""
         new_topic = NewTopic(name, -1 if partitions is None else partitions, -1, config=dict(settings))
-        await self._admin.change(f"topic {name}", self._admin.client.create_topics, [new_topic])
+        try:
+            await self._admin.change(f"topic {name}", self._admin.client.create_topics, [new_topic])
+        except TopicExists:
+            await self._admin.wait_until_known(name)  # somebody else may have created it just now
+            raise
+        await self._admin.wait_until_known(name)
 
     async def add_partitions(self, name: str, total: int) -> None:
         """See the contract."""
