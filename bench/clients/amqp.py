@@ -36,7 +36,7 @@ def long(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
-class AmqpConnection:
+class RabbitConnection:
     """A connection with one channel."""
 
     def __init__(self, address: str) -> None:
@@ -86,13 +86,13 @@ def publish(topic: str, value: bytes) -> bytes:
 def make(address: str, topic: str) -> Result:
     """Declare a quorum queue."""
     arguments = long(short("x-queue-type") + b"S" + long(b"quorum"))
-    AmqpConnection(address).call(1, (50, 10), struct.pack(">H", 0) + short(topic) + b"\x02" + arguments)
+    RabbitConnection(address).call(1, (50, 10), struct.pack(">H", 0) + short(topic) + b"\x02" + arguments)
     return {}
 
 
 def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """Pipelined publishes, each confirmed."""
-    connection = AmqpConnection(address)
+    connection = RabbitConnection(address)
     connection.confirms()
     many = publish(topic, payload(record_bytes)) * CHUNK
     count = total // record_bytes // CHUNK * CHUNK
@@ -108,7 +108,7 @@ def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -
 
 def fetch(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """Consume `total` bytes from the queue, acknowledged every 1,000 messages; reading a queue removes."""
-    connection = AmqpConnection(address)
+    connection = RabbitConnection(address)
     connection.call(1, (60, 10), struct.pack(">IHB", 0, PREFETCH, 0))
     read = 0
     began = time.perf_counter()
@@ -126,7 +126,7 @@ class AmqpPublisher:
     """A publisher of single messages."""
 
     def __init__(self, address: str, topic: str, record_bytes: int) -> None:
-        self._connection = AmqpConnection(address)
+        self._connection = RabbitConnection(address)
         self._connection.confirms()
         self._request = publish(topic, payload(record_bytes))
 

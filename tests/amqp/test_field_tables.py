@@ -9,7 +9,7 @@ from decimal import Decimal
 import pamqp.decode
 import pamqp.encode
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.amqp import properties_codec
@@ -49,6 +49,7 @@ def typed(value: FieldValue) -> object:
 
 
 @given(TABLES)
+@settings(deadline=None)
 def test_a_table_comes_back_with_its_types(table: FieldTable) -> None:
     data = encode_table(table)
     again, end = decode_table(b"\x05" + data + b"rest", 1)
@@ -97,6 +98,7 @@ def test_depth_and_number_of_values_are_bounded() -> None:
 
 
 @given(st.binary(max_size=60))
+@settings(deadline=None)
 def test_any_bytes_are_a_table_or_one_error(data: bytes) -> None:
     try:
         table, end = decode_table(data)
@@ -135,6 +137,7 @@ def test_a_name_that_is_not_utf8_comes_back() -> None:
 
 
 @given(PROPERTIES)
+@settings(deadline=None)
 def test_properties_come_back(properties: Properties) -> None:
     data = encode_properties(properties)
     again = decode_properties(data)

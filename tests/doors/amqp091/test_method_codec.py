@@ -7,7 +7,7 @@ from typing import Any
 import pamqp.commands
 import pamqp.frame
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.amqp.field_tables import FieldTableError, encode_short
@@ -93,6 +93,7 @@ def test_a_value_that_its_field_cannot_hold_is_refused() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(sorted(METHODS)))
+@settings(deadline=None)
 def test_any_bytes_are_a_method_or_one_error(data: bytes, number: int) -> None:
     try:
         method = decode_method(number.to_bytes(4, "big") + data)

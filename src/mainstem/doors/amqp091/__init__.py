@@ -1,1 +1,1 @@
-"""AMQP 0-9-1, as RabbitMQ speaks it: the codec of its frames."""
+"""AMQP 0-9-1, as RabbitMQ speaks it: the codec of its frames, and the protocol of a connection."""

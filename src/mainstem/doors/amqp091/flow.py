@@ -1,0 +1,134 @@
+"""The two directions of a connection's bytes: what it sends, gathered in a turn, and why it is not read.
+
+Owns: `OutgoingFrames` and `ReadingGate`. Refuses: to gather more than FLUSH_BYTES, and to read a client whose
+requests cannot be taken or whose replies it leaves unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mainstem.clock import Clock
+    from mainstem.doors.amqp091.connection_context import AmqpTransport
+
+FLUSH_BYTES = 256 << 10
+"""What is sent in a turn of the loop is written at once when it is more than this."""
+UNSENT_MAX_BYTES = 4 << 20
+"""A client that leaves this unread is not read: its requests would only make more replies."""
+HELD_MAX_BYTES, HELD_LOW_BYTES = 8 << 20, 4 << 20
+"""When channels hold more than HELD_MAX_BYTES of what the client sent, it is not read until at most
+HELD_LOW_BYTES are."""
+
+
+class OutgoingFrames:
+    """What a connection sends, written once a turn of the loop. `on_written` is called after each write."""
+
+    __slots__ = (
+        "_clock",
+        "_is_due",
+        "_on_written",
+        "_pieces",
+        "_size",
+        "_transport",
+        "has_sent",
+        "sent_bytes",
+    )
+
+    def __init__(self, clock: Clock, transport: AmqpTransport, on_written: Callable[[], None]) -> None:
+        self._clock = clock
+        self._transport = transport
+        self._on_written = on_written
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._is_due = False
+        self.has_sent = False
+        """Whether something was written since this was set to False."""
+        self.sent_bytes = 0
+
+    def add(self, data: bytes) -> None:
+        """Send whole frames."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > FLUSH_BYTES:
+            self.flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._clock.call_soon(self._flush_due)
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self.sent_bytes += self._size
+            self._size = 0
+            self.has_sent = True
+            self._transport.write(pieces)
+            self._on_written()
+
+    def clear(self) -> None:
+        """Forget what was added and not written."""
+        self._pieces.clear()
+        self._size = 0
+
+    def _flush_due(self) -> None:
+        self._is_due = False
+        self.flush()
+
+
+class PauseReason(Enum):
+    """Why a client is not read."""
+
+    WORK = "the frames wait for a login, the opening or the end of the connection"
+    MEMORY = "there is no memory for the message that is coming in"
+    HELD = "channels hold much of what the client has sent"
+    UNSENT = "the client leaves much unread"
+
+
+class ReadingGate:
+    """Pauses the reading of a socket while there is a reason."""
+
+    __slots__ = ("_held_bytes", "_reasons", "_transport")
+
+    def __init__(self, transport: AmqpTransport) -> None:
+        self._transport = transport
+        self._reasons: set[PauseReason] = set()
+        self._held_bytes = 0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client is not read."""
+        return bool(self._reasons)
+
+    @property
+    def waits_for_work(self) -> bool:
+        """Whether no frame may be taken now."""
+        return PauseReason.WORK in self._reasons
+
+    def pause(self, reason: PauseReason) -> None:
+        """Stop reading."""
+        if not self._reasons:
+            self._transport.pause()
+        self._reasons.add(reason)
+
+    def resume(self, reason: PauseReason) -> None:
+        """This reason holds no more."""
+        if reason in self._reasons:
+            self._reasons.remove(reason)
+            if not self._reasons:
+                self._transport.resume()
+
+    def hold(self, count: int) -> None:
+        """Channels keep `count` bytes more."""
+        self._held_bytes += count
+        if self._held_bytes > HELD_MAX_BYTES:
+            self.pause(PauseReason.HELD)
+
+    def release(self, count: int) -> None:
+        """Channels keep `count` bytes less."""
+        self._held_bytes -= count
+        assert self._held_bytes >= 0, "no more is released than was held"
+        if self._held_bytes <= HELD_LOW_BYTES:
+            self.resume(PauseReason.HELD)
