@@ -96,6 +96,7 @@ def vhost_definitions(vhosts: Sequence[Vhost]) -> dict[str, Any]:
             for item in policies_json([vhost], "operator_policies")
         ]
     return {
+        "rabbit_version": BROKER_VERSION,
         "parameters": parameters,
         "policies": policies_json(vhosts, "policies"),
         "queues": queues,
@@ -128,7 +129,6 @@ def all_definitions(request: ManagementRequest) -> dict[str, Any]:
     vhosts = list(request.all_vhosts())
     users = user_names(request)
     return {
-        "rabbit_version": BROKER_VERSION,
         "rabbitmq_version": BROKER_VERSION,
         "product_name": PRODUCT,
         "product_version": request.context.door.version,

@@ -13,7 +13,7 @@ import msgspec
 from mainstem.amqp.errors import AmqpError
 from mainstem.contract import InvalidArgument, NotAuthorized, StreamError
 
-STATUS_OF_CODE = {311: 400, 402: 400, 403: 401, 404: 404, 405: 400, 406: 400, 530: 404}
+STATUS_OF_CODE = {311: 400, 402: 400, 403: 401, 404: 404, 405: 400, 406: 400, 530: 404, 540: 400}
 """AMQP's code -> HTTP's."""
 ERROR_OF_STATUS = {400: "bad_request", 401: "not_authorised", 404: "not_found"}
 

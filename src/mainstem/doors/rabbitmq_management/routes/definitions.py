@@ -37,8 +37,9 @@ async def get_vhost_definitions(request: ManagementRequest) -> ApiAnswer:
         raise bad_request("vhost_not_found")
     document = vhost_definitions([vhost])
     for part in document.values():
-        for item in part:
-            item.pop("vhost", None)
+        if isinstance(part, list):
+            for item in part:
+                item.pop("vhost", None)
     return ApiAnswer(200, document)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mainstem.access_contract import Operation
+from mainstem.amqp.errors import AmqpError
 from mainstem.amqp.messages import AmqpMessage
 from mainstem.amqp.properties_codec import decode_properties
 from mainstem.amqp.topology import AmqpQueue
@@ -52,7 +53,10 @@ async def publish(request: ManagementRequest) -> ApiAnswer:
     if len(routing_key.encode(errors="replace")) > 255:
         raise bad_request(["not_shortstr", "routing_key"])
     request.require_exchange(Operation.WRITE, vhost.name, exchange)
-    vhost.check_publish(exchange)
+    try:
+        vhost.check_publish(exchange)
+    except AmqpError as error:
+        raise bad_request(f"{error.code} {error.text}") from None
     message = AmqpMessage(
         exchange=exchange, routing_key=routing_key, properties=properties, body=payload, user=request.user
     )
