@@ -256,6 +256,25 @@ def test_a_policy_sets_what_arguments_leave_open_and_the_lowest_number_counts() 
     with_model(test)
 
 
+def test_a_queue_is_purged_of_what_no_consumer_has() -> None:
+    async def test(model: Model) -> None:
+        vhost = model.vhost
+        await model.queue("q")
+        await model.publish("", "q", b"1", b"2", b"3")
+        taken = model.server.engine.attached.take(vhost.queue("q").subscription, "c")
+        assert await model.drive(taken) is not None
+        figures = await model.drive(vhost.queue_figures("q"))
+        assert (figures.messages, figures.consumers) == (2, 0)
+        await refused(model, vhost.delete_queue("q", if_empty=True), 406, "queue 'q' in vhost '/' not empty")
+        assert await model.drive(vhost.purge_queue("q")) == 2
+        assert (await model.queue("q")).messages == 0
+        await model.publish("", "q", b"4")
+        assert await model.drive(vhost.delete_queue("q")) == 1
+        await refused(model, vhost.purge_queue("q"), 404, "no queue 'q' in vhost '/'")
+
+    with_model(test)
+
+
 def test_virtual_hosts_are_apart() -> None:
     async def test(model: Model) -> None:
         shop = await model.drive(model.vhosts.create("shop"))

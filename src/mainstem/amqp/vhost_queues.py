@@ -23,7 +23,6 @@ from mainstem.amqp.stored_topology import QUEUE, queue_data
 from mainstem.amqp.topology import AmqpQueue, QueueDeclaration, QueueFigures
 from mainstem.amqp.vhost_exchanges import VhostExchanges
 from mainstem.amqp.vhost_state import RESERVED_PREFIX, clean_name, engine_errors
-from mainstem.contract import StreamError
 from mainstem.queue_contract import NoSuchSubscription
 
 GENERATED_PREFIX = "amq.gen-"
@@ -47,7 +46,7 @@ class VhostQueues(VhostExchanges):
             if known is not None:
                 self._check_declared(known, declaration, owner)
                 self.note_use(known)
-                return await self._figures(known)
+                return self._figures(known)
             if name.startswith(RESERVED_PREFIX) and not is_generated:
                 raise reserved_name("queue", name)
             check_arguments(
@@ -131,26 +130,24 @@ class VhostQueues(VhostExchanges):
         """A passive declaration. AmqpError: 404, 405."""
         queue = self.queue_for(clean_name(name), owner)
         self.note_use(queue)
-        return await self._figures(queue)
+        return self._figures(queue)
 
-    async def _figures(self, queue: AmqpQueue) -> QueueFigures:
-        return QueueFigures(queue.name, await self.ready_count(queue), queue.consumers)
+    def _figures(self, queue: AmqpQueue) -> QueueFigures:
+        return QueueFigures(queue.name, self.ready_count(queue), queue.consumers)
 
-    async def ready_count(self, queue: AmqpQueue) -> int:
-        """Messages that no consumer has and that could be delivered now."""
+    def ready_count(self, queue: AmqpQueue) -> int:
+        """Messages that no consumer has and that could be delivered now; 0 if it is being deleted."""
         try:
-            (totals,) = await self._engine.subscription_totals([queue.subscription]) or (None,)
-        except StreamError as error:
-            raise amqp_error(541, str(error)) from None
-        return 0 if totals is None else totals.depth.ready + totals.depth.ahead
+            return self._engine.attached.queue_counts(queue.subscription).ready
+        except NoSuchSubscription:
+            return 0
 
     async def purge_queue(self, name: str, owner: object = None) -> int:
-        """Drop what is ready. Returns how many there were. AmqpError: 404, 405."""
+        """Drop what is ready, and nothing that a consumer has. Returns how many there were. AmqpError: 404,
+        405."""
         queue = self.queue_for(name, owner)
         with engine_errors(f"queue '{name}'"):
-            ready = await self.ready_count(queue)
-            await self._engine.purge(queue.subscription)
-            return ready
+            return await self._engine.attached.purge_ready(queue.subscription)
 
     # --- deleting -----------------------------------------------------------------------------------------
 
@@ -164,7 +161,7 @@ class VhostQueues(VhostExchanges):
         queue = self.queue_for(name, owner)
         if if_unused and queue.consumers:
             raise amqp_error(406, f"queue '{name}' in vhost '{self.name}' in use")
-        ready = await self.ready_count(queue)
+        ready = self.ready_count(queue)
         if if_empty and ready:
             raise amqp_error(406, f"queue '{name}' in vhost '{self.name}' not empty")
         await self._remove_queue(queue)

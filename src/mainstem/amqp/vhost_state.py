@@ -17,6 +17,7 @@ from mainstem.amqp.policies import Policy
 from mainstem.amqp.publisher import VhostPublisher
 from mainstem.amqp.router import Router
 from mainstem.amqp.topology import AmqpQueue, Exchange
+from mainstem.attach_contract import AttachesConsumers
 from mainstem.clock import Clock
 from mainstem.contract import Engine, InvalidArgument, StreamError
 from mainstem.queue_contract import NoSuchSubscription, Queues, SubscriptionNameTaken
@@ -38,7 +39,7 @@ StartTask = Callable[[Coroutine[Any, Any, None]], None]
 """Runs a coroutine; its errors are logged."""
 
 
-class BrokerEngine(Engine, Queues, OffersRoutedQueues, Protocol):
+class BrokerEngine(Engine, Queues, OffersRoutedQueues, AttachesConsumers, Protocol):
     """The engine that virtual hosts are made of."""
 
 
