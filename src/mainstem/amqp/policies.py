@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mainstem.amqp.errors import amqp_error
-from mainstem.amqp.queue_arguments import OVERFLOWS, POLICY_KEYS, TIME_MS_MAX
+from mainstem.amqp.queue_arguments import POLICY_KEYS, TIME_MS_MAX
+from mainstem.queues.settings import OVERFLOWS
 
 AppliesTo: TypeAlias = Literal["all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges"]
 APPLIES_TO = ("all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges")

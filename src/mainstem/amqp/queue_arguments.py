@@ -21,16 +21,16 @@ from mainstem.amqp.field_values import (
     UInt16,
     UInt32,
 )
-from mainstem.queues.settings import SubscriptionSettings
+from mainstem.queues.settings import OVERFLOWS, SubscriptionSettings
 
 DELIVERY_LIMIT_DEFAULT = 20
 """Of quorum queues."""
 PRIORITY_MAX = 255
+LENGTH_MAX = 1 << 40
+"""A higher limit of a length means as much as this."""
 TIME_MS_MAX = (1 << 32) - 1
 """RabbitMQ's longest time: 49 days."""
 IN_FLIGHT_MAX = 1_000_000
-OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
-"""What a full queue does."""
 
 _TYPE_NAMES: dict[type, str] = {
     bool: "bool",
@@ -259,4 +259,8 @@ def settings_of(kind: str, arguments: FieldTable, effective: Mapping[str, Any]) 
         ttl_ms=0 if ttl_ms is None else max(1, int(ttl_ms)),
         failures_max=limit + 1 if has_limit else 0,
         single_active=arguments.get("x-single-active-consumer") is True,
+        length_max=min(int(effective.get("max-length", -1)), LENGTH_MAX),
+        length_bytes_max=min(int(effective.get("max-length-bytes", -1)), LENGTH_MAX),
+        overflow=str(effective.get("overflow", OVERFLOWS[0])),
+        dead_letters_to_sink="dead-letter-exchange" in effective,
     )
