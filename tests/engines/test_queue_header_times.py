@@ -10,7 +10,6 @@ from mainstem.engines.embedded.queues.header_times import LOOK_S, WINDOW_EVENTS
 from mainstem.queue_contract import SubscriptionSettings
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 from tests.engines.test_queue_expiry_refused import describe, refuse
-from tests.engines.test_share_dead_letters import group
 
 
 async def publish(server: SimulatedServer, lives_ms: int | None, *values: bytes) -> None:
@@ -99,12 +98,10 @@ def test_a_look_goes_on_after_the_disk_has_refused(monkeypatch: pytest.MonkeyPat
     simulated(test)
 
 
-def test_share_groups_and_redriven_events_are_left_as_they_are() -> None:
+def test_redriven_events_are_left_as_they_are() -> None:
     async def test(server: SimulatedServer) -> None:
-        await group(server)
         await publish(server, 1, b"x")
         await look(server)
-        assert (await depth(server, "g")).outstanding == 1
         (letter,) = await server.drive(server.engine.dead_letters("s"))
         await server.drive(server.engine.redrive("s", [letter.origin]))
         await look(server)

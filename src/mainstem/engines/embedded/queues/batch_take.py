@@ -1,26 +1,30 @@
 """Takes ready events of a view with the batches that have them, as they are stored.
 
 Owns: which batches are read, how many in a turn, and which positions of them are acquired. Batches are not
-decoded. Positions that no batch has, and those of damaged and control batches, are done without a delivery.
+decoded, but for those with an event that says when it is to be delivered: what is over is given up, and what
+is not due waits. Positions that no batch has, and those of damaged and control batches, are done without a
+delivery.
 Refuses: waiting (`share_delivery.py`), and records: only the state machine changes what survives a restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
+from mainstem.coordinator.queues.settlements import difference
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
+from mainstem.engines.embedded.queues.batch_headers import events_with_times
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
 from mainstem.log.partition.partition import Partition
-from mainstem.log.storage.record_batch import BatchHeader, iter_batches
+from mainstem.log.storage.record_batch import BatchHeader, Record, iter_batches
 from mainstem.promise import Promise
 from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.pages import PositionState
-from mainstem.queues.runs import Run, add_run, count_positions
+from mainstem.queues.runs import Run, add_run, count_positions, has_position, runs_of
 from mainstem.share_contract import AcquiredRun
 
 READS_MAX = 64
@@ -30,6 +34,19 @@ READY_EVENTS_MAX = 100_000
 """As in a feed: what is ahead of the scan costs nothing."""
 DELIVERIES_SHOWN_MAX = 32_767
 """Kafka's field is an int16."""
+
+
+class EventTimes(Protocol):
+    """What events say about when they are to be delivered."""
+
+    def untimely(
+        self, view: SubscriptionView, partition: Partition, records: Sequence[Record]
+    ) -> tuple[list[int], dict[int, int]]:
+        """Which of these events of a view are over, and position -> due time of those that are to be
+        delivered later."""
+
+    def withhold(self, view: SubscriptionView, over: list[int], due_ms: Mapping[int, int]) -> None:
+        """Give up ready events that are over, and let others wait. If the disk refuses, they stay ready."""
 
 
 def advance(view: SubscriptionView, partition: Partition) -> bool:
@@ -56,6 +73,7 @@ class BatchTake:
         max_bytes: int,
         exact: bool,
         is_cancelled: Callable[[], bool],
+        times: EventTimes,
     ) -> None:
         """`is_cancelled`: whether nothing may be acquired any more."""
         self.pieces: list[memoryview] = []
@@ -71,6 +89,10 @@ class BatchTake:
         self._bytes_left = max_bytes
         self._exact = exact
         self._is_cancelled = is_cancelled
+        self._times = times
+        self._over: list[int] = []
+        self._due_ms: dict[int, int] = {}
+        """Ready positions whose events are not to be delivered any more, and those that are later."""
         self._bases: list[int] = []
         """Where the batches begin."""
         self._leases: list[tuple[Promise[DeliveryLease | None], list[tuple[int, int, int]]]] = []
@@ -92,6 +114,8 @@ class BatchTake:
             )
         if self._lost:
             self._finish_lost()
+        if self._over or self._due_ms:
+            self._times.withhold(self._view, self._over, self._due_ms)
 
     def _read(self, position: int) -> Generator[Promise[Any], Any, int | None]:
         """Read from a ready position on, and take what is ready of it. Returns where to go on; None: what is
@@ -135,7 +159,7 @@ class BatchTake:
         begin = end = 0
         for start, header in iter_batches(data):
             self._lost += ready.until(header.base_offset)
-            wanted = self._of_batch(header, ready)
+            wanted = self._of_batch(data[start : start + header.total_bytes], header, ready)
             following = max(following, header.next_offset)
             if wanted:
                 if start != end and end > begin:
@@ -158,12 +182,13 @@ class BatchTake:
         self.bytes = size
         return max(following, position + 1)
 
-    def _of_batch(self, header: BatchHeader, ready: _Runs) -> list[Run]:
+    def _of_batch(self, batch: memoryview, header: BatchHeader, ready: _Runs) -> list[Run]:
         """The positions of a batch to acquire."""
         runs = ready.until(header.next_offset)
         if header.is_control:
             self._lost += runs
             return []
+        runs = self._deliverable(batch, header, runs) if runs else runs
         if not runs:
             return []
         failures_max = self._view.sequence.rules.failures_max
@@ -182,6 +207,16 @@ class BatchTake:
             self._events_left -= count
             self.events += count
         return chosen
+
+    def _deliverable(self, batch: memoryview, header: BatchHeader, runs: list[Run]) -> list[Run]:
+        """Those of the ready positions of a batch whose events are to be delivered now."""
+        records = [record for record in events_with_times(batch, header) if has_position(runs, record.offset)]
+        if not records:
+            return runs
+        over, due_ms = self._times.untimely(self._view, self._partition, records)
+        self._over += over
+        self._due_ms |= due_ms
+        return difference(runs, runs_of(sorted([*over, *due_ms])))
 
     def _finish_lost(self) -> None:
         """Positions without an event are done. If that fails, they are ready again, and looked at again."""

@@ -6,13 +6,12 @@ of these headers, so the look is bounded: now and then, and when somebody asks f
 next ready events of a view, and at some further on, where the last look ended. While it finds such events, it
 goes on. Views that are scanned know from the scan which events wait.
 
-Owns: which events are looked at, and when. Refuses: what is not ready, share groups, whose batches are
-delivered as they are stored, and routed queues that are not served.
+Owns: which events are looked at, and when. Refuses: what is not ready, and routed queues that are not served.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mainstem.clock import Timer
@@ -20,10 +19,13 @@ from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.carried import CarriedEvents, RoutedViewSource, ViewSource
 from mainstem.engines.embedded.queues.events import EventSource
-from mainstem.engines.embedded.queues.own_times import delays_among, over_among
+from mainstem.engines.embedded.queues.own_times import bounded, delays_among, over_among
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
+from mainstem.log.partition.partition import Partition
+from mainstem.log.storage.record_batch import Record
 from mainstem.node import Node
+from mainstem.queues.event_headers import is_over, not_before_of
 from mainstem.queues.pages import PositionState
 from mainstem.queues.runs import Run
 from mainstem.turns import next_turn
@@ -120,7 +122,7 @@ class HeaderTimes:
         """Whether a view has ready events. What has arrived is so where nothing has to look at it first."""
         stored, sequence = self._node.subscriptions.by_id(view.subscription), view.sequence
         partition = self._node.partition_at((view.topic_id, view.partition))
-        if stored is None or stored.kind == "share group":
+        if stored is None:
             return False
         is_scanned = bool(stored.settings.filter) or stored.settings.in_key_order
         if partition is not None and not is_scanned and sequence.counts().ready < ARRIVED_MAX:
@@ -175,6 +177,38 @@ class HeaderTimes:
                     written.result()
             await next_turn(self._node.clock)
         return first
+
+    # --- batches that are delivered as they are stored ------------------------------------------------------
+
+    def untimely(
+        self, view: SubscriptionView, partition: Partition, records: Sequence[Record]
+    ) -> tuple[list[int], dict[int, int]]:
+        """See `EventTimes`."""
+        now_ms, sequence = self._node.clock.wall_ms(), view.sequence
+        over: list[int] = []
+        times: dict[int, int] = {}
+        for record in records:
+            offset, not_before_ms = record.offset, not_before_of(record.headers)
+            if is_over(record.headers, now_ms) and not sequence.is_exempt(offset):
+                over.append(offset)
+            elif not_before_ms > now_ms and sequence.counts_delay(offset):
+                times[offset] = not_before_ms
+        return over, bounded(times, partition, self._service.since_ms, now_ms) if times else {}
+
+    def withhold(self, view: SubscriptionView, over: list[int], due_ms: Mapping[int, int]) -> None:
+        """See `EventTimes`."""
+        stored = self._node.subscriptions.by_id(view.subscription)
+        try:
+            if over and stored is not None:
+                self._give_up(stored, view, over)
+            if due_ms:
+                written = self._node.subscriptions.changes.delay(view, due_ms)
+                if written.done:
+                    written.result()
+        except StorageError:
+            pass  # the disk takes no records now; they are ready, and not delivered
+
+    # ------------------------------------------------------------------------------------------------------
 
     def _source_of(self, view: SubscriptionView) -> ViewSource | RoutedViewSource | None:
         """Reads events of a view; None: it is not served, and not one of a partition."""

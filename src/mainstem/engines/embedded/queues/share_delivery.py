@@ -25,6 +25,7 @@ from mainstem.share_contract import BatchDelivery, BatchPull, PartitionKey
 
 if TYPE_CHECKING:
     from mainstem.engines.embedded.queues.counters import QueueCounters
+    from mainstem.engines.embedded.queues.header_times import HeaderTimes
 
 ServedPartition = tuple[int, PartitionKey]
 """A subscription's id and one of its partitions."""
@@ -38,6 +39,7 @@ class DeliveryHost(Protocol):
 
     node: Node
     counters: defaultdict[int, QueueCounters]
+    header_times: HeaderTimes
 
     def note_leases(self, views: Iterable[SubscriptionView]) -> None:
         """These views may have new deadlines."""
@@ -180,6 +182,7 @@ class ShareDelivery:
                     bytes_left,
                     pull.exact,
                     lambda: waiting.is_cancelled,
+                    self._host.header_times,
                 )
                 takes.append((view, key, take))
                 yield from take.steps()
