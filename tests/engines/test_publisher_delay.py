@@ -10,10 +10,8 @@ import pytest
 from mainstem.contract import Event, NewEvent, NotReachable, Position
 from mainstem.engines.embedded.queues import header_times, own_times
 from mainstem.queue_contract import Nack, SnapshotName
-from mainstem.share_contract import BatchPull
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 from tests.engines.test_queue_expiry_refused import describe, refuse
-from tests.engines.test_share_dead_letters import group
 
 SCANS: tuple[dict[str, Any], ...] = ({}, {"filter": "yes"}, {"in_key_order": True})
 """Without a scan, and with one."""
@@ -196,19 +194,6 @@ def test_while_the_disk_refuses_it_is_not_delivered_before_its_time(
         assert values(await server.pull()) == [b"yes late"]
 
     simulated(test, **settings)
-
-
-def test_a_share_group_receives_it_at_once() -> None:
-    async def test(server: SimulatedServer) -> None:
-        await group(server)
-        await publish(server, (b"late", 60_000))
-        topic = server.node.topics.get("t")
-        assert topic is not None
-        pull = BatchPull("g", "m", [(topic.id, 0)], max_events=9, max_bytes=1 << 20, min_bytes=1, wait_ms=0)
-        (delivery,) = await server.drive(server.engine.batch_queues.pull_batches(pull)[0])
-        assert [(run.first, run.last) for run in delivery.acquired] == [(0, 0)]
-
-    simulated(test)
 
 
 def test_given_back_it_is_a_failure_as_any_other() -> None:

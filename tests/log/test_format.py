@@ -29,6 +29,7 @@ from mainstem.coordinator.queues.records import (
     EventsAcked,
     EventsCarried,
     EventsDelayed,
+    EventsLeased,
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
@@ -208,6 +209,9 @@ def test_the_examples_of_records_of_queues() -> None:
     codec = RecordCodec(StateMachines.record_types(QUEUE_LOG))
     acked = EventsAcked(5, *encoded([(104, 105), (106, 109)]))
     assert codec.encode(acked) == example("events-acked")
+    runs = encoded([(104, 105), (106, 109)])
+    leased = EventsLeased(5, *runs, 7, 1_234_567, "w1", 30_000, 1_356_998_430_000)
+    assert codec.encode(leased) == example("events-leased")
     carried = EventsCarried(5, ((104, 2, 1_356_998_400_000), (110, 3, 1_356_998_400_000)))
     assert codec.encode(carried) == example("events-carried")
     assert f"partition 0 of topic id {paths.CARRIED_TOPIC.int} (`{CARRIED_TOPIC}`)" in PAGE

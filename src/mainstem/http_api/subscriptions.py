@@ -113,6 +113,13 @@ class SubscriptionSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
             " other consumer; true by default."
         ),
     ] = UNSET
+    durable_leases: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="Whether consumers keep their events over a restart of the server, until their locks"
+            " expire; false by default."
+        ),
+    ] = UNSET
     pin_ms: Annotated[
         Annotated[int, _range_of("pin_ms")] | UnsetType,
         Meta(

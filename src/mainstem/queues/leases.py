@@ -67,6 +67,11 @@ class LeaseTable:
         """The number of the newest lease, or 0."""
         return self._last_id
 
+    def skip_to(self, lease_id: int) -> None:
+        """The next lease has this number, which is above those of all before it."""
+        assert lease_id > self._last_id
+        self._last_id = lease_id - 1
+
     def next_word(self) -> int:
         """The word of the lease that is opened next."""
         next_id = self._last_id + 1

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from mainstem.queues.applied import AppliedView
-from mainstem.queues.leases import DeliveryLease
+from mainstem.queues.leases import WORD_MASK, DeliveryLease
 from mainstem.queues.pages import (
+    AHEAD,
     FILL,
     LEASED,
     PAGE_MASK,
@@ -103,6 +104,31 @@ class RangeLeases(AppliedView):
         table.counts[READY] -= leased
         table.counts[LEASED] += leased
         return leased
+
+    def restore_lease(
+        self, lease_id: int, consumer: str, runs: Sequence[Run], now_ms: int, lock_ms: int
+    ) -> DeliveryLease | None:
+        """A lease of an earlier life of the server goes on, with its number, which is above those of all
+        leases of this one, and what of these positions is ready or ahead. None: that is nothing. Right after
+        a load."""
+        self.leases.skip_to(lease_id)
+        word, table = self.leases.next_word(), self.table
+        assert word == lease_id & WORD_MASK, "it had this word before"
+        leased: list[Run] = []
+        for index, low, high in self._pieces(runs):
+            page, base = table.open(index), index << PAGE_SHIFT
+            for offset in range(low, high):
+                state = page.states[offset]
+                if state not in (READY, AHEAD):
+                    continue
+                if state == READY:
+                    table.counts[READY] -= 1
+                table.counts[LEASED] += 1
+                page.states[offset], page.words[offset] = LEASED, word
+                acquisitions, failures = page.tries.get(offset) or (0, 0)
+                page.tries.put(offset, acquisitions + 1, failures)
+                add_run(leased, base + offset, base + offset + 1)
+        return self._open_lease(consumer, leased, now_ms, lock_ms) if leased else None
 
     @staticmethod
     def _count_acquisitions(page: OpenPage, first: int, end: int) -> None:

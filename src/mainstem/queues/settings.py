@@ -85,6 +85,9 @@ class SubscriptionSettings:
     accepts_late_acks: bool = True
     """Whether an acknowledgement counts that arrives after its lock has expired, if no other consumer has
     received the event meanwhile."""
+    durable_leases: bool = False
+    """Whether consumers keep their events over a restart of the server, until the lock expires, and may
+    answer with the tokens that they have."""
     pin_ms: int = 0
     """For how long, from its arrival, an event that is not done is kept although the retention of its topic
     would delete it; -1: for ever; 0: retention deletes it as if there were no subscription."""

@@ -13,6 +13,7 @@ import msgspec
 
 from mainstem.clock import Clock
 from mainstem.coordinator.errors import SnapshotNameInUse, TooManySnapshots, UnknownSnapshot
+from mainstem.coordinator.queues.durable_leases import DurableLeases
 from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot, KeptSnapshots
 from mainstem.coordinator.queues.records import (
     SnapshotDeleted,
@@ -39,6 +40,7 @@ class SubscriptionMachine(Protocol):
 
     views: SubscriptionViews
     runtime: Runtime
+    durable_leases: DurableLeases
 
     @property
     def next_id(self) -> int:
@@ -73,6 +75,7 @@ class NamedSnapshots:
                     known = snapshot.views.get((view.topic_id, view.partition))
                     if known is not None:
                         views.replace(view, known.restored(view))
+                        self._machine.durable_leases.forget_view(view.id)
             case _:
                 self.contents.load(record)
 

@@ -224,6 +224,17 @@ class EventsAcked(EventsRecord, frozen=True, array_like=True, tag="events-acked"
     """State record: these events are done."""
 
 
+class EventsLeased(EventsRecord, frozen=True, array_like=True, tag="events-leased"):
+    """State record: a lease has these events until `until_ms`, also after a restart. It was made in this
+    epoch; a later record of a lease is in place of an earlier one."""
+
+    lease: int
+    epoch: int
+    consumer: str
+    lock_ms: int
+    until_ms: int
+
+
 class EventsReleased(EventsRecord, frozen=True, array_like=True, tag="events-released"):
     """State record: these events were given back, and are to be delivered again, not before `due_ms`.
     `counts`: it was a failure."""
@@ -344,6 +355,7 @@ VIEW_RECORDS: tuple[type[ViewRecord], ...] = (
     CursorMarked,
     ViewScanned,
     EventsAcked,
+    EventsLeased,
     EventsReleased,
     EventsRejecting,
     EventsDropped,

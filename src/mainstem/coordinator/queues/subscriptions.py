@@ -26,6 +26,7 @@ from mainstem.coordinator.errors import (
     TooManySubscriptions,
     UnknownSubscription,
 )
+from mainstem.coordinator.queues.durable_leases import DurableLeases
 from mainstem.coordinator.queues.in_flight import DeliveredEventsLimit
 from mainstem.coordinator.queues.lock_time import LockTime
 from mainstem.coordinator.queues.named_snapshots import NamedSnapshots
@@ -34,6 +35,7 @@ from mainstem.coordinator.queues.records import (
     SNAPSHOT_RECORDS,
     VIEW_RECORDS,
     CursorMarked,
+    EventsLeased,
     QueueEpoch,
     QueueEpochsEnded,
     QueueIds,
@@ -63,9 +65,11 @@ from mainstem.coordinator.queues.types import (
     Settlement,
     SubscriptionKind,
     SubscriptionMetadata,
+    altered,
     changed_settings,
     check_change,
     check_subscription_name,
+    metadata_of,
 )
 from mainstem.coordinator.queues.view_changes import ViewChanges
 from mainstem.coordinator.queues.view_starts import PartitionStart, first_views
@@ -114,6 +118,9 @@ class Subscriptions:
         """For reading, and for what is soft: a service scans them. Only records change the rest."""
         self.in_flight = DeliveredEventsLimit(self.views, clock)
         self.lock_time = LockTime(clock)
+        self.durable_leases = DurableLeases(
+            self.views, lambda view: self._by_id[view.subscription].settings, self.lock_time
+        )
         self.snapshots = NamedSnapshots(self, clock)
         """The named snapshots, and the requests about them."""
         self.changes = ViewChanges(
@@ -141,6 +148,7 @@ class Subscriptions:
         self.topology.clear()
         self.routing.reset()
         self.snapshots.contents.clear()
+        self.durable_leases.reset()
         self.epoch = self._rng.getrandbits(32)
         """Another number after each load of the state: leases and tokens of an earlier one are over."""
         self.known_epochs: deque[int] = deque(maxlen=KNOWN_EPOCHS_MAX)
@@ -157,10 +165,10 @@ class Subscriptions:
                 self.known_epochs.clear()
             case SubscriptionCreated() | ShareGroupCreated():
                 assert record.name not in self._by_name, "a name is that of one subscription"
-                self._put(_metadata_of(record))
+                self._put(metadata_of(record))
                 self._next_id = max(self._next_id, record.id + 1)
             case SubscriptionConfigured(id=id_, settings=settings):
-                self._put(_altered(self._by_id[id_], settings))
+                self._put(altered(self._by_id[id_], settings))
                 for view in self.views.of_subscription(id_):
                     view.sequence.rules = settings.rules
             case SubscriptionLetters(id=id_, topic=topic):
@@ -178,10 +186,13 @@ class Subscriptions:
                 self.views.restore(record, self._by_id[id_].settings.rules)
             case NamespaceRecord():
                 self._next_id = max(self._next_id, self.topology.apply(record) + 1)
+            case EventsLeased():
+                self.durable_leases.apply(record)
             case SnapshotRecord(id=id_):
                 self.snapshots.apply(record)
                 self._next_id = max(self._next_id, id_ + 1)
             case _:
+                self.durable_leases.note(record)
                 self.snapshots.about_to_change(record)
                 self.views.apply(record)
 
@@ -204,13 +215,16 @@ class Subscriptions:
         ]
         spaces = self.topology.snapshot()
         heads = chain((QueueIds(self._next_id),), epochs, created, letters, spaces)
-        return chain(heads, self.views.walk(), self.snapshots.contents.records())
+        leases = self.durable_leases.all_records(self.epoch)
+        return chain(heads, self.views.walk(), leases, self.snapshots.contents.records())
 
     def start(self, end_of: Callable[[UUID, int], int | None]) -> None:
         """The state was loaded. `end_of` returns the end of a partition, or None if it does not exist: what
         is at its end or after it was not delivered yet, whatever the marks say."""
         for view in self.views.all():
             view.sequence.restarted(end_of(view.topic_id, view.partition), self._clock.wall_ms())
+        for view, lease in self.durable_leases.restore(self._clock.wall_ms()):
+            self.in_flight.note(view, lease)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -275,7 +289,7 @@ class Subscriptions:
                 raise SubscriptionExists(f"there is a subscription '{name}' already")
             chosen = changed_settings(SubscriptionSettings(), settings or {})
             record = self.creation(name, chosen, "subscription")
-            made = _metadata_of(record)
+            made = metadata_of(record)
             return ((), made) if validate_only else ((record, *also(made)), made)
 
         return self.runtime.write(decide_creation)
@@ -307,7 +321,7 @@ class Subscriptions:
                 return (), old
             views = self.views.of_subscription(old.id)
             endings = [ViewEnded(view.id) for view in views if view.topic_id in ended]
-            return (SubscriptionConfigured(old.id, settings), *endings), _altered(old, settings)
+            return (SubscriptionConfigured(old.id, settings), *endings), altered(old, settings)
 
         return self.runtime.write(decide_change)
 
@@ -390,6 +404,7 @@ class Subscriptions:
             records.append(QueueEpoch(self.epoch))
         if end > view.sequence.marked:
             records.append(CursorMarked(view.id, end + MARK_AHEAD))
+        records += self.durable_leases.records_of(view, [lease], self.epoch)
         leased: Promise[DeliveryLease | None] = self.runtime.write(lambda: (records, lease))
         leased.then(lambda done: self._give_back(view, lease) if done.error is not None else None)
         return leased
@@ -481,19 +496,3 @@ class Subscriptions:
             return records, total
 
         return self.runtime.write(decide_release)
-
-
-def _metadata_of(created: SubscriptionCreated | ShareGroupCreated) -> SubscriptionMetadata:
-    return SubscriptionMetadata(
-        created.id,
-        created.name,
-        created.settings,
-        created.created_ms,
-        created.settings.dead_letter_topic,
-        "share group" if isinstance(created, ShareGroupCreated) else "subscription",
-    )
-
-
-def _altered(old: SubscriptionMetadata, settings: SubscriptionSettings) -> SubscriptionMetadata:
-    last = settings.dead_letter_topic or old.last_dead_letter_topic
-    return replace(old, settings=settings, last_dead_letter_topic=last)

@@ -17,6 +17,7 @@ from mainstem.coordinator.errors import (
     InvalidSubscriptionSetting,
     SubscriptionChanged,
 )
+from mainstem.coordinator.queues.records import ShareGroupCreated, SubscriptionCreated
 from mainstem.coordinator.topics.types import name_problem
 from mainstem.queues.push_settings import PushSettings, push_problem
 from mainstem.queues.runs import Run
@@ -98,6 +99,7 @@ RANGES: Mapping[str, SettingRange] = {
     **{name: SettingRange(type(getattr(_DEFAULTS, name)), *limits) for name, limits in NUMBER_RANGES.items()},
     "in_key_order": SettingRange(bool),
     "accepts_late_acks": SettingRange(bool),
+    "durable_leases": SettingRange(bool),
     "single_active": SettingRange(bool),
     "by_priority": SettingRange(bool),
     "from_latest": SettingRange(bool),
@@ -161,7 +163,7 @@ def _check_unchanged(present: SubscriptionSettings, expected: SubscriptionSettin
         raise SubscriptionChanged("its settings have been changed meanwhile")
 
 
-SHARE_GROUP_FIXED = ("topics", "single_active", "by_priority")
+SHARE_GROUP_FIXED = ("topics", "single_active", "by_priority", "durable_leases")
 """What cannot be changed of a share group beside those: its members say which topics it reads, and ShareFetch
 delivers whole batches to whichever member asks."""
 
@@ -270,3 +272,21 @@ class WrittenDeadLetter:
     topic_id: UUID
     partition: int
     offset: int
+
+
+def metadata_of(created: SubscriptionCreated | ShareGroupCreated) -> SubscriptionMetadata:
+    """The subscription that a record has created."""
+    return SubscriptionMetadata(
+        created.id,
+        created.name,
+        created.settings,
+        created.created_ms,
+        created.settings.dead_letter_topic,
+        "share group" if isinstance(created, ShareGroupCreated) else "subscription",
+    )
+
+
+def altered(old: SubscriptionMetadata, settings: SubscriptionSettings) -> SubscriptionMetadata:
+    """The subscription with other settings."""
+    last = settings.dead_letter_topic or old.last_dead_letter_topic
+    return replace(old, settings=settings, last_dead_letter_topic=last)

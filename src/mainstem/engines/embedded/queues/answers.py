@@ -12,9 +12,11 @@ from typing import Literal, NamedTuple
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
+from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.engines.embedded.queues.tokens import DeliveryToken, decode_tokens
+from mainstem.promise import Promise
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
 from mainstem.queues.runs import Run, count_positions, runs_of
 from mainstem.queues.settings import DELAY_MS_MAX, LOCK_MS_MAX
@@ -40,6 +42,8 @@ class Answers:
 
     def __init__(self, machine: Subscriptions, subscription: int, outcomes: Sequence[Outcome]) -> None:
         self._machine = machine
+        self.extended: Promise[None] = Promise.resolved(None)
+        """Done when the deadlines of durable leases are on the disk."""
         self.verdicts: list[Verdict] = ["stale"] * len(outcomes)
         self._extending: list[tuple[int, DeliveryToken, int]] = []
         """(number of the answer, token, lock in ms)."""
@@ -48,6 +52,8 @@ class Answers:
         self._parts: dict[_SettlementKey, dict[int, int]] = {}
         """Position -> number of the answer."""
         tokens = decode_tokens([outcome.token for outcome in outcomes])
+        if machine.durable_leases.has_restored:
+            tokens = [present_token(machine, token) for token in tokens]
         if set(map(type, outcomes)) == {Ack}:
             self._sort_acks(tokens, subscription)
         else:
@@ -137,18 +143,30 @@ class Answers:
             return []
         return view.sequence.releasable(settlement.lease, settlement.runs)
 
-    def extend(self, now_ms: int) -> bool:
-        """Extend leases. Whether there were some to extend."""
+    def extend(self, now_ms: int) -> list[SubscriptionView]:
+        """Extend leases; those that survive a restart are extended once `extended` is done. Returns the views
+        that have some."""
+        machine = self._machine
+        extended: dict[tuple[int, int], SubscriptionView] = {}
         for number, token, lock_ms in self._extending:
-            view = self._machine.views.get(token.view)
-            if view is None or token.epoch != self._machine.epoch:
+            view = machine.views.get(token.view)
+            if view is None or token.epoch != machine.epoch:
                 continue
             run = (token.position, token.position + 1)
             if view.sequence.releasable(token.lease, [run]) and view.sequence.extend(
                 token.lease, now_ms, lock_ms
             ):
                 self.verdicts[number] = "done"
-        return bool(self._extending)
+                extended[token.view, token.lease] = view
+        records = [
+            record
+            for (_, id_), view in extended.items()
+            if (lease := view.sequence.lease(id_)) is not None
+            for record in machine.durable_leases.records_of(view, [lease], machine.epoch)
+        ]
+        if records:
+            self.extended = machine.runtime.write(lambda: (records, None))
+        return list(extended.values())
 
     def withdraw(self) -> bool:
         """Take back the events that never reached their consumer. Whether there were some."""
@@ -180,6 +198,13 @@ class Answers:
                 counters.rejected += count
             if key.counts:
                 counters.failed += count
+
+
+def present_token(machine: Subscriptions, token: DeliveryToken | None) -> DeliveryToken | None:
+    """A token as one of the present epoch, if its lease has survived a restart."""
+    if token is None or not machine.durable_leases.is_present(token.view, token.lease, token.epoch):
+        return token
+    return DeliveryToken(token.view, token.position, token.lease, machine.epoch)
 
 
 def _key(token: DeliveryToken, outcome: Ack | Nack | Reject) -> _SettlementKey:

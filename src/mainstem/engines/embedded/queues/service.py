@@ -248,8 +248,9 @@ class QueueService:
         answers = Answers(self.machine, queue.stored.id, outcomes)
         if queue.stored.settings.single_active and answers.is_about_events_of(queue.active.name):
             queue.active.note(queue.stored.settings.active_timeout_ms)
-        if answers.extend(self.machine.lock_time.now_ms()):
-            self._set_timer(self.machine.views.of_subscription(queue.stored.id))
+        if views := answers.extend(self.machine.lock_time.now_ms()):
+            self._set_timer(views)
+        await answers.extended
         if answers.withdraw():
             self.after_release(queue.stored.id)
         if answers.settlements:

@@ -19,6 +19,8 @@ def check_delivery_settings(settings: SubscriptionSettings) -> None:
         raise InvalidArgument("by_priority and in_key_order contradict each other")
     if settings.priority_max and (settings.by_priority or settings.in_key_order):
         raise InvalidArgument("priority_max goes neither with by_priority nor with in_key_order")
+    if settings.durable_leases and settings.in_key_order:
+        raise InvalidArgument("durable_leases does not go with in_key_order: a restart forgets the keys")
     if settings.dead_letter_topic in settings.topics:
         raise InvalidArgument("the dead-letter topic cannot be a topic of the subscription")
     if settings.push is not None and (problem := push_problem(settings.push)):
@@ -43,6 +45,7 @@ def check_routed_settings(settings: SubscriptionSettings) -> None:
     for name, is_set in {
         "topics": settings.topics,
         "from_latest": settings.from_latest,
+        "durable_leases": settings.durable_leases,
     }.items():
         if is_set:
             raise InvalidArgument(f"a queue of a namespace has no {name}")
