@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from mainstem.contract import NewEvent, Position, StreamError
 
 __all__ = [
+    "AMQP_SECTIONS_HEADER",
     "PRODUCER_CHARS_MAX",
     "PUBLISH_ID_MAX",
     "OnceResult",
@@ -22,6 +23,9 @@ __all__ = [
     "WatchesTopics",
 ]
 
+AMQP_SECTIONS_HEADER = "mainstem-amqp"
+"""The sections in front of the payload of an AMQP 1.0 message, as its publisher sent them. The server does
+not rely on it: any publisher may send it."""
 PRODUCER_CHARS_MAX = 255
 PUBLISH_ID_MAX = (1 << 64) - 1
 
@@ -36,7 +40,12 @@ class PublishesOnce(Protocol):
     that rises (docs/DURABILITY.md, part Publishing once)."""
 
     async def publish_once(
-        self, topic: str, producer: str, events: Sequence[tuple[int, NewEvent]]
+        self,
+        topic: str,
+        producer: str,
+        events: Sequence[tuple[int, NewEvent]],
+        *,
+        ids_may_repeat: bool = False,
     ) -> list[OnceResult]:
         """As `EventLog.publish`, but for events that were stored before, and that errors of single events are
         in the result. Each event has an id, from 0 to 2^64 - 1; they rise in the call and from call to call,
@@ -46,7 +55,11 @@ class PublishesOnce(Protocol):
 
         An event that failed may be sent again under its id. One that was acknowledged is never stored twice,
         if it goes to the same partition: a topic that gets more partitions moves keys. InvalidArgument also
-        for a name of no or more than 255 characters, and ids that do not rise."""
+        for a name of no or more than 255 characters, and ids that do not rise.
+
+        With `ids_may_repeat`, events that follow each other in the call may have the same id: they are stored
+        or known together, except that more than fit into a batch of the log may be stored partly when the
+        server dies, and are then stored again as a whole."""
 
     async def last_published(self, topic: str, producer: str) -> int | None:
         """The highest id of a producer that is stored in a topic, over all partitions; None: none is known.

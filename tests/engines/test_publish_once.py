@@ -308,3 +308,43 @@ def test_nothing_is_stored_twice_over_crashes(seed: int) -> None:
 def test_nothing_is_stored_twice_in_many_histories(first: int) -> None:
     for seed in range(first, first + 25):
         asyncio.run(OnceHistory(seed).run())
+
+
+def test_events_of_one_id_are_stored_together_and_once() -> None:
+    async def test(server: SimulatedServer) -> None:
+        events = [(1, NewEvent(b"a")), (1, NewEvent(b"b")), (2, NewEvent(b"c"))]
+        with pytest.raises(InvalidArgument):
+            await server.drive(server.engine.publish_once("t", "p", events))
+        results = await server.drive(server.engine.publish_once("t", "p", events[:2], ids_may_repeat=True))
+        assert results == [Position("t", 0, 0), Position("t", 0, 1)]
+        results = await server.drive(server.engine.publish_once("t", "p", events, ids_may_repeat=True))
+        assert results == [None, None, Position("t", 0, 2)]
+
+    once(test)
+
+
+def test_a_batch_ends_where_an_id_ends_unless_it_has_too_many_events() -> None:
+    async def test(server: SimulatedServer) -> None:
+        most = publish_once.BATCH_EVENTS_MAX
+        events = (
+            [(0, NewEvent(b"x"))] * (most - 1) + [(1, NewEvent(b"x"))] * 2 + [(2, NewEvent(b"x"))] * most * 2
+        )
+        await server.drive(server.engine.publish_once("t", "p", events, ids_may_repeat=True))
+        reader = await server.engine.reader([Position("t", 0, 0)])
+        marks = []
+        while read := (await server.drive(reader.read(max_events=1_000, wait_ms=0))).events:
+            marks += [
+                (event.offset, value)
+                for event in read
+                for name, value in event.headers
+                if name == PUBLISHER_HEADER
+            ]
+        await reader.close()
+        assert marks == [
+            (most - 2, b"0:p"),
+            (most, b"1:p"),
+            (2 * most, b"1:p"),
+            (3 * most, b"2:p"),
+        ]
+
+    once(test)

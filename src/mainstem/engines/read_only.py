@@ -66,7 +66,12 @@ class _RefusedChanges:
         _refuse("publishing")
 
     async def publish_once(
-        self, topic: str, producer: str, events: Sequence[tuple[int, NewEvent]]
+        self,
+        topic: str,
+        producer: str,
+        events: Sequence[tuple[int, NewEvent]],
+        *,
+        ids_may_repeat: bool = False,
     ) -> list[OnceResult]:
         """Refused."""
         _refuse("publishing")

@@ -106,24 +106,56 @@ def test_what_a_named_publisher_sends_again_is_confirmed_and_not_stored(tmp_path
     run(tmp_path / "data", scenario)
 
 
+def sub_batch(publishing_id: int, messages: list[bytes], codec: int = 0) -> bytes:
+    """An entry of a Publish with several messages."""
+    inner = b"".join(struct.pack(">I", len(message)) + message for message in messages)
+    packed = gzip.compress(inner) if codec == 1 else inner
+    head = struct.pack(">QBHII", publishing_id, 0x80 | codec << 4, len(messages), len(inner), len(packed))
+    return head + packed
+
+
+def publish_of(publisher_id: int, *entries: bytes) -> bytes:
+    """A Publish of these entries."""
+    body = struct.pack(">HHBI", Key.PUBLISH, 1, publisher_id, len(entries)) + b"".join(entries)
+    return struct.pack(">I", len(body)) + body
+
+
 def test_sub_entry_batches_are_unpacked(tmp_path: Path) -> None:
     async def scenario(running: Running) -> None:
         async with connected(running) as client:
             await client.create("orders")
             await client.declare(1, "orders")
-            inner = b"".join(
-                struct.pack(">I", len(message)) + message for message in (data(b"a"), data(b"b"))
-            )
-            packed = gzip.compress(inner)
-            good = struct.pack(">QBHII", 0, 0x80 | 1 << 4, 2, len(inner), len(packed)) + packed
-            bad = struct.pack(">QBHII", 1, 0x80, 2, len(inner) + 1, len(inner)) + inner
+            good = sub_batch(0, [data(b"a"), data(b"b")], codec=1)
+            bad = sub_batch(1, [data(b"c")])[:-1] + b"\xff" * 9
+            bad = bad[:11] + struct.pack(">II", len(bad) - 19, len(bad) - 19) + bad[19:]
             plain = struct.pack(">QI", 2, 1) + b"x"
-            frame = struct.pack(">HHBI", Key.PUBLISH, 1, 1, 3) + good + bad + plain
-            client.write(struct.pack(">I", len(frame)) + frame)
+            client.write(publish_of(1, good, bad, plain))
             assert await client.confirms(1) == [0]
             assert await client.errors() == [(1, 17), (2, 17)]
             await client.subscribe(7, "orders")
             assert await client.messages(2) == [data(b"a"), data(b"b")]
+
+    run(tmp_path / "data", scenario)
+
+
+def test_the_messages_of_a_numbered_sub_entry_batch_are_stored_once(tmp_path: Path) -> None:
+    sections = bytes.fromhex("005373 c0 0a 01 a1 07") + b"order-1"
+
+    async def scenario(running: Running) -> None:
+        async with connected(running) as client:
+            await client.create("orders")
+            await client.declare(1, "orders", "shop")
+            many = [sections + data(b"%d" % number) for number in range(2_500)]
+            client.write(publish_of(1, sub_batch(3, many[:2]), sub_batch(4, many[2:])))
+            assert sorted(await client.confirms(2)) == [3, 4]
+        async with connected(running) as client:
+            await client.declare(1, "orders", "shop")
+            client.write(
+                publish_of(1, sub_batch(3, many[:2]), sub_batch(4, many[2:]), sub_batch(5, many[:1]))
+            )
+            assert sorted(await client.confirms(3)) == [3, 4, 5]
+            await client.subscribe(7, "orders")
+            assert await client.messages(2_501) == [*many, many[0]]
 
     run(tmp_path / "data", scenario)
 

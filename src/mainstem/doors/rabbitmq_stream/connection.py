@@ -272,7 +272,7 @@ class StreamClientConnection:
             self._handshake(decode(commands.SaslHandshake, frame))
         elif key == Key.SASL_AUTHENTICATE and stage is Stage.SASL_AUTHENTICATE:
             return self._authenticate(decode(commands.SaslAuthenticate, frame))
-        elif key == Key.TUNE and stage is Stage.TUNE:
+        elif key & ~RESPONSE == Key.TUNE and stage is Stage.TUNE:  # Java's client answers, others send it
             self._tuned(decode(commands.Tune, frame))
         elif key == Key.OPEN and stage is Stage.OPEN:
             self._open(decode(commands.OpenVhost, frame))

@@ -2,7 +2,7 @@
 
 The protocol moves opaque bytes; every client sends an AMQP 1.0 message (AMQP 1.0, part 3). Owns: the split
 into its sections. A message with one data section is stored as the event's value, so that the other doors
-read it; the sections in front of it are kept as they came in the header SECTIONS_HEADER, and joined again
+read it; the sections in front of it are kept as they came in a header, AMQP_SECTIONS_HEADER, and joined again
 byte for byte. Everything else is stored whole, with the content type WHOLE_TYPE, also bytes that are no AMQP
 1.0 message. An event of another door is a message whose application properties are its key and headers.
 Refuses: nothing.
@@ -11,9 +11,8 @@ Refuses: nothing.
 from __future__ import annotations
 
 from mainstem.contract import Event, Headers
+from mainstem.door_contract import AMQP_SECTIONS_HEADER
 
-SECTIONS_HEADER = "mainstem-amqp"
-"""The bytes of the sections in front of the data section."""
 FILTER_HEADER = "x-stream-filter-value"
 """The filter value of a message, under the name that it has in AMQP 0-9-1."""
 CONTENT_TYPE = "content-type"
@@ -78,7 +77,7 @@ def to_event_parts(message: bytes, filter_value: str | None = None) -> tuple[byt
         value, headers = message, ((CONTENT_TYPE, WHOLE_TYPE),)
     else:
         sections, value = parts
-        headers = ((SECTIONS_HEADER, sections),) if sections else ()
+        headers = ((AMQP_SECTIONS_HEADER, sections),) if sections else ()
     if filter_value is not None:
         headers += ((FILTER_HEADER, filter_value.encode()),)
     return value, headers
@@ -97,7 +96,7 @@ def from_event(event: Event) -> bytes:
     if not event.headers:
         return data_section(value) if event.key is None else _foreign(event, value)
     for name, content in event.headers:
-        if name == SECTIONS_HEADER and content is not None and _are_sections(content):
+        if name == AMQP_SECTIONS_HEADER and content is not None and _are_sections(content):
             return content + data_section(value)
         if name == CONTENT_TYPE and content == WHOLE_TYPE:
             return value

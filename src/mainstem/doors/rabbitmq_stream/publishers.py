@@ -2,8 +2,8 @@
 
 Owns: what a publisher has received and not confirmed, and one call of the engine at a time for each, so that
 its messages keep their order; what arrives during a call goes into the next one. A publisher with a reference
-is a numbered producer of the engine: what it sends again is confirmed and not stored.
-Refuses: sub-entry batches of a publisher with a reference, because their messages share one number.
+is a numbered producer of the engine: what it sends again is confirmed and not stored; the messages of a
+sub-entry batch share one number. Refuses: nothing; frames are checked before.
 """
 
 from __future__ import annotations
@@ -72,9 +72,6 @@ class DeclaredPublisher:
         if frame.refused:
             self._report([], [(id_, ResponseCode.PRECONDITION_FAILED) for id_ in frame.refused])
         for entry in frame.entries:
-            if self.reference and len(entry.messages) > 1:
-                self._report([], [(entry.publishing_id, ResponseCode.PRECONDITION_FAILED)])
-                continue
             pending = self._pending_of(entry)
             self._pending.append(pending)
             messages += len(pending.events)
@@ -162,10 +159,12 @@ class DeclaredPublisher:
         for position, entry in enumerate(entries):
             if entry.publishing_id > highest:
                 highest = entry.publishing_id
-                numbered.append((entry.publishing_id, entry.events[0]))
-                positions.append(position)
+                numbered += [(highest, event) for event in entry.events]
+                positions += [position] * len(entry.events)
         try:
-            results = await self._engine.publish_once(self.place.topic, self.reference, numbered)
+            results = await self._engine.publish_once(
+                self.place.topic, self.reference, numbered, ids_may_repeat=True
+            )
         except StreamError as error:
             return [code_of(error)] * len(entries)
         for position, result in zip(positions, results, strict=True):

@@ -192,11 +192,18 @@ class AuthorizedPublishOnce(AuthorizedLog):
 
     @needs(WRITE_TOPIC, CREATE_TOPIC)
     async def publish_once(
-        self, topic: str, producer: str, events: Sequence[tuple[int, NewEvent]]
+        self,
+        topic: str,
+        producer: str,
+        events: Sequence[tuple[int, NewEvent]],
+        *,
+        ids_may_repeat: bool = False,
     ) -> list[OnceResult]:
         """See the contract, and `publish`."""
         await self._require_writing(topic)
-        results: list[OnceResult] = await self.engine.publish_once(topic, producer, events)
+        results: list[OnceResult] = await self.engine.publish_once(
+            topic, producer, events, ids_may_repeat=ids_may_repeat
+        )
         return results
 
     last_published = checked("last_published", WRITE_TOPIC, "topic")

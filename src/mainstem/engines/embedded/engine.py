@@ -49,7 +49,7 @@ from mainstem.door_contract import OnceResult, TopicChange
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
-from mainstem.engines.embedded.publish_once import OncePublisher
+from mainstem.engines.embedded.publish_once import IdentifiedEvents, OncePublisher
 from mainstem.engines.embedded.queues.engine import EmbeddedQueues
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.share_group_info import share_group_info
@@ -144,14 +144,14 @@ class EmbeddedEngine(EmbeddedQueues):
         return _positions_or_raise(results)
 
     async def publish_once(
-        self, topic: str, producer: str, events: Sequence[tuple[int, NewEvent]]
+        self, topic: str, producer: str, events: IdentifiedEvents, *, ids_may_repeat: bool = False
     ) -> list[OnceResult]:
         """See the contract."""
         with _of_topic(topic):
             metadata = await self._node.auto_create(topic)
             if metadata.name.startswith(RESERVED_PREFIX):
                 raise InvalidArgument(f"topic {topic}: only the server writes to it")
-            return await self._once.publish(metadata, producer, events)
+            return await self._once.publish(metadata, producer, events, ids_may_repeat)
 
     async def last_published(self, topic: str, producer: str) -> int | None:
         """See the contract."""

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mainstem.clock import Timer
-from mainstem.contract import InvalidArgument, NewEvent, NotReachable, Position, StreamError
+from mainstem.contract import Headers, InvalidArgument, NewEvent, NotReachable, Position, StreamError
 from mainstem.coordinator.publishers import PartitionKey, Publishers
 from mainstem.coordinator.topics.topics import TopicMetadata
-from mainstem.door_contract import PRODUCER_CHARS_MAX, PUBLISH_ID_MAX, OnceResult
+from mainstem.door_contract import AMQP_SECTIONS_HEADER, PRODUCER_CHARS_MAX, PUBLISH_ID_MAX, OnceResult
 from mainstem.engines.embedded.publish import BATCH_BYTES, BATCH_EVENTS_MAX, append, partition_of
 from mainstem.engines.embedded.queues.events import read_batches
 from mainstem.engines.embedded.queues.letters import users_headers
@@ -94,11 +94,11 @@ class OncePublisher:
     # --- publishing ---------------------------------------------------------------------------------------
 
     async def publish(
-        self, topic: TopicMetadata, producer: str, events: IdentifiedEvents
+        self, topic: TopicMetadata, producer: str, events: IdentifiedEvents, ids_may_repeat: bool = False
     ) -> list[OnceResult]:
         """The result of each event. See `PublishesOnce.publish_once`. Errors of the log and the coordinator,
         StreamError."""
-        _check(producer, events)
+        _check(producer, events, ids_may_repeat)
         by_partition: dict[int, list[int]] = {}
         for number, (_, event) in enumerate(events):
             index = event.partition
@@ -142,7 +142,8 @@ class OncePublisher:
         chunks = list(_chunks(partition, events, numbers[len(known) :]))
         while chunks:
             chunk = chunks.pop(0)
-            appended = self._append(topic, partition, producer, publisher, events, chunk)
+            last_id = _complete_id(events, chunk, chunks, publisher.last)
+            appended = self._append(topic, partition, producer, publisher, events, chunk, last_id)
             finished = _after(finished, self._when_stored(appended, chunk, results))
             if appended.done and isinstance(error := appended.result()[0], StreamError):
                 for number in (number for rest in chunks for number in rest):
@@ -167,17 +168,18 @@ class OncePublisher:
         publisher: _Publisher,
         events: IdentifiedEvents,
         chunk: Sequence[int],
+        last_id: int,
     ) -> Promise[list[Position | StreamError]]:
-        """Append one batch."""
-        node, key, last_id = self._node, (partition.topic_id, partition.index), events[chunk[-1]][0]
+        """Append one batch, with which all events up to `last_id` are in the log; -1: none is."""
+        node, key = self._node, (partition.topic_id, partition.index)
         server_id = node.producer_ids.server_id
         if server_id is None:
             return _failed(chunk, "the disk has refused to record the server's producer id")
         batch = []
         for number in chunk:
             event = events[number][1]
-            headers = users_headers(event.headers)
-            if number == chunk[-1]:
+            headers = once_headers(event.headers)
+            if number == chunk[-1] and last_id >= 0:
                 headers.append((PUBLISHER_HEADER, f"{last_id}:{producer}".encode()))
             batch.append(NewEvent(event.value, event.key, tuple(headers), event.timestamp_ms))
         (appended,) = append(topic, partition, batch, node.clock.wall_ms(), producer_id=server_id)
@@ -193,7 +195,8 @@ class OncePublisher:
             result = done.result()[-1]
             if isinstance(result, Position):
                 publisher.stored = max(publisher.stored, last_id)
-                self._record(key, producer, last_id, result.offset)
+                if last_id >= 0:
+                    self._record(key, producer, last_id, result.offset)
             else:  # all that was appended after it has failed with it
                 publisher.last = publisher.stored
 
@@ -375,12 +378,19 @@ class OncePublisher:
             task.cancel()
 
 
-def _check(producer: str, events: IdentifiedEvents) -> None:
+def once_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """As `users_headers`, but the sections of an AMQP message stay what they are."""
+    return [
+        header if header[0] == AMQP_SECTIONS_HEADER else users_headers((header,))[0] for header in headers
+    ]
+
+
+def _check(producer: str, events: IdentifiedEvents, ids_may_repeat: bool) -> None:
     if not 0 < len(producer) <= PRODUCER_CHARS_MAX:
         raise InvalidArgument(f"the name of a producer has 1 to {PRODUCER_CHARS_MAX} characters")
     before = -1
     for id_, event in events:
-        if not before < id_ <= PUBLISH_ID_MAX:
+        if not before < id_ <= PUBLISH_ID_MAX and not (ids_may_repeat and id_ == before >= 0):
             raise InvalidArgument(f"the ids of events rise, up to {PUBLISH_ID_MAX}: {id_} after {before}")
         before = id_
         if event.timestamp_ms is not None and event.timestamp_ms < 0:
@@ -388,21 +398,38 @@ def _check(producer: str, events: IdentifiedEvents) -> None:
 
 
 def _chunks(partition: Partition, events: IdentifiedEvents, numbers: Sequence[int]) -> Iterator[list[int]]:
-    """The numbers of events that go into one batch each."""
+    """The numbers of events that go into one batch each. Those of one id stay together, unless they are too
+    many for a batch."""
     limit = min(BATCH_BYTES, partition.config.max_message_bytes) - HEADER_ROOM_BYTES
     chunk: list[int] = []
     size = 0
     for number in numbers:
-        event = events[number][1]
-        event_size = EVENT_OVERHEAD_BYTES + len(event.key or b"") + len(event.value or b"")
-        event_size += sum(len(name) + len(content or b"") + 16 for name, content in event.headers)
-        if chunk and (size + event_size > limit or len(chunk) >= BATCH_EVENTS_MAX):
-            yield chunk
-            chunk, size = [], 0
+        event_bytes = _size_bytes(events[number][1])
+        if chunk and (size + event_bytes > limit or len(chunk) >= BATCH_EVENTS_MAX):
+            first = next((i for i, known in enumerate(chunk) if events[known][0] == events[number][0]), 0)
+            rest = chunk[first:] if first else []
+            yield chunk[:first] if first else chunk
+            chunk, size = rest, sum(_size_bytes(events[known][1]) for known in rest)
         chunk.append(number)
-        size += event_size
+        size += event_bytes
     if chunk:
         yield chunk
+
+
+def _size_bytes(event: NewEvent) -> int:
+    headers = sum(len(name) + len(content or b"") + 16 for name, content in event.headers)
+    return EVENT_OVERHEAD_BYTES + len(event.key or b"") + len(event.value or b"") + headers
+
+
+def _complete_id(
+    events: IdentifiedEvents, chunk: Sequence[int], following: Sequence[Sequence[int]], before: int
+) -> int:
+    """The highest id of which no event is missing once a chunk is in the log. `following`: the chunks behind
+    it; `before`: what it was without this chunk."""
+    last = events[chunk[-1]][0]
+    if following and events[following[0][0]][0] == last:
+        return max((events[number][0] for number in chunk if events[number][0] < last), default=before)
+    return last
 
 
 def _after(first: Promise[None], second: Promise[None]) -> Promise[None]:
