@@ -153,8 +153,8 @@ class RawStreamClient:
         frame = await self.receive(Key.PUBLISH_ERROR)
         return [struct.unpack_from(">QH", frame, position) for position in range(9, len(frame), 10)]
 
-    async def log_in(self, vhost: str = "/") -> int:
-        """The whole handshake; the code that answers Open."""
+    async def log_in(self, vhost: str = "/", tune_key: int = Key.TUNE) -> int:
+        """The whole handshake; the code that answers Open. `tune_key`: of what answers the server's Tune."""
         await self.ask(
             commands.PropertiesReply,
             commands.PeerProperties(correlation_id=0, properties={"connection_name": "raw"}),
@@ -162,7 +162,7 @@ class RawStreamClient:
         await self.ask(commands.MechanismsReply, commands.SaslHandshake(correlation_id=0))
         login = commands.SaslAuthenticate(correlation_id=0, mechanism="PLAIN", data=b"\0guest\0guest")
         assert await self.code(login) == ResponseCode.OK
-        self.send(await self.next(commands.Tune))
+        self.send(await self.next(commands.Tune), tune_key)
         return await self.code(commands.OpenVhost(correlation_id=0, vhost=vhost))
 
     async def create(self, stream: str, **arguments: str) -> int:

@@ -25,6 +25,7 @@ VALUES: dict[int, st.SearchStrategy[object]] = {
     id(wire.STRING): TEXT,
     id(wire.BYTES): st.none() | st.binary(max_size=20),
     id(wire.MAP): st.dictionaries(TEXT, TEXT, max_size=3),
+    id(wire.MAP_AT_END): st.dictionaries(TEXT, TEXT, max_size=3),
     id(wire.OFFSET_SPEC): st.sampled_from([(0, 0), (1, 0), (3, 0), (4, (1 << 64) - 1), (5, -1)]),
 }
 FRAMES = [*commands.REQUESTS.values(), *commands.REPLIES.values()]
@@ -54,6 +55,13 @@ def test_arrays_are_read() -> None:
         streams=[("orders", 1, 0, [1, 2]), ("flights", 2, 0xFFFF, [])],
     )
     assert commands.decode(commands.MetadataReply, commands.encode(reply)[4:]) == reply
+
+
+def test_a_client_may_leave_out_the_properties_of_a_subscription() -> None:
+    subscribe = commands.Subscribe(
+        correlation_id=1, subscription_id=2, stream="orders", offset_spec=(1, 0), credit=10, properties={}
+    )
+    assert commands.decode(commands.Subscribe, commands.encode(subscribe)[4:-4]) == subscribe
 
 
 @given(st.sampled_from(FRAMES), st.binary(max_size=80))

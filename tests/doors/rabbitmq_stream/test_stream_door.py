@@ -11,7 +11,7 @@ import pytest
 
 from mainstem.contract import NewEvent, Position
 from mainstem.doors.rabbitmq_stream import commands
-from mainstem.doors.rabbitmq_stream.commands import Key
+from mainstem.doors.rabbitmq_stream.commands import RESPONSE, Key
 from mainstem.doors.rabbitmq_stream.response_code import ResponseCode
 from mainstem.serve.server import Running
 from tests.doors.rabbitmq_stream.raw_client import connected, publish_frame, run
@@ -300,6 +300,10 @@ def test_what_does_not_exist_is_refused_by_its_code(tmp_path: Path) -> None:
             assert await client.code(commands.DeleteStream(correlation_id=0, stream="orders")) == missing
             assert await client.code(commands.StreamStats(correlation_id=0, stream="a b")) == missing
             assert await client.create("a b") == ResponseCode.PRECONDITION_FAILED
+            stats = commands.StreamStats(correlation_id=0, stream="orders")
+            assert (await client.ask(commands.StreamStatsReply, stats)).stats == []
+            query = commands.QueryOffset(correlation_id=0, reference="billing", stream="orders")
+            assert (await client.ask(commands.OffsetReply, query)).code == missing
             unsubscribe = commands.Unsubscribe(correlation_id=0, subscription_id=3)
             assert await client.code(unsubscribe) == ResponseCode.SUBSCRIPTION_ID_DOES_NOT_EXIST
             await client.create("orders")
@@ -349,6 +353,14 @@ def test_another_virtual_host_is_refused(tmp_path: Path) -> None:
             assert await client.log_in("/shop") == ResponseCode.VHOST_ACCESS_FAILURE
             with pytest.raises(EOFError):
                 await client.frame()
+
+    run(tmp_path / "data", scenario)
+
+
+def test_a_client_may_answer_tune_as_a_request(tmp_path: Path) -> None:
+    async def scenario(running: Running) -> None:
+        async with connected(running, is_open=False) as client:
+            assert await client.log_in(tune_key=Key.TUNE | RESPONSE) == ResponseCode.OK
 
     run(tmp_path / "data", scenario)
 

@@ -17,6 +17,7 @@ from mainstem.doors.rabbitmq_stream.wire import (
     BYTES,
     I64,
     MAP,
+    MAP_AT_END,
     OFFSET_SPEC,
     STRING,
     U8,
@@ -135,7 +136,7 @@ class Subscribe(StreamRequest, kw_only=True):
     """Key 7."""
 
     KEY = Key.SUBSCRIBE
-    KINDS = (U32, U8, STRING, OFFSET_SPEC, U16, MAP)
+    KINDS = (U32, U8, STRING, OFFSET_SPEC, U16, MAP_AT_END)
     subscription_id: int
     stream: str
     offset_spec: tuple[int, int]
@@ -254,7 +255,7 @@ class PropertiesReply(StreamReply, kw_only=True):
 
     KEY = Key.PEER_PROPERTIES
     KINDS = (U32, U16, MAP)
-    properties: dict[str, str]
+    properties: dict[str, str] = {}
 
 
 class SaslHandshake(StreamRequest, kw_only=True):
@@ -268,7 +269,7 @@ class MechanismsReply(StreamReply, kw_only=True):
 
     KEY = Key.SASL_HANDSHAKE
     KINDS = (U32, U16, array(STRING))
-    mechanisms: list[str]
+    mechanisms: list[str] = []
 
 
 class SaslAuthenticate(StreamRequest, kw_only=True):
@@ -340,7 +341,7 @@ class RouteReply(StreamReply, kw_only=True):
 
     KEY = Key.ROUTE
     KINDS = (U32, U16, array(STRING))
-    streams: list[str]
+    streams: list[str] = []
 
 
 class PartitionsRequest(StreamRequest, kw_only=True):
@@ -388,7 +389,7 @@ class CommandVersionsReply(StreamReply, kw_only=True):
 
     KEY = Key.EXCHANGE_COMMAND_VERSIONS
     KINDS = (U32, U16, array(U16, U16, U16))
-    commands: list[tuple[int, int, int]]
+    commands: list[tuple[int, int, int]] = []
 
 
 class StreamStats(StreamRequest, kw_only=True):
@@ -404,7 +405,7 @@ class StreamStatsReply(StreamReply, kw_only=True):
 
     KEY = Key.STREAM_STATS
     KINDS = (U32, U16, array(STRING, I64))
-    stats: list[tuple[str, int]]
+    stats: list[tuple[str, int]] = []
 
 
 class CreateSuperStream(StreamRequest, kw_only=True):
@@ -430,7 +431,7 @@ class ResolveOffsetSpec(StreamRequest, kw_only=True):
     """Key 31."""
 
     KEY = Key.RESOLVE_OFFSET_SPEC
-    KINDS = (U32, STRING, OFFSET_SPEC, MAP)
+    KINDS = (U32, STRING, OFFSET_SPEC, MAP_AT_END)
     stream: str
     offset_spec: tuple[int, int]
     properties: dict[str, str]
@@ -441,7 +442,7 @@ class ResolvedOffsetReply(StreamReply, kw_only=True):
 
     KEY = Key.RESOLVE_OFFSET_SPEC
     KINDS = (U32, U16, OFFSET_SPEC)
-    offset_spec: tuple[int, int]
+    offset_spec: tuple[int, int] = (4, 0)
 
 
 def _by_key(*kinds: type[StreamFrame]) -> dict[int, type[StreamFrame]]:

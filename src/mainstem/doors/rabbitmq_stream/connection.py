@@ -377,8 +377,10 @@ class StreamClientConnection:
         return self.blocked_since is None
 
     def send_reply(self, request: StreamRequest, code: ResponseCode) -> None:
-        """Answer a request with a code only."""
-        self.send(StreamReply(correlation_id=request.correlation_id, code=code), request.KEY)
+        """Answer a request with a code, and with nothing in the other fields of the answer."""
+        kind = commands.REPLIES.get(request.KEY, StreamReply)
+        reply = kind if issubclass(kind, StreamReply) else StreamReply
+        self.send(reply(correlation_id=request.correlation_id, code=code), request.KEY)
 
     async def answer(
         self, request: StreamRequest, handle: Callable[[Any], Coroutine[Any, Any, StreamReply | None]]

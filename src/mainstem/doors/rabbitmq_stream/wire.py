@@ -134,6 +134,14 @@ def _read_map(data: bytes, position: int) -> tuple[dict[str, str], int]:
 
 MAP = FieldKind(_read_map, lambda out, value: _PAIRS.write(out, list(value.items())), 4)
 """Properties: of the same name the last one counts."""
+
+
+def _read_map_at_end(data: bytes, position: int) -> tuple[dict[str, str], int]:
+    return _read_map(data, position) if position < len(data) else ({}, position)
+
+
+MAP_AT_END = FieldKind(_read_map_at_end, MAP.write, 0)
+"""Properties that clients leave out if there are none: the last field of a frame."""
 HAS_VALUE = (4, 5)
 """The types of an offset specification that have a number behind them."""
 
