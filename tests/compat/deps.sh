@@ -35,6 +35,7 @@ python_environment() { # NAME REQUIREMENTS
 
 python_environment python "$here/requirements.txt"
 python_environment quix "$here/quixstreams/requirements.txt"
+python_environment rstream "$here/rabbitmq_stream/requirements.txt"
 
 # The frameworks of examples/recipes, beside mainstem: an environment of its own, for Quix Streams excludes the newest
 # confluent-kafka.
@@ -61,11 +62,13 @@ aiokafka_at aiokafka-newest "aiokafka$aiokafka_range"
 if ! lacks java default-jdk-headless && ! lacks mvn maven; then
   # Without the network when everything has been fetched before; from nothing when versions have changed, for the
   # jars of both would be on the class path.
-  (
-    cd "$here/java"
-    cmp -s pom.xml target/.installed || rm -rf target
-    { mvn -B -q -o package >/dev/null 2>&1 || try mvn -B -q package; } && cp pom.xml target/.installed
-  )
+  for folder in java rabbitmq_stream/java; do
+    (
+      cd "$here/$folder"
+      cmp -s pom.xml target/.installed || rm -rf target
+      { mvn -B -q -o package >/dev/null 2>&1 || try mvn -B -q package; } && cp pom.xml target/.installed
+    )
+  done
 fi
 if ! lacks go golang; then
   (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go ./acls)

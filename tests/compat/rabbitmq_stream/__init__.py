@@ -1,0 +1,1 @@
+"""Clients of RabbitMQ's stream protocol against a fresh server."""
