@@ -153,17 +153,24 @@ class RawStreamClient:
         frame = await self.receive(Key.PUBLISH_ERROR)
         return [struct.unpack_from(">QH", frame, position) for position in range(9, len(frame), 10)]
 
-    async def log_in(self, vhost: str = "/", tune_key: int = Key.TUNE) -> int:
-        """The whole handshake; the code that answers Open. `tune_key`: of what answers the server's Tune."""
+    async def log_in(self, vhost: str = "/", tune_key: int = Key.TUNE, user: str = "guest") -> int:
+        """The whole handshake; the code that answers Open, or the login if that is refused. `tune_key`: of
+        what answers the server's Tune."""
         await self.ask(
             commands.PropertiesReply,
             commands.PeerProperties(correlation_id=0, properties={"connection_name": "raw"}),
         )
         await self.ask(commands.MechanismsReply, commands.SaslHandshake(correlation_id=0))
-        login = commands.SaslAuthenticate(correlation_id=0, mechanism="PLAIN", data=b"\0guest\0guest")
-        assert await self.code(login) == ResponseCode.OK
+        code = await self.authenticate(user)
+        if code != ResponseCode.OK:
+            return code
         self.send(await self.next(commands.Tune), tune_key)
         return await self.code(commands.OpenVhost(correlation_id=0, vhost=vhost))
+
+    async def authenticate(self, user: str, password: str = "secret") -> int:
+        """The code that answers PLAIN with this name and password."""
+        token = f"\0{user}\0{password}".encode()
+        return await self.code(commands.SaslAuthenticate(correlation_id=0, mechanism="PLAIN", data=token))
 
     async def create(self, stream: str, **arguments: str) -> int:
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
