@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 
+from mainstem.doors.rabbitmq_management.app import METRICS
 from mainstem.doors.rabbitmq_management.endpoints import ROUTES
 
 DOCUMENTED = """
@@ -131,7 +132,8 @@ def served() -> set[tuple[str, str]]:
 def management_table() -> str:
     """All routes, and how much each of them is RabbitMQ's."""
     rows = [
-        f"| {route.method} | `/api{route.path}` | {_first_sentence(route.handle)} | "
+        f"| {route.method} | `{'' if route.path in METRICS else '/api'}{route.path}` | "
+        f"{_first_sentence(route.handle)} | "
         f"{'partial: without ' + route.lacks if route.lacks else 'full'} |"
         for route in ROUTES
     ]

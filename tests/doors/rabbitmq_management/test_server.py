@@ -95,6 +95,24 @@ def test_overview_nodes_and_health(tmp_path: Path) -> None:
     with_server(tmp_path, scenario)
 
 
+def test_figures_for_prometheus(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        await api.change("PUT", "/queues/%2F/bill%22ing", {}, 201)
+        message = {"properties": {}, "routing_key": 'bill"ing', "payload": "1", "payload_encoding": "string"}
+        await api.change("POST", "/exchanges/%2F/amq.default/publish", message, 200)
+        (address,) = api.running.addresses["rabbitmq_management"]
+        sums = await api.ask("GET", f"http://{address}/metrics")
+        assert sums.headers["content-type"].startswith("text/plain; version=0.0.4")
+        lines = sums.text.splitlines()
+        assert "# TYPE rabbitmq_queue_messages_ready gauge" in lines
+        assert {"rabbitmq_queues 1", "rabbitmq_queue_messages_ready 1", "rabbitmq_connections 0"} <= {*lines}
+        per_queue = (await api.ask("GET", f"http://{address}/metrics/per-object")).text.splitlines()
+        assert 'rabbitmq_queue_messages{vhost="/",queue="bill\\"ing"} 1' in per_queue
+        await api.get("/metrics", 404)
+
+    with_server(tmp_path, scenario)
+
+
 def test_bad_requests_are_answered_in_json(tmp_path: Path) -> None:
     async def scenario(api: ApiClient) -> None:
         missing = await api.get("/nothing", 404)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mainstem.rabbitmq_management")
 API = "/api"
+METRICS = ("/metrics", "/metrics/per-object")
+"""Paths beside the API."""
 PREFIX = "/rabbitmq"
 """In front of the API's paths on the HTTP door."""
 PEER_KEY = "management_peer"
@@ -81,7 +83,8 @@ class ManagementApp:
 
     async def _answer(self, scope: Scope, body: BodyReader) -> ApiAnswer:
         try:
-            self._guard.check(scope["method"], scope["headers"])
+            if PEER_KEY in scope.get("state", {}):  # else the HTTP door has checked it
+                self._guard.check(scope["method"], scope["headers"])
             path = _api_path(scope)
             methods, parameters = self._table.find(path)
             route = methods.get("GET" if scope["method"] == "HEAD" else scope["method"])
@@ -144,11 +147,13 @@ class ManagementApp:
 
 
 def _api_path(scope: Scope) -> str:
-    """The path below `/api`, as it was sent."""
+    """The path below `/api`, or that of metrics, as it was sent."""
     raw = scope.get("raw_path") or scope["path"].encode()
     path: str = raw.decode("latin-1").partition("?")[0]
     path = path.removeprefix(PREFIX)
-    if not path.startswith(API + "/"):
+    if path in METRICS:
+        return path
+    if not path.startswith(API + "/") or path.removeprefix(API) in METRICS:
         raise not_in_api()
     return path.removeprefix(API)
 

@@ -16,6 +16,7 @@ from mainstem.doors.rabbitmq_management.routes import (
     exchanges,
     health,
     messages,
+    metrics,
     overview,
     policies,
     queues,
@@ -35,6 +36,7 @@ ROUTES: tuple[ManagementRoute, ...] = (
     *connections.ROUTES,
     *definitions.ROUTES,
     *health.ROUTES,
+    *metrics.ROUTES,
 )
 
 
