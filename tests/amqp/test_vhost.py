@@ -142,6 +142,12 @@ def test_declarations_that_differ_are_refused() -> None:
         await refused(model, vhost.bind(AmqpBinding("none", "billing")), 404, "no exchange 'none'")
         bad = AmqpBinding("amq.headers", "billing", arguments={"x-match": "most"})
         await refused(model, vhost.bind(bad), 406, "x-match")
+        await refused(
+            model, model.queue("q", {"x-queue-type": "quorum"}, auto_delete=True), 406, "auto-delete"
+        )
+        for missing in (AmqpBinding("orders", "nowhere"), AmqpBinding("none", "billing")):
+            await model.drive(vhost.unbind(missing))
+        await refused(model, vhost.unbind(AmqpBinding("", "billing")), 403, "the default exchange")
         with pytest.raises(AmqpError, match="no exchange 'none'"):
             vhost.check_publish("none")
         with pytest.raises(AmqpError, match="publish to internal exchange"):
@@ -252,6 +258,25 @@ def test_a_policy_sets_what_arguments_leave_open_and_the_lowest_number_counts() 
         await model.drive(vhost.set_policy(Policy("ae", "^events$", {"alternate-exchange": "amq.fanout"})))
         await model.bind("amq.fanout", "orders.eu")
         assert await model.publish("events", "k", b"1") == ["routed"]
+
+    with_model(test)
+
+
+def test_a_time_to_live_of_zero_is_for_consumers_that_are_there() -> None:
+    async def test(model: Model) -> None:
+        await model.queue("q", {"x-message-ttl": 0})
+        assert await model.publish("", "q", b"1") == ["routed"]
+        assert (await model.drive(model.vhost.queue_figures("q"))).messages == 0
+        model.vhost.consumer_added(model.vhost.queue("q"))
+        assert await model.publish("", "q", b"2") == ["routed"]
+        assert await model.bodies("q") == [b"2"]
+        own = Properties(expiration="0")
+        await model.queue("other")
+        await model.publish("", "other", b"3", properties=own)
+        assert await model.bodies("other") == []
+        model.vhost.consumer_added(model.vhost.queue("other"))
+        await model.publish("", "other", b"4", properties=own)
+        assert await model.bodies("other") == [b"4"]
 
     with_model(test)
 

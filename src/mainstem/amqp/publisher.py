@@ -22,6 +22,7 @@ from mainstem.amqp.messages import (
     stored_headers_of,
     with_headers,
 )
+from mainstem.amqp.queue_arguments import LIVE_MOMENT_MS
 from mainstem.amqp.router import Router
 from mainstem.amqp.stored_topology import TOPIC
 from mainstem.amqp.topic_names import topic_name
@@ -35,8 +36,6 @@ PublishOutcome: TypeAlias = Literal["routed", "unrouted", "refused"]
 the same. Refused: it was not stored, or one of its queues did not take it."""
 RETENTION_MS = 24 * 3600 * 1000
 """How long the topic of an exchange keeps what its queues have done with. What they have not is kept."""
-_LIVE_MOMENT_MS = 1_000
-"""How long a message whose time to live is 0 waits for a consumer that is there."""
 
 
 class CreatesTopics(Protocol):
@@ -113,25 +112,23 @@ class VhostPublisher:
     async def _publish(
         self, calls: Sequence[tuple[Sequence[AmqpMessage], asyncio.Future[list[PublishOutcome]]]]
     ) -> None:
-        events: list[RoutedEvent | None] = [
-            self._event(message) for messages, _ in calls for message in messages
-        ]
-        results = iter(await self.publish_events([event for event in events if event is not None]))
+        events = [self._event(message) for messages, _ in calls for message in messages]
+        results = iter(await self.publish_events([event for event, _ in events if event is not None]))
         outcomes = iter(events)
         for messages, done in calls:
             answer: list[PublishOutcome] = []
             for _ in messages:
-                event = next(outcomes)
-                answer.append("refused" if event is None else self._outcome(event, next(results)))
+                event, has_route = next(outcomes)
+                answer.append("refused" if event is None else self._outcome(event, next(results), has_route))
             if not done.done():
                 done.set_result(answer)
 
-    def _outcome(self, event: RoutedEvent, result: Position | StreamError) -> PublishOutcome:
+    def _outcome(self, event: RoutedEvent, result: Position | StreamError, has_route: bool) -> PublishOutcome:
         if isinstance(result, StreamError):
             if isinstance(result, UnknownTopic):
                 self._existing.discard(event.topic)  # somebody has deleted it: the next message makes it
             return "refused"
-        return "routed" if event.queues else "unrouted"
+        return "routed" if has_route else "unrouted"
 
     async def publish_events(self, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
         """Publish events that are routed, in this order for each queue. Never raises a StreamError."""
@@ -152,14 +149,25 @@ class VhostPublisher:
 
     # --- one message --------------------------------------------------------------------------------------
 
-    def _event(self, message: AmqpMessage) -> RoutedEvent | None:
-        """The event of a message; None: it cannot be published."""
+    def _event(self, message: AmqpMessage) -> tuple[RoutedEvent | None, bool]:
+        """The event of a message, or None: it cannot be published; and whether it has queues to go to."""
         try:
             keys = keys_of(message.routing_key, message.properties.headers)
             queues = self._router.route(message.exchange, Routable(keys, message.properties))
-            return self.routed_event(message, queues)
+            live = queues
+            if any(self._dies_at_once(name) for name in queues):
+                live = tuple(name for name in queues if not self._dies_at_once(name))
+            return self.routed_event(message, live), bool(queues)
         except (AmqpError, FieldTableError, ValueError, KeyError):
-            return None
+            return None, False
+
+    def _dies_at_once(self, name: str) -> bool:
+        """Whether a message expires when it gets to a queue: its time to live is 0, there is no consumer,
+        and nothing else is to become of it."""
+        queue = self._queues.get(name)
+        if queue is None or queue.consumers:
+            return False
+        return queue.effective.get("message-ttl") == 0 and "dead-letter-exchange" not in queue.effective
 
     def routed_event(self, message: AmqpMessage, queues: Sequence[str], origin: str = "") -> RoutedEvent:
         """The event of a message for these queues. `origin`: of what it is a copy. AmqpError,
@@ -178,7 +186,7 @@ class VhostPublisher:
         expires_ms: int | None = None
         if lives_ms is not None:
             if lives_ms == 0 and any(self._queues[name].consumers for name in queues if name in self._queues):
-                lives_ms = _LIVE_MOMENT_MS
+                lives_ms = LIVE_MOMENT_MS
             expires_ms = (not_before_ms or self._clock.wall_ms()) + lives_ms
         key = event_key(message)
         headers: Headers = stored_headers_of(message, key, expires_ms=expires_ms, not_before_ms=not_before_ms)

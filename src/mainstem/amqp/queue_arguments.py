@@ -26,6 +26,8 @@ from mainstem.queues.settings import OVERFLOWS, SubscriptionSettings
 DELIVERY_LIMIT_DEFAULT = 20
 """Of quorum queues."""
 PRIORITY_MAX = 255
+LIVE_MOMENT_MS = 1_000
+"""How long a message whose time to live is 0 waits for a consumer that is there."""
 LENGTH_MAX = 1 << 40
 """A higher limit of a length means as much as this."""
 TIME_MS_MAX = (1 << 32) - 1
@@ -148,7 +150,9 @@ def kind_of(arguments: FieldTable) -> str:
     return str(arguments.get("x-queue-type") or "classic")
 
 
-def check_arguments(name: str, vhost: str, arguments: FieldTable, *, durable: bool, exclusive: bool) -> None:
+def check_arguments(
+    name: str, vhost: str, arguments: FieldTable, *, durable: bool, exclusive: bool, auto_delete: bool
+) -> None:
     """Check a declaration. AmqpError: 406; 540 for a stream, which is declared by the stream protocol."""
     for argument, value in arguments.items():
         check = _CHECKS.get(argument)
@@ -163,7 +167,11 @@ def check_arguments(name: str, vhost: str, arguments: FieldTable, *, durable: bo
     if kind == "stream":
         raise amqp_error(540, "queues of the type stream are not declared by AMQP 0-9-1")
     if kind == "quorum":
-        for field, is_wrong in (("non-durable", not durable), ("exclusive-owner", exclusive)):
+        for field, is_wrong in (
+            ("non-durable", not durable),
+            ("exclusive-owner", exclusive),
+            ("auto-delete", auto_delete),
+        ):
             if is_wrong:
                 raise amqp_error(406, f"invalid property '{field}' for queue '{name}' in vhost '{vhost}'")
         for argument in sorted(_OF_CLASSIC_ALONE & arguments.keys()):
@@ -214,8 +222,8 @@ def _compare(
 
 
 def _difference(new: object, old: object) -> str:
-    if _is_integer(new) and _is_integer(old):
-        return f"received '{new}' but current is '{old}'"
+    if type(new) is type(old) or (_is_integer(new) and _is_integer(old)):
+        return f"received '{shown(new)}' but current is '{shown(old)}'"
     return f"received {_described(new)} but current is {_described(old)}"
 
 
@@ -246,8 +254,8 @@ def effective_arguments(
 
 
 def settings_of(kind: str, arguments: FieldTable, effective: Mapping[str, Any]) -> SubscriptionSettings:
-    """The settings of the queue's subscription. A time to live of 0 is 1 ms: what is not delivered when it
-    arrives expires."""
+    """The settings of the queue's subscription. With a time to live of 0, what consumers that are there have
+    no room for expires after a moment; without a consumer it does not get to the queue (`publisher.py`)."""
     limit = int(effective.get("delivery-limit", DELIVERY_LIMIT_DEFAULT if kind == "quorum" else -1))
     has_limit = kind == "quorum" and limit >= 0
     ttl_ms = effective.get("message-ttl")
@@ -256,7 +264,7 @@ def settings_of(kind: str, arguments: FieldTable, effective: Mapping[str, Any]) 
         in_flight_max=IN_FLIGHT_MAX,
         pin_ms=-1,
         priority_max=priority_max,
-        ttl_ms=0 if ttl_ms is None else max(1, int(ttl_ms)),
+        ttl_ms=0 if ttl_ms is None else int(ttl_ms) or LIVE_MOMENT_MS,
         failures_max=limit + 1 if has_limit else 0,
         single_active=arguments.get("x-single-active-consumer") is True,
         length_max=min(int(effective.get("max-length", -1)), LENGTH_MAX),

@@ -170,9 +170,12 @@ class VhostExchanges(VhostState):
                 raise
 
     async def unbind(self, binding: AmqpBinding, owner: object = None) -> None:
-        """Remove a binding; one that does not exist, too. AmqpError: as `bind`."""
+        """Remove a binding; one that does not exist, too. AmqpError: 403, 405."""
         async with self._locks.of(f"binding {binding.destination}"):
-            self._check_ends(binding, owner)
+            if binding.source == "":
+                raise default_exchange_refuses()
+            if binding.is_to_queue and binding.destination in self.queues:
+                self.queue_for(binding.destination, owner)
             if not self.router.remove(binding):
                 return
             with engine_errors(f"binding to '{binding.destination}'"):

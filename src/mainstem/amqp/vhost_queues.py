@@ -55,6 +55,7 @@ class VhostQueues(VhostExchanges):
                 declaration.arguments,
                 durable=declaration.durable,
                 exclusive=declaration.exclusive,
+                auto_delete=declaration.auto_delete,
             )
             made = self.new_queue(name, declaration, owner)
             await self._create(made, declaration)
