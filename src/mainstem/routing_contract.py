@@ -25,9 +25,11 @@ from mainstem.queues.settings import SubscriptionSettings
 
 AMQP091_HEADER = "mainstem-amqp091"
 """Header with the properties of an AMQP 0-9-1 message as its publisher has sent them: flags and values."""
+EXCHANGE_HEADER = "mainstem-exchange"
+"""Header with the exchange to which a message was published, in a topic that several have."""
 MOVED_FROM_HEADER = "mainstem-moved-from"
 """Header with the place of an event of which this one is a copy: a queue gave that one up."""
-DOOR_HEADERS = frozenset({AMQP091_HEADER, MOVED_FROM_HEADER, NOT_BEFORE_HEADER})
+DOOR_HEADERS = frozenset({AMQP091_HEADER, EXCHANGE_HEADER, MOVED_FROM_HEADER, NOT_BEFORE_HEADER})
 """The doors' headers that are delivered with an event."""
 
 

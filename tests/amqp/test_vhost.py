@@ -281,6 +281,28 @@ def test_a_time_to_live_of_zero_is_for_consumers_that_are_there() -> None:
     with_model(test)
 
 
+def test_exchanges_that_do_not_last_share_a_topic() -> None:
+    async def test(model: Model) -> None:
+        await model.queue("q")
+        await model.exchange("transient", "fanout")
+        await model.bind("transient", "q")
+        for number in range(3):
+            name = f"session-{number}"
+            await model.exchange(name, "fanout", durable=number == 0, auto_delete=True)
+            await model.bind(name, "q")
+        for name in ("session-0", "transient", "session-1", "session-2"):
+            await model.publish(name, "k", name.encode())
+        topics = {topic.name for topic in await model.drive(model.server.engine.topics())}
+        assert topics == {"amqp.transient", model.vhost.publisher.topics["transient"]}
+        await model.crash()
+        deliveries = await model.pull("q")
+        messages = [model.vhost.from_event(delivery.event) for delivery in deliveries]
+        assert [message.exchange.encode() for message in messages] == [message.body for message in messages]
+        assert len(messages) == 4
+
+    with_model(test)
+
+
 def test_a_queue_is_purged_of_what_no_consumer_has() -> None:
     async def test(model: Model) -> None:
         vhost = model.vhost

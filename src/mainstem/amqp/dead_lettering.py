@@ -73,7 +73,7 @@ class DeadLettering:
         death = Death(
             queue.name,
             REASONS.get(dead.reason, dead.reason),
-            vhost.publisher.exchange_of_topic.get(event.topic, ""),
+            vhost.publisher.exchange_of(event),
             keys,
             self._clock.wall_ms() // 1_000,
         )

@@ -25,11 +25,11 @@ from mainstem.amqp.messages import (
 from mainstem.amqp.queue_arguments import LIVE_MOMENT_MS
 from mainstem.amqp.router import Router
 from mainstem.amqp.stored_topology import TOPIC
-from mainstem.amqp.topic_names import topic_name
+from mainstem.amqp.topic_names import SHARED, topic_name
 from mainstem.amqp.topology import AmqpQueue, Exchange
 from mainstem.clock import Clock
-from mainstem.contract import Headers, NewEvent, Position, StreamError, TopicExists, UnknownTopic
-from mainstem.routing_contract import MOVED_FROM_HEADER, RoutedEvent, RoutedQueues
+from mainstem.contract import Event, Headers, NewEvent, Position, StreamError, TopicExists, UnknownTopic
+from mainstem.routing_contract import EXCHANGE_HEADER, MOVED_FROM_HEADER, RoutedEvent, RoutedQueues
 
 PublishOutcome: TypeAlias = Literal["routed", "unrouted", "refused"]
 """What became of a message. Routed: its queues have it, durably. Unrouted: no queue gets it; it is stored all
@@ -102,7 +102,10 @@ class VhostPublisher:
         calls, self._pending = self._pending, []
         try:
             for exchange in {message.exchange for messages, _ in calls for message in messages}:
-                await self._ensure_topic(exchange)
+                try:
+                    await self.ensure_topic(exchange)
+                except StreamError:
+                    pass  # its messages are refused, by their own results
             self._start_task(self._publish(calls))
         finally:
             self._is_running = False
@@ -192,20 +195,30 @@ class VhostPublisher:
         headers: Headers = stored_headers_of(message, key, expires_ms=expires_ms, not_before_ms=not_before_ms)
         if origin:
             headers = (*headers, (MOVED_FROM_HEADER, origin.encode()))
-        return RoutedEvent(NewEvent(message.body, key), self.topics[message.exchange], queues, headers)
+        place = self._place_of(message.exchange)
+        if place == SHARED:
+            headers = (*headers, (EXCHANGE_HEADER, message.exchange.encode("utf-8", "surrogateescape")))
+        return RoutedEvent(NewEvent(message.body, key), self.topics[place], queues, headers)
+
+    def exchange_of(self, event: Event) -> str:
+        """The exchange to which a message was published; the default one for an event of another topic."""
+        exchange = self.exchange_of_topic.get(event.topic, "")
+        if exchange != SHARED:
+            return exchange
+        names = (value for name, value in event.headers if name == EXCHANGE_HEADER)
+        return (next(names, None) or b"").decode("utf-8", "surrogateescape")
 
     # --- topics -------------------------------------------------------------------------------------------
 
-    async def _ensure_topic(self, exchange: str) -> None:
-        if self.topics.get(exchange) in self._existing:
-            return
-        try:
-            await self.ensure_topic(exchange)
-        except StreamError:
-            pass  # its messages are refused, by their own results
+    def _place_of(self, exchange: str) -> str:
+        """The exchange, or SHARED."""
+        known = self._exchanges.get(exchange)
+        is_lasting = known is None or (known.durable and not known.auto_delete)
+        return exchange if is_lasting else SHARED
 
     async def ensure_topic(self, exchange: str) -> None:
         """Create the topic of an exchange, if there is none. StreamError: that is not possible."""
+        exchange = self._place_of(exchange)
         known = self.topics.get(exchange)
         if known is not None and known in self._existing:
             return

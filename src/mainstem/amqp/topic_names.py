@@ -1,7 +1,9 @@
 """The names of the topics in which exchanges' messages are.
 
 Owns: the name that an exchange's topic gets: `amqp.orders` for the exchange `orders` of the virtual host `/`,
-`amqp.shop.orders` for that of `shop`, `amqp.default` for the default exchange. Refuses: to find an exchange
+`amqp.shop.orders` for that of `shop`, `amqp.default` for the default exchange, and `amqp.transient` for all
+that are not durable or go with their last binding: there may be any number of these, one after the other.
+Refuses: to find an exchange
 by a name: a note says which topic is whose.
 """
 
@@ -12,6 +14,9 @@ import string
 
 PREFIX = "amqp."
 DEFAULT_EXCHANGE = "default"
+SHARED = "\n"
+"""In place of an exchange that has no topic of its own. No exchange has such a name."""
+SHARED_TOPIC = "transient"
 NAME_MAX = 200
 """Kafka's names have at most 249 characters; a hash and the prefix have room beside this."""
 _PLAIN = frozenset(string.ascii_letters + string.digits + "-.")
@@ -21,7 +26,7 @@ def topic_name(vhost: str, exchange: str, *, is_taken: bool = False) -> str:
     """The topic of an exchange. Bytes that a topic's name cannot have are `_xx`. `is_taken`: a name with a
     hash, for the first one is another's."""
     parts = [] if vhost == "/" else [_escaped(vhost)]
-    parts.append(_escaped(exchange) if exchange else DEFAULT_EXCHANGE)
+    parts.append({"": DEFAULT_EXCHANGE, SHARED: SHARED_TOPIC}.get(exchange) or _escaped(exchange))
     name = ".".join(parts)
     if is_taken or len(name) > NAME_MAX:
         digest = hashlib.sha256(f"{vhost}\0{exchange}".encode("utf-8", "surrogateescape")).hexdigest()[:16]

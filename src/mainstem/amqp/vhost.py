@@ -46,7 +46,7 @@ class Vhost(VhostQueues):
 
     def from_event(self, event: Event, attempt: int = 1, kind: str = "classic") -> ReceivedMessage:
         """The message that a delivered event is. A quorum queue counts its deliveries in a header."""
-        exchange = self.publisher.exchange_of_topic.get(event.topic, "")
+        exchange = self.publisher.exchange_of(event)
         return received(event, exchange, attempt - 1 if kind == "quorum" else 0)
 
     # --- policies -----------------------------------------------------------------------------------------
