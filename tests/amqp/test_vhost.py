@@ -12,6 +12,7 @@ from mainstem.amqp.messages import AmqpMessage
 from mainstem.amqp.policies import Policy
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.topology import AmqpBinding, QueueDeclaration
+from mainstem.queue_contract import SubscriptionSettings
 from tests.amqp.model import Model, with_model
 
 
@@ -333,6 +334,13 @@ def test_virtual_hosts_are_apart() -> None:
         assert model.vhosts.of_subscription("%2F/q") == (model.vhost, "q")
         await model.crash()
         assert model.vhosts.names() == ["/", "shop"]
+        routed = model.server.engine.routed_queues
+        await model.drive(routed.create_namespace("solace"))
+        await model.drive(routed.create_queue("solace", "q", SubscriptionSettings()))
+        await model.crash()
+        assert model.vhosts.names() == ["/", "shop"]
+        assert await model.drive(model.server.engine.routed_queues.queues_of("solace")) == ["q"]
+        await refused(model, model.vhosts.create("solace"), 406, "is no virtual host")
         await model.drive(model.vhosts.delete("shop"))
         await refused(model, model.vhosts.delete("shop"), 404, "no vhost 'shop'")
         await model.crash()

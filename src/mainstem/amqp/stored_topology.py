@@ -14,6 +14,8 @@ from mainstem.amqp.field_values import FieldTable
 from mainstem.amqp.policies import AppliesTo, Policy
 from mainstem.amqp.topology import AmqpBinding, Exchange, QueueDeclaration
 
+VHOST = "vhost"
+"""The note that says that the namespace is a virtual host. Others are not touched."""
 EXCHANGE, QUEUE, BINDING = "exchange ", "queue ", "binding "
 POLICY, OPERATOR_POLICY = "policy ", "operator-policy "
 TOPIC = "topic "

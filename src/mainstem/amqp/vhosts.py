@@ -14,11 +14,12 @@ from typing import Any, cast
 
 from mainstem.amqp.dead_lettering import DeadLettering
 from mainstem.amqp.errors import amqp_error
+from mainstem.amqp.stored_topology import VHOST
 from mainstem.amqp.vhost import Vhost
 from mainstem.amqp.vhost_state import BrokerEngine, engine_errors
 from mainstem.attach_contract import OffersDeadLetterSink
 from mainstem.clock import Clock
-from mainstem.contract import Engine
+from mainstem.contract import Engine, InvalidArgument
 from mainstem.routing_contract import NamespaceNameTaken, NoSuchNamespace
 
 DEFAULT_VHOST = "/"
@@ -43,17 +44,26 @@ class Vhosts:
         vhosts = cls(cast(BrokerEngine, engine), clock, rng)
         routed = vhosts._engine.routed_queues
         names = await routed.namespaces()
-        if DEFAULT_VHOST not in names:
-            try:
-                await routed.create_namespace(DEFAULT_VHOST)
-            except NamespaceNameTaken:
-                pass
-            names.append(DEFAULT_VHOST)
-        for name in names:
+        vhost_names = [name for name in names if VHOST in await routed.notes(name)]
+        if DEFAULT_VHOST not in vhost_names:
+            await vhosts._claim(DEFAULT_VHOST)
+            vhost_names.append(DEFAULT_VHOST)
+        for name in vhost_names:
             await vhosts._load(name)
         if isinstance(engine, OffersDeadLetterSink):
             engine.attach_dead_letter_sink(DeadLettering(vhosts.of_subscription, clock))
         return vhosts
+
+    async def _claim(self, name: str) -> None:
+        """Make a namespace a virtual host, and create it if there is none. InvalidArgument: it is something
+        else, for it has queues."""
+        routed = self._engine.routed_queues
+        try:
+            await routed.create_namespace(name)
+        except NamespaceNameTaken:
+            if await routed.queues_of(name):
+                raise InvalidArgument(f"the namespace '{name}' is no virtual host") from None
+        await routed.set_note(name, VHOST, b"")
 
     async def _load(self, name: str) -> Vhost:
         vhost = Vhost(name, self._engine, self._clock, self._rng, self._start_task)
@@ -82,10 +92,7 @@ class Vhosts:
         if (known := self._vhosts.get(name)) is not None:
             return known
         with engine_errors(f"vhost '{name}'"):
-            try:
-                await self._engine.routed_queues.create_namespace(name)
-            except NamespaceNameTaken:
-                pass
+            await self._claim(name)
             return self._vhosts.get(name) or await self._load(name)
 
     async def delete(self, name: str) -> None:
