@@ -160,7 +160,9 @@ def test_a_stop_says_what_does_not_end_and_does_not_wait_for_it() -> None:
                 continue
 
     async def start() -> None:
-        thread.stubborn = asyncio.create_task(stubborn_work())  # type: ignore[attr-defined]
+        task = asyncio.create_task(stubborn_work())
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        thread.stubborn = task  # type: ignore[attr-defined]
 
     thread.call_now(start)
     (stack,) = thread.stop(0.05)
