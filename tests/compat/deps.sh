@@ -36,6 +36,7 @@ python_environment() { # NAME REQUIREMENTS
 python_environment python "$here/requirements.txt"
 python_environment quix "$here/quixstreams/requirements.txt"
 python_environment rstream "$here/rabbitmq_stream/requirements.txt"
+python_environment rabbitmq "$here/rabbitmq/requirements.txt"
 
 # The frameworks of examples/recipes, beside mainstem: an environment of its own, for Quix Streams excludes the newest
 # confluent-kafka.
@@ -72,8 +73,10 @@ if ! lacks java default-jdk-headless && ! lacks mvn maven; then
 fi
 if ! lacks go golang; then
   (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go ./acls)
+  (cd "$here/rabbitmq/go" && try go test -c -o /dev/null -tags integration github.com/rabbitmq/amqp091-go)
 fi
 if ! lacks npm npm; then
   (cd "$here/node" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })
 fi
 lacks kcat kcat || true
+lacks amqp-publish amqp-tools || true

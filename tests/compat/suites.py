@@ -90,9 +90,14 @@ class Result:
 
 
 def run(name: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Result:
+    """As `run_suite`, for a suite of SUITES."""
+    return run_suite(SUITES[name], *arguments, environ=environ)
+
+
+def run_suite(suite: Suite, *arguments: str, environ: Mapping[str, str] | None = None) -> Result:
     """Run a suite to its end, with these variables beside those of this process. AssertionError when it takes
     too long or prints no case at all."""
-    command = [*SUITES[name].command, *arguments]
+    command = [*suite.command, *arguments]
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -105,9 +110,9 @@ def run(name: str, *arguments: str, environ: Mapping[str, str] | None = None) ->
             output = process.communicate(timeout=SUITE_SECONDS_MAX)[0].decode(errors="replace")
         except subprocess.TimeoutExpired:
             process.kill()
-            raise AssertionError(f"{name} still ran after {SUITE_SECONDS_MAX} s") from None
+            raise AssertionError(f"{suite.name} still ran after {SUITE_SECONDS_MAX} s") from None
     lines = [match for match in map(LINE.fullmatch, output.splitlines()) if match]
-    assert lines, f"{name} printed no case:\n{output[-4000:]}"
+    assert lines, f"{suite.name} printed no case:\n{output[-4000:]}"
     passed = frozenset(match[2] for match in lines if match[1] == "PASS")
     return Result(passed, {m[2]: m[3] or "" for m in lines if m[1] == "FAIL"}, output)
 

@@ -1,0 +1,1 @@
+"""Suites of RabbitMQ's clients: each a program that knows nothing but an address."""
