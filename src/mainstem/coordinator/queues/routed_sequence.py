@@ -50,6 +50,8 @@ class RoutedSequence:
         """The log start offsets of the partitions at the last look at what retention has deleted."""
         self.watchers: dict[int, Callable[[], None]] = {}
         """Queue -> called when events of it became readable."""
+        self.on_deadline: Callable[[Arrival, QueueSet], None] = lambda _, __: None
+        """Called with each event that became readable for some queues, and names the time when it is over."""
         self.on_readable: Callable[[int], None] = lambda _: None
         """Called with the number of events that became readable."""
         self.index = RoutedIndex(namespace.id, files)
@@ -81,6 +83,8 @@ class RoutedSequence:
                 if queues:
                     self.index.add(arrival, route, queues)
                     routes.add(route)
+                    if arrival.deadline_ms:
+                        self.on_deadline(arrival, queues)
         if count:
             self.unstored += count
             for route in routes:

@@ -21,8 +21,9 @@ from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
 from mainstem.log.partition.partition import Partition
 from mainstem.promise import Promise
-from mainstem.queues.index_page import ColdIndexPage
+from mainstem.queues.index_page import Arrival, ColdIndexPage
 from mainstem.queues.pages import PAGE_SHIFT
+from mainstem.queues.routes import QueueSet
 from mainstem.queues.view import SequenceView
 from mainstem.turns import run_in_turns
 
@@ -55,6 +56,8 @@ class RoutedSequences:
         self._machine = machine
         self._partition_of = partition_of
         self._server_id = server_id
+        self.on_deadline: Callable[[RoutedSequence, Arrival, QueueSet], None] = lambda *_: None
+        """See `RoutedSequence.on_deadline`."""
         self._by_id: dict[int, RoutedSequence] = {}
         self._timer: Timer | None = None
         self._closed = False
@@ -84,6 +87,7 @@ class RoutedSequences:
         files = IndexFiles(self._disk, f"{paths.ROUTED}/{namespace.sequence_id.hex}", namespace.id)
         sequence = self._by_id[namespace.id] = RoutedSequence(namespace, files)
         sequence.on_readable = lambda _: self._store_if_due(sequence)
+        sequence.on_deadline = lambda arrival, queues: self.on_deadline(sequence, arrival, queues)
         return sequence
 
     def _recovery(self, sequence: RoutedSequence) -> SequenceRecovery:

@@ -17,6 +17,7 @@ from mainstem.engines.embedded.queues.chosen_events import ChosenEvents
 from mainstem.engines.embedded.queues.error_context import about
 from mainstem.engines.embedded.queues.length_limits import LengthLimits
 from mainstem.engines.embedded.queues.management import QueueManagement
+from mainstem.engines.embedded.queues.routed_deadlines import RoutedDeadlines
 from mainstem.engines.embedded.queues.routed_queues import EmbeddedRoutedQueues
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.totals import QueueTotals
@@ -53,6 +54,10 @@ class EmbeddedQueues:
         self._queue_chosen = ChosenEvents(self._queue_service, self._queue_management)
         self._queue_totals = QueueTotals(self._queue_service)
         self._queue_attached = EmbeddedAttachedConsumers(self._queue_service)
+        service = self._queue_service
+        self._queue_deadlines = RoutedDeadlines(service, service.expiry.give_up, service.dead_letters.run)
+        node.queue_runtime.on_reloaded.append(self._queue_deadlines.learn_soon)
+        node.clock.call_soon(self._queue_deadlines.learn_soon)
         limits = LengthLimits(self._queue_service, self._queue_attached)
         self._queue_routed = EmbeddedRoutedQueues(self._queue_service, limits)
         node.clock.call_soon(self._queue_service.start)
@@ -230,7 +235,9 @@ class EmbeddedQueues:
         """The wall clock was moved forward, as tests do: look now at what is due, and at what is over. Locks
         that end at a time are over, too."""
         self._queue_service.clock_moved()
+        self._queue_deadlines.look_now()
 
     async def close(self) -> None:
         """Stop serving queues. Does not close the node, which the engine does not own."""
+        self._queue_deadlines.close()
         self._queue_service.close()

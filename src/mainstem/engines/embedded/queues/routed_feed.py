@@ -30,6 +30,7 @@ from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
 from mainstem.log.storage.record_batch import Record, decode, iter_batches
 from mainstem.node import Node
 from mainstem.queues.event_headers import level_of
+from mainstem.queues.pages import PositionState
 from mainstem.queues.priority_view import PriorityView
 from mainstem.queues.runs import Run, merge_runs, runs_of
 from mainstem.search.match.matcher import Matcher
@@ -195,6 +196,18 @@ class RoutedFeed(SubscriptionFeed):
         # An index that was built anew does not have what is only there as a copy.
         carried = [(position, position + 1) for position in view.carried if first <= position < end]
         return (merge_runs([*runs, *carried]) if carried else runs), end
+
+    async def first_undone(self, events_max: int) -> list[Run]:
+        """The positions of the first events of the queue that are not done, about `events_max`."""
+        await self.advance()
+        sequence = self.view.sequence
+        runs: list[Run] = []
+        for first, end in sequence.runs_in(PositionState.READY, sequence.oldest):
+            runs.append((first, min(end, first + events_max)))
+            events_max -= end - first
+            if events_max <= 0:
+                break
+        return runs
 
     async def value_sizes(self, runs: Sequence[Run]) -> list[int]:
         """The sizes of the values of the events at these positions, for as many of them as there are."""
