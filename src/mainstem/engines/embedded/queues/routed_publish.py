@@ -32,7 +32,7 @@ from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.storage.record_batch import HEADER_BYTES, build
 from mainstem.node import Node
 from mainstem.promise import Promise
-from mainstem.queues.event_headers import expiry_of, level_of
+from mainstem.queues.event_headers import NOT_BEFORE_HEADER, expiry_of, level_of
 from mainstem.queues.index_page import Arrival
 from mainstem.queues.routes import QueueSet
 from mainstem.routing_contract import DOOR_HEADERS
@@ -57,7 +57,8 @@ def stored_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
 
 def published_headers(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
     """The headers as the user has published them, and those of doors. Inverse of `stored_headers`, without
-    the server's own. A user's header with the name of a door's keeps its prefix, so that none is forged."""
+    the server's own. A user's header with the name of a door's keeps its prefix, so that none is forged; a
+    delay is for anybody to say."""
     return tuple(
         (_published_name(name) if name.startswith(USER_PREFIX) else name, value)
         for name, value in headers
@@ -67,7 +68,7 @@ def published_headers(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
 
 def _published_name(name: str) -> str:
     own = name.removeprefix(USER_PREFIX)
-    return name if own in DOOR_HEADERS else own
+    return name if own in DOOR_HEADERS and own != NOT_BEFORE_HEADER else own
 
 
 @dataclass(frozen=True, slots=True)
