@@ -87,7 +87,7 @@ class ArrivalsPage(NamedTuple):
 
     def entry(self, number: int) -> Arrival:
         """The entry with this number, from 0."""
-        return Arrival(*(column[number] for column in self))
+        return Arrival(*[column[number] for column in self])
 
     def find(self, sequence: int) -> Arrival | None:
         """The arrival with this sequence."""

@@ -265,6 +265,35 @@ class RoutedIndex:
             return None
         return self._page_of_arrivals(self._arrivals.row(number)).find(sequence)
 
+    def arrivals_at(self, positions: Sequence[int]) -> list[Arrival | None]:
+        """As `arrival`, for sequences that ascend; of the first ones only, if others have to wait for the
+        disk."""
+        arrivals: list[Arrival | None] = []
+        opened = self._arrivals.open
+        first_open = opened[0].sequence if opened else self.end
+        page: ArrivalsPage | None = None
+        sequences: tuple[int, ...] = ()
+        index = 0
+        for position in positions:
+            if position < self.start or position >= first_open:
+                arrivals.append(self.arrival(position))
+                continue
+            index += 1
+            if index >= len(sequences) or sequences[index] != position:
+                if page is None or not page.sequences[0] <= position <= page.sequences[-1]:
+                    number = self._arrivals.page_after(position)
+                    try:
+                        page = self._page_of_arrivals(self._arrivals.row(number))
+                    except ColdIndexPage:
+                        if not arrivals:
+                            raise
+                        return arrivals
+                    sequences = tuple(page.sequences)
+                index = bisect_left(sequences, position)
+            known = index < len(sequences) and sequences[index] == position
+            arrivals.append(page.entry(index) if known and page is not None else None)
+        return arrivals
+
     def levels(self, positions: Sequence[int]) -> tuple[dict[int, int], int]:
         """The priorities that are not 0 of the events with these sequences, which ascend; and the sequence up
         to which these are all."""

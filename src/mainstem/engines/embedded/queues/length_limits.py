@@ -55,6 +55,10 @@ class LengthLimits:
 
     # --- queues that refuse ---------------------------------------------------------------------------------
 
+    def may_refuse(self, queues: QueueSet) -> bool:
+        """Whether one of the queues may refuse an event."""
+        return any(map(self._may_refuse, queues))
+
     async def refusing(self, queues: QueueSet, size: int) -> list[int]:
         """Those of the queues that refuse an event with a value of this size. The others count the event
         until `settle`. Errors of the log and the coordinator, StreamError."""

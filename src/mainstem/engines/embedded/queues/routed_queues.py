@@ -158,7 +158,7 @@ class EmbeddedRoutedQueues:
             numbers: list[int] = []
             chosen: list[RoutedPublish] = []
             keyless = next(self._keyless)
-            queues_by_names: dict[Sequence[str], QueueSet] = {}
+            queues_by_names: dict[Sequence[str], tuple[QueueSet, bool]] = {}
             for number, routed in enumerate(events):
                 topic = self._node.topics.get(routed.topic)
                 index = -1 if topic is None else _partition(routed, topic, keyless)
@@ -167,10 +167,12 @@ class EmbeddedRoutedQueues:
                     results[number] = UnknownTopic(f"topic {routed.topic}: there is no such {what}")
                     continue
                 names = tuple(routed.queues)
-                queues = queues_by_names.get(names)
-                if queues is None:
-                    queues = queues_by_names[names] = self._queues(space, names)
-                if refused := await self._limits.refusing(queues, len(routed.event.value or b"")):
+                if names not in queues_by_names:
+                    all_queues = self._queues(space, names)
+                    queues_by_names[names] = all_queues, self._limits.may_refuse(all_queues)
+                queues, may_refuse = queues_by_names[names]
+                size = len(routed.event.value or b"") if may_refuse else 0
+                if may_refuse and (refused := await self._limits.refusing(queues, size)):
                     full[number] = QueueIsFull(f"{len(refused)} of {len(queues)} queues are full")
                     self._limits.note_refused(refused, routed, topic.name, index)
                     queues = tuple(queue for queue in queues if queue not in refused)

@@ -30,6 +30,9 @@ from mainstem.queues.runs import Run, add_run
 
 T = TypeVar("T")
 
+NEIGHBOURS_MAX = 512
+"""Events that are looked up in the index at once."""
+
 
 class LocatedEvent(NamedTuple):
     """An event, and where it is."""
@@ -106,13 +109,14 @@ class SequenceRange:
 
     async def find(self, position: int) -> LocatedEvent | None:
         """Where an event is; None if it is deleted. NotReachable: the index is being built anew."""
-        return self._located(await self.reader.look(lambda index: index.arrival(position)))
+        return self.locate(await self.reader.look(lambda index: index.arrival(position)))
 
     def find_now(self, position: int) -> LocatedEvent | None:
         """As `find`; None also if the index has to be fetched first."""
-        return self._located(self.reader.look_now(lambda index: index.arrival(position)))
+        return self.locate(self.reader.look_now(lambda index: index.arrival(position)))
 
-    def _located(self, arrival: Arrival | None) -> LocatedEvent | None:
+    def locate(self, arrival: Arrival | None) -> LocatedEvent | None:
+        """Where the event of an entry is; None if it is deleted."""
         if arrival is None:
             return None
         place = self._sequence.namespace.partitions.get(arrival.partition)
@@ -153,19 +157,18 @@ class RoutedSource:
         self, positions: Sequence[int], number: int, events: EventsAtPositions, max_bytes: int | None
     ) -> int:
         """Read the events from this one on that follow each other in a partition. Returns where to go on."""
-        find = self.partition.find
-        located = await find(positions[number])
+        wanted = positions[number : number + NEIGHBOURS_MAX]
+        arrivals = await self.partition.reader.look(lambda index: index.arrivals_at(wanted))
+        located = self.partition.locate(arrivals[0])
         if located is None:
             return number + 1
-        partition, first = located.partition, located.arrival.offset
-        by_offset = {first: positions[number]}
-        for position in positions[number + 1 :]:
-            following = await find(position)
-            if following is None or following.partition is not partition:
+        partition, ordinal, first = located.partition, located.arrival.partition, located.arrival.offset
+        by_offset: dict[int, int] = {}
+        for position, arrival in zip(wanted, arrivals, strict=False):
+            offset = first + len(by_offset)
+            if arrival is None or arrival.offset != offset or arrival.partition != ordinal:
                 break
-            if following.arrival.offset != first + len(by_offset):
-                break
-            by_offset[following.arrival.offset] = position
+            by_offset[offset] = position
         end = number + len(by_offset)
         source = self._source(partition)
         if source is None:
