@@ -339,10 +339,11 @@ def test_partitions_and_keys_of_a_subscription_of_topics_are_delivered_too() -> 
         assert consumer.received == [b"0", b"1"]
         await consumer.ack(2)
         assert consumer.received == [b"0", b"1", b"2"]
-        by_priority = SubscriptionSettings(topics=("t",), by_priority=True)
-        await server.drive(server.engine.create_subscription("urgent", by_priority))
-        with pytest.raises(InvalidArgument):
-            await client(server, subscription="urgent")
+        for name in ("by_priority", "durable_leases"):
+            settings = SubscriptionSettings(topics=("t",), **{name: True})  # type: ignore[arg-type]
+            await server.drive(server.engine.create_subscription(name, settings))
+            with pytest.raises(InvalidArgument):
+                await client(server, subscription=name)
 
     simulated(test)
 

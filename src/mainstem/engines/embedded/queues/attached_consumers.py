@@ -101,6 +101,8 @@ class EmbeddedAttachedConsumers:
             queue = self._service.queue(request.subscription)
             if queue.stored.settings.by_priority:
                 raise InvalidArgument("consumers of a subscription by priority pull its events")
+            if queue.stored.settings.durable_leases:
+                raise InvalidArgument("consumers of a subscription with durable leases pull its events")
             await queue.refresh()
         dispatcher = self._dispatchers.get(queue.stored.id)
         if dispatcher is None:
