@@ -35,8 +35,8 @@ from mainstem.queue_contract import Ack, Nack, Queues, SubscriptionSettings
 
 LEFT_OUT = {
     # for doors and for the search, which are in the node's thread themselves
-    "attach_pusher", "batch_queues", "byte_ranges", "clock_moved", "indexed_topics", "metric_values",
-    "partition_files", "routed_queues", "watch_topics",
+    "attach_dead_letter_sink", "attach_pusher", "attached", "batch_queues", "byte_ranges", "clock_moved",
+    "indexed_topics", "metric_values", "partition_files", "routed_queues", "skip_blocks_by", "watch_topics",
 }  # fmt: skip
 
 

@@ -82,6 +82,22 @@ def test_what_a_consumer_has_at_its_time_is_its_own_until_it_comes_back() -> Non
     with_door(test, "a", dead_letters_to_sink=True)
 
 
+@pytest.mark.parametrize("ttl_ms", [0, 1])
+def test_what_lives_for_no_time_is_for_a_consumer_that_is_there(ttl_ms: int) -> None:
+    async def test(door: RoutedDoor) -> None:
+        server = door.server
+        sink = sink_of(server)
+        consumer = await client(server, limit=1)
+        for value in (b"0", b"1"):
+            await (door.publish("all", "", value) if ttl_ms else publish_until(door, "a", value, 0))
+            await settle_down(server)
+        assert consumer.received == [b"0"]
+        await server.pass_time(1)
+        assert [value for _, value in expired(sink)] == [b"1"]
+
+    with_door(test, "a", ttl_ms=ttl_ms, dead_letters_to_sink=True)
+
+
 def test_deadlines_of_what_is_done_are_forgotten_as_others_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DEADLINES_MAX", 10)
 

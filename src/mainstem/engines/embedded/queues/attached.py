@@ -22,7 +22,12 @@ from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.lease_reading import QueuePull, TakenLease, position_of
+from mainstem.engines.embedded.queues.lease_reading import (
+    ATTACHED_LATE_MS,
+    QueuePull,
+    TakenLease,
+    position_of,
+)
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.receivers import EventReceiver, ReceiverOrder
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
@@ -249,7 +254,7 @@ class QueueDispatcher:
         count = 0
         for number in range(len(feeds)):
             feed = feeds[(self._first + number) % len(feeds)]
-            if not await self.queue.reading.prepare(feed):
+            if not await self.queue.reading.prepare(feed, ATTACHED_LATE_MS):
                 continue
             if self.queue.stored.settings.in_key_order:
                 count += await self._deliver_in_key_order(feed)

@@ -129,13 +129,14 @@ class QueueExpiry:
             next_ms = min(self._start_ms + ttl_ms, now_ms + SPACING_MS)
         return (next_ms - now_ms) / 1000
 
-    async def expire(self, stored: SubscriptionMetadata, feed: QueueFeed) -> bool:
-        """Give up what of a feed is over, or a part of it. Whether there may be more. StorageError: what is
-        over is still there, and must not be delivered."""
+    async def expire(self, stored: SubscriptionMetadata, feed: QueueFeed, late_ms: int = 0) -> bool:
+        """Give up what of a feed is over for this time, or a part of it. Whether there may be more.
+        StorageError: what is over is still there, and must not be delivered."""
         ttl_ms = stored.settings.ttl_ms
         if not ttl_ms:
             return False
-        end = min(feed.arrived_before(self._clock.wall_ms() - ttl_ms, self._start_ms), feed.end)
+        over_ms = self._clock.wall_ms() - ttl_ms - late_ms
+        end = min(feed.arrived_before(over_ms, self._start_ms), feed.end)
         if end > feed.scanned and not feed.is_scanned:
             await feed.make_ready(end)  # it needs no look
         return self._expire_below(stored, feed.view, end)

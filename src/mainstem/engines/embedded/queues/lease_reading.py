@@ -29,6 +29,10 @@ from mainstem.queues.leases import DeliveryLease
 from mainstem.queues.runs import Run, count_positions, merge_runs, runs_of
 from mainstem.turns import next_turn
 
+ATTACHED_LATE_MS = 1_000
+"""An attached consumer that has room gets what is over for less than this, and was not given up by a timer:
+the commit takes some of its time, and what lives for no time is for consumers that are there."""
+
 
 @dataclass(frozen=True, slots=True)
 class TakenLease:
@@ -69,8 +73,9 @@ class LeaseReading:
         self._counters = counters
         self._wake = wake
         self._began_ms = began_ms
-        self.expire: Callable[[QueueFeed], Awaitable[bool]] = _nothing
-        """Gives up what of a feed is over; whether there may be more. StorageError: it stays there."""
+        self.expire: Callable[[QueueFeed, int], Awaitable[bool]] = _nothing
+        """Gives up what of a feed is over for this number of ms; whether there may be more. StorageError: it
+        stays there."""
         self.give_up: Callable[[SubscriptionView, list[int]], None] = lambda _, __: None
         """Gives up events that are over by their own header. StorageError: they are still ready."""
         self.look_from: Callable[[SubscriptionView, int], Awaitable[object]] = _look_at_nothing
@@ -85,14 +90,14 @@ class LeaseReading:
             return None
         return await self.lease(feed, pull, max_events, max_bytes)
 
-    async def prepare(self, feed: QueueFeed) -> bool:
-        """Let be ready what has arrived and is due, and give up what is over. False: the view has ended.
-        Errors as `take`."""
+    async def prepare(self, feed: QueueFeed, late_ms: int = 0) -> bool:
+        """Let be ready what has arrived and is due, and give up what is over for this time. False: the view
+        has ended. Errors as `take`."""
         if not feed.bind():
             return False
         await feed.trim()
         await feed.advance()
-        while await self.expire(feed):
+        while await self.expire(feed, late_ms):
             await next_turn(self._node.clock)
             if not feed.bind():
                 return False
@@ -138,7 +143,7 @@ class LeaseReading:
         pull.taken.append(taken)
         self._settle_unread(feed, taken, events)
         try:
-            delays = self._drop_untimely(taken, events, feed)
+            delays = self._drop_untimely(taken, events, feed, ATTACHED_LATE_MS if is_attached else 0)
         except BaseException:
             self.give_back(pull.taken.pop())
             raise
@@ -166,11 +171,13 @@ class LeaseReading:
         settled = self._machine.settle([Settlement(taken.view.id, lease.id, taken.epoch, runs)])
         settled.then(lambda _: None)  # if it fails, they are leased again
 
-    def _drop_untimely(self, taken: TakenLease, events: EventsAtPositions, feed: QueueFeed) -> dict[int, int]:
-        """Take out of `events` those that say that they are over, and give these up; and those whose time has
-        not come, which wait. Returns these, with their due times."""
+    def _drop_untimely(
+        self, taken: TakenLease, events: EventsAtPositions, feed: QueueFeed, late_ms: int
+    ) -> dict[int, int]:
+        """Take out of `events` those that say that they are over for this time, and give these up; and those
+        whose time has not come, which wait. Returns these, with their due times."""
         now_ms, sequence = self._node.clock.wall_ms(), taken.view.sequence
-        over = over_among(sequence, events, now_ms)
+        over = over_among(sequence, events, now_ms - late_ms)
         if over:
             self._withdraw(taken, events, over)
             self.give_up(taken.view, over)
@@ -232,7 +239,7 @@ class LeaseReading:
             self.give_back(TakenLease(view, lease, epoch))
 
 
-async def _nothing(_: QueueFeed) -> bool:
+async def _nothing(_: QueueFeed, __: int) -> bool:
     """Nothing is ever over."""
     return False
 

@@ -36,6 +36,8 @@ EVENTS_OF_TURN = 2_000
 """Events that are given up, or whose deadlines are looked up, in a turn of the loop."""
 LEASED_RETRY_MS = 5_000
 """Time after which an event is looked at again that a consumer had at its deadline."""
+ATTACHED_FIRST_MS = 10
+"""Time that attached consumers have for an event that is over when it becomes readable."""
 TIMER_S_MAX = 5.0
 """The wall clock may jump: it is looked at this often."""
 
@@ -89,8 +91,9 @@ class RoutedDeadlines:
                 break
             heappop(heap)
         if len(heap) < DEADLINES_MAX and not self._closed:
+            time_ms = max(arrival.deadline_ms, self._clock.wall_ms() + ATTACHED_FIRST_MS)
             place = sequence.namespace.sequence_id
-            heappush(heap, EventDeadline(arrival.deadline_ms, arrival.sequence, place, queues))
+            heappush(heap, EventDeadline(time_ms, arrival.sequence, place, queues))
             self._set_timer()
 
     def _is_done(self, deadline: EventDeadline) -> bool:

@@ -169,7 +169,7 @@ class QueueService:
             queue.on_limited = lambda queue=queue: self.on_limited(queue)  # type: ignore[misc]
             reading = queue.reading
             reading.look_from = self.header_times.look_from
-            reading.expire = lambda feed, queue=queue: self.expiry.expire(queue.stored, feed)  # type: ignore[misc]
+            reading.expire = lambda feed, late_ms, q=queue: self.expiry.expire(q.stored, feed, late_ms)  # type: ignore[misc]
             reading.give_up = lambda view, positions, queue=queue: self.expiry.give_up(  # type: ignore[misc]
                 queue.stored, view, positions
             )
