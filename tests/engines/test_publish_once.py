@@ -14,6 +14,7 @@ from mainstem.coordinator import publishers
 from mainstem.coordinator.publishers import PartitionKey
 from mainstem.door_contract import PRODUCER_CHARS_MAX, PUBLISH_ID_MAX, OnceResult, PublishesOnce
 from mainstem.engines.embedded import publish_once
+from mainstem.engines.embedded.publish import BATCH_EVENTS_MAX
 from mainstem.engines.embedded.publish_once import PUBLISHER_HEADER
 from mainstem.log.partition.partition import Partition
 from tests.engines.queue_server import SimulatedServer
@@ -325,7 +326,7 @@ def test_events_of_one_id_are_stored_together_and_once() -> None:
 
 def test_a_batch_ends_where_an_id_ends_unless_it_has_too_many_events() -> None:
     async def test(server: SimulatedServer) -> None:
-        most = publish_once.BATCH_EVENTS_MAX
+        most = BATCH_EVENTS_MAX
         events = (
             [(0, NewEvent(b"x"))] * (most - 1) + [(1, NewEvent(b"x"))] * 2 + [(2, NewEvent(b"x"))] * most * 2
         )
