@@ -8,8 +8,20 @@ from __future__ import annotations
 from uuid import UUID
 
 from tests.fuzz import archives
+from tests.fuzz.stream_target import stream_seeds
 
-NAMES = ("frames", "requests", "batch", "journal", "files", "state_records", "segment", "query", "body")
+NAMES = (
+    "frames",
+    "requests",
+    "batch",
+    "journal",
+    "files",
+    "state_records",
+    "segment",
+    "query",
+    "body",
+    "stream_frames",
+)
 
 
 def state_records() -> list[bytes]:
@@ -81,6 +93,7 @@ def seeds() -> dict[str, list[bytes]]:
     out["state_records"] = [bytes([version]) + b"\x93\x01\xa1t\x02" for version in range(4)]
     out["state_records"] += state_records()
     out["files"] = [b"MSSNAP01" + bytes(80)]
+    out["stream_frames"] = stream_seeds()
     return out
 
 

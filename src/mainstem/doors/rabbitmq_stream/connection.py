@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mainstem.access_contract import Principal, Requester
+from mainstem.amqp.connections import ConnectionInfo
 from mainstem.contract import StreamError
 from mainstem.doors.rabbitmq_stream import commands
 from mainstem.doors.rabbitmq_stream.commands import (
@@ -27,6 +28,7 @@ from mainstem.doors.rabbitmq_stream.commands import (
     decode,
     encode,
 )
+from mainstem.doors.rabbitmq_stream.listed import ListedStreamClient
 from mainstem.doors.rabbitmq_stream.login import StreamLogin
 from mainstem.doors.rabbitmq_stream.response_code import (
     CommandRefused,
@@ -111,6 +113,7 @@ class StreamClientConnection:
         self.frame_max = FRAME_MAX
         self.heartbeat_s = 0
         self.received_at = self.sent_at = self.opened_at = state.clock.monotonic()
+        self.opened_wall_ms = 0
         self.blocked_since: float | None = None
         """Monotonic seconds since which the client does not read; None: it does."""
         self._buffer = bytearray()
@@ -118,6 +121,7 @@ class StreamClientConnection:
         self._queued_bytes = 0
         self._is_busy = self._is_paused = False
         self._heartbeat_timer: Timer | None = None
+        self._listed = ListedStreamClient(self._info, self._close_for)
         self._correlation_id = 0
 
     # --- called by the socket
@@ -153,6 +157,7 @@ class StreamClientConnection:
         if self._heartbeat_timer is not None:
             self._heartbeat_timer.cancel()
         self._frames.clear()
+        self._listed.remove()
         if self.session is not None:
             self.session.close()
         self.state.in_flight.stop_waiting(self)
@@ -343,6 +348,8 @@ class StreamClientConnection:
             raise ConnectionRefused(f"there is no virtual host {request.vhost[:64]!r}")
         self.session = StreamSession(self, self.requester)
         self.stage = Stage.READY
+        self.opened_wall_ms = self.state.clock.wall_ms()
+        self.transport.start(self._listed.add_to(self.state.context))
         advertised = self.listener.advertised
         self.send(
             commands.OpenReply(
@@ -361,6 +368,31 @@ class StreamClientConnection:
             host=self.peer.rpartition(":")[0],
             client_id=self.properties.get("connection_name", "")[:255],
         )
+
+    def _info(self) -> ConnectionInfo:
+        """How the management API shows the connection."""
+        host, _, port = self.peer.rpartition(":")
+        address = self.listener.address
+        return ConnectionInfo(
+            name=f"{self.peer} -> {address.host}:{address.port}",
+            peer_host=host,
+            peer_port=int(port or 0),
+            host=address.host,
+            port=address.port,
+            user=self.login.principal.name,
+            vhost=DEFAULT_VHOST,
+            protocol="stream",
+            auth_mechanism=self.login.mechanism,
+            connected_at_ms=self.opened_wall_ms,
+            ssl=self.listener.security.tls,
+            frame_max=self.frame_max,
+            heartbeat_s=self.heartbeat_s,
+            client_properties=self.properties,
+            state="running" if self.blocked_since is None else "blocked",
+        )
+
+    def _close_for(self, reason: str) -> None:
+        self.refuse(ConnectionRefused(reason, ResponseCode.OK), is_warning=False)
 
     # --- frames out
 

@@ -30,7 +30,8 @@ class StreamLogin:
         self._needs_login = listener.security.authenticates
         self._host = host
         self._exchange: SaslExchange | None = None
-        self._mechanism = ""
+        self.mechanism = ""
+        """That of the last exchange."""
         self.mechanisms = listener.mechanisms if self._needs_login else NO_LOGIN
         self.principal = principal
         self.roles: frozenset[Principal] = frozenset()
@@ -45,10 +46,11 @@ class StreamLogin:
             self.failure = f"the mechanism {mechanism[:32]!r} is not offered"
             return ResponseCode.SASL_MECHANISM_NOT_SUPPORTED, b""
         if not self._needs_login:
+            self.mechanism = mechanism
             return ResponseCode.OK, b""
         authentication = self._state.context.access.authentication
-        if self._exchange is None or self._mechanism != mechanism:
-            self._exchange, self._mechanism = authentication.exchange(mechanism, self._host), mechanism
+        if self._exchange is None or self.mechanism != mechanism:
+            self._exchange, self.mechanism = authentication.exchange(mechanism, self._host), mechanism
         exchange = self._exchange
         try:
             answer = await exchange.step(data)
@@ -71,7 +73,7 @@ class StreamLogin:
         self.failure = reason or "wrong credentials"
         self._exchange = None
         context.access.authentication.finished(
-            exchange, self._host, mechanism=self._mechanism, door="rabbitmq_stream", reason=self.failure
+            exchange, self._host, mechanism=self.mechanism, door="rabbitmq_stream", reason=self.failure
         )
         waited: Promise[None] = Promise()
         delay_ms = context.settings.connection_failed_authentication_delay_ms
