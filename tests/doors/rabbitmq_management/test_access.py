@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
 from tests.doors.rabbitmq_management.management_kit import ApiClient, with_server
+from tests.doors.rabbitmq_management.test_server import NAME, BillingClient
+from tests.support.certificates import client_context, server_files
 
 ACCESS = {
     "access_control": True,
@@ -84,3 +87,35 @@ def test_a_request_that_proves_nothing_is_refused(tmp_path: Path) -> None:
             assert (await nameless.get("/nothing")).status_code == 401
 
     with_server(tmp_path, scenario, **ACCESS)
+
+
+def test_a_name_that_is_not_proven_is_not_the_users(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        client = BillingClient()  # of the user guest
+        (await api.running.broker()).connections.add(client)
+        assert await api.get("/connections") == []
+        await api.get(f"/connections/{quote(NAME, safe='')}", 401)
+        await api.change("DELETE", f"/connections/{quote(NAME, safe='')}", status=401)
+        await api.change("DELETE", "/connections/username/guest", status=401)
+        assert client.reasons == []
+
+    with_server(tmp_path, scenario, access_control=True, super_users="User:admin")
+
+
+def test_it_is_served_by_tls(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        (address,) = api.running.addresses["rabbitmq_management"]
+        url = f"https://{address}/api/health/checks/protocol-listener"
+        async with httpx.AsyncClient(verify=client_context(), trust_env=False) as by_tls:
+            answer = await by_tls.get(f"{url}/https", headers={"host": str(address)})
+            assert (answer.status_code, answer.json()["protocol"]) == (200, "http/ssl")
+            assert (await by_tls.get(f"{url}/http")).status_code == 503
+
+    files = server_files()
+    with_server(
+        tmp_path,
+        scenario,
+        rabbitmq_management="SSL://127.0.0.1:0",
+        tls_cert=str(files.cert),
+        tls_key=str(files.key),
+    )

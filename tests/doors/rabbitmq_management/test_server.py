@@ -18,8 +18,9 @@ NAME = "127.0.0.1:40112 -> 127.0.0.1:5672"
 class BillingClient:
     """A connection with a channel and a consumer."""
 
-    def __init__(self) -> None:
+    def __init__(self, vhost: str = "/") -> None:
         self.reasons: list[str] = []
+        self._vhost = vhost
 
     def info(self) -> ConnectionInfo:
         return ConnectionInfo(
@@ -29,7 +30,7 @@ class BillingClient:
             host="127.0.0.1",
             port=5672,
             user="guest",
-            vhost="/",
+            vhost=self._vhost,
             protocol="AMQP 0-9-1",
             auth_mechanism="PLAIN",
             connected_at_ms=1_700_000_000_000,
@@ -91,6 +92,27 @@ def test_overview_nodes_and_health(tmp_path: Path) -> None:
         assert await api.get("/health/checks/certificate-expiration/1/weeks") == {"status": "ok"}
         assert await api.get("/aliveness-test/%2F") == {"status": "ok"}
         await api.get("/aliveness-test/nowhere", 404)
+
+    with_server(tmp_path, scenario)
+
+
+def test_a_virtual_host_goes_with_its_queues_and_connections(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        await api.change("PUT", "/vhosts/shop", status=201)
+        await api.change("PUT", "/queues/shop/billing", {}, 201)
+        taken = {"queues": [{"name": "invoices", "durable": True}]}
+        await api.change("POST", "/definitions/shop", taken)
+        document = await api.get("/definitions/shop")
+        assert [queue["name"] for queue in document["queues"]] == ["billing", "invoices"]
+        assert "vhost" not in document["queues"][0]
+        client = BillingClient(vhost="shop")
+        broker = await api.running.broker()
+        broker.connections.add(client)
+        await api.change("DELETE", "/vhosts/shop")
+        assert client.reasons == ["vhost 'shop' is deleted"]
+        await api.get("/queues/shop", 404)
+        await api.change("PUT", "/vhosts/shop", status=201)
+        assert await api.get("/queues/shop") == []
 
     with_server(tmp_path, scenario)
 

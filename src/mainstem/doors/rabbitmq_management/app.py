@@ -127,6 +127,7 @@ class ManagementApp:
             dict(query),
             body,
             headers.get(b"x-reason", "")[:255],
+            is_anonymous=is_anonymous,
         )
 
     async def _requester(self, scope: Scope, credentials: str | None) -> tuple[Requester, bool]:

@@ -77,6 +77,8 @@ class ManagementRequest:
         query: Mapping[str, str],
         body: bodies.BodyReader,
         reason: str = "",
+        *,
+        is_anonymous: bool = False,
     ) -> None:
         self.context = context
         self.broker = context.broker
@@ -86,6 +88,7 @@ class ManagementRequest:
         self.parameters = parameters
         self.query = query
         self.rights = RequesterRights(context.door.access.authorizer, requester)
+        self._is_anonymous = is_anonymous
         self.reason = reason
         """The header X-Reason: why a connection is closed."""
         self._body = body
@@ -122,6 +125,10 @@ class ManagementRequest:
             return True
         operation = Operation.ALTER if tag is Tag.ADMINISTRATOR else Operation.DESCRIBE
         return self.rights.allows(operation, ResourceType.CLUSTER)
+
+    def is_user(self, name: str) -> bool:
+        """Whether the requester is this user, which a name that is not proven does not make it."""
+        return not self._is_anonymous and self.requester.principal.name == name
 
     def tags(self) -> list[str]:
         """The tags of the requester."""

@@ -94,7 +94,7 @@ def visible_connections(
     sees_all = request.has(Tag.MONITORING)
     for connection in request.broker.connections:
         info = connection.info()
-        if vhost in (None, info.vhost) and (sees_all or info.user == request.user):
+        if vhost in (None, info.vhost) and (sees_all or request.is_user(info.user)):
             yield connection, info
 
 
@@ -103,7 +103,7 @@ def _connection(request: ManagementRequest) -> tuple[ListedConnection, Connectio
     info = None if connection is None else connection.info()
     if connection is None or info is None:
         raise not_in_api()
-    if info.user != request.user and not request.has(Tag.MONITORING):
+    if not request.is_user(info.user) and not request.has(Tag.MONITORING):
         raise access_refused()
     return connection, info
 
@@ -138,7 +138,7 @@ async def get_connection(request: ManagementRequest) -> ApiAnswer:
 async def close_connection(request: ManagementRequest) -> ApiAnswer:
     """Close a connection. Its client learns the reason of the header X-Reason."""
     connection, info = _connection(request)
-    if info.user != request.user and not request.has(Tag.ADMINISTRATOR):
+    if not request.is_user(info.user) and not request.has(Tag.ADMINISTRATOR):
         raise access_refused()
     connection.close(request.reason or CLOSED_REASON)
     return NO_CONTENT
@@ -147,7 +147,7 @@ async def close_connection(request: ManagementRequest) -> ApiAnswer:
 async def close_connections_of_user(request: ManagementRequest) -> ApiAnswer:
     """Close all connections of a user."""
     user = request.parameters["user"]
-    if user != request.user and not request.has(Tag.ADMINISTRATOR):
+    if not request.is_user(user) and not request.has(Tag.ADMINISTRATOR):
         raise access_refused()
     for connection, info in list(visible_connections(request)):
         if info.user == user:
