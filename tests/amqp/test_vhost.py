@@ -304,6 +304,16 @@ def test_exchanges_that_do_not_last_share_a_topic() -> None:
     with_model(test)
 
 
+def test_a_message_may_have_megabytes() -> None:
+    async def test(model: Model) -> None:
+        await model.queue("q")
+        assert await model.publish("", "q", bytes(16 << 20), b"2") == ["routed", "routed"]
+        bodies = [*await model.bodies("q"), *await model.bodies("q")]  # a pull has 4 MB, or one event
+        assert [len(body or b"") for body in bodies] == [16 << 20, 1]
+
+    with_model(test)
+
+
 def test_a_queue_is_purged_of_what_no_consumer_has() -> None:
     async def test(model: Model) -> None:
         vhost = model.vhost

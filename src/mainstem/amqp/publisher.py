@@ -34,8 +34,9 @@ from mainstem.routing_contract import EXCHANGE_HEADER, MOVED_FROM_HEADER, Routed
 PublishOutcome: TypeAlias = Literal["routed", "unrouted", "refused"]
 """What became of a message. Routed: its queues have it, durably. Unrouted: no queue gets it; it is stored all
 the same. Refused: it was not stored, or one of its queues did not take it."""
-RETENTION_MS = 24 * 3600 * 1000
-"""How long the topic of an exchange keeps what its queues have done with. What they have not is kept."""
+TOPIC_SETTINGS = {"retention.ms": str(24 * 3600 * 1000), "max.message.bytes": str(32 << 20)}
+"""Those of the topic of an exchange: what its queues have done with is kept for a day, what they have not is
+kept in any case; and there is room for the largest message that the doors accept, with its headers."""
 
 
 class CreatesTopics(Protocol):
@@ -226,7 +227,7 @@ class VhostPublisher:
         if known is None and name in self.exchange_of_topic:
             name = topic_name(self._namespace, exchange, is_taken=True)
         try:
-            await self._engine.create_topic(name, partitions=1, settings={"retention.ms": str(RETENTION_MS)})
+            await self._engine.create_topic(name, partitions=1, settings=TOPIC_SETTINGS)
         except TopicExists:
             pass  # a crash came before the note; or somebody else has made it, and may read it there
         if known is None:
