@@ -30,6 +30,7 @@ from mainstem.doors.kafka.rights import NoRights, Right
 from mainstem.http_api.problems import KINDS
 from mainstem.serve import options as server_options
 from tests.compat import suites
+from tests.docs_rabbitmq import methods_table
 from tests.doors.rabbitmq_management.documented_paths import management_table, missing_table
 from tests.support import cards
 
@@ -273,7 +274,11 @@ def subscriber_metrics() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "RABBITMQ.md": {"management": management_table, "management-missing": missing_table},
+    "RABBITMQ.md": {
+        "amqp methods": methods_table,
+        "management": management_table,
+        "management-missing": missing_table,
+    },
     "ARCHITECTURE.md": {"files": files},
     "CLI.md": {"options": options, "subscriber metrics": subscriber_metrics},
     "HTTP.md": {"routes": http_routes, "problems": http_problems, "metrics": http_metrics},
