@@ -208,7 +208,7 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
         for file in PAGES
         if file.name in ("CLI.md", "README.md", "SETTINGS.md", "DURABILITY.md", "KAFKA.md")
         for line in file.read_text().splitlines()
-        for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", line)
         if word not in known and not re.search(r"\b(?:pip|python|make|pytest)\b", line)
     ]
     foreign += [

@@ -176,6 +176,7 @@ SANS_IO = (
 """Folders and files below src/mainstem that get bytes, time and randomness as arguments."""
 IO_MODULES = {"asyncio", "socket", "time", "select", "selectors", "ssl", "threading", "subprocess", "uvloop"}
 IO_ALLOWED = {
+    "doors/amqp091/server.py": "connects accepted sockets with the state machine of connection.py",
     "amqp/publisher.py": "answers with a future",
     "amqp/vhost.py": "answers with a future",
     "amqp/vhost_exchanges.py": "waits for several requests of the engine",
@@ -246,6 +247,7 @@ MAY_ASK_THE_MACHINE = {
     "api/scheduler/cluster_lists.py": "waits before a list is tried again",
     "api/scheduler/cluster_work.py": "waits between reads and commits, and lets other tasks run",
     "api/scheduler/letter_box.py": "waits between attempts to publish to a cluster",
+    "doors/amqp091/server.py": "schedules the end of the work of lost connections on the loop",
     "certificates.py": "dates the certificates that it makes",
     "cli/commands/backup.py": COMMAND_RATE,
     "cli/commands/doctor.py": f"{COMMAND_RATE}, and seeds the random numbers of a repair",

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from mainstem.doors import http, kafka, rabbitmq_management, rabbitmq_stream
+from mainstem.doors import amqp091, http, kafka, rabbitmq_management, rabbitmq_stream
 from mainstem.doors.contract import Door
 
 DOORS: tuple[Door, ...] = (
     kafka.DOOR,
     http.DOOR,
+    amqp091.DOOR,
     rabbitmq_stream.DOOR,
     rabbitmq_management.DOOR,
 )
