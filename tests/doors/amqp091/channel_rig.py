@@ -93,6 +93,7 @@ class QueueOfRig:
         self.name = name
         self.subscription = f"%2F/{name}"
         self.kind = "classic"
+        self.is_single_active = False
 
 
 class VhostOfRig:

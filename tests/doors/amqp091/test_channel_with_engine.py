@@ -122,11 +122,26 @@ def test_a_channel_sees_its_own_messages_at_once() -> None:
     with_channels(scenario)
 
 
+def test_a_purge_leaves_what_a_consumer_has() -> None:
+    async def scenario(channels: EngineChannels) -> None:
+        channel = channels.open()
+        await channels.call(
+            channel, methods.QueueDeclare("orders"), *(message("orders", body) for body in (b"a", b"b", b"c"))
+        )
+        await channels.call(channel, methods.BasicGet("orders"))
+        assert await channels.call(channel, methods.QueuePurge("orders")) == [methods.QueuePurgeOk(2)]
+        await channels.call(channel, methods.BasicNack(1, False, True))
+        assert await channels.get_all(channel, "orders") == [(b"a", True)]
+
+    with_channels(scenario)
+
+
 def test_a_deleted_queue_cancels_its_consumers() -> None:
     async def scenario(channels: EngineChannels) -> None:
         channel, other = channels.open(), channels.open(2)
         await channels.call(channel, methods.QueueDeclare("orders"), methods.BasicConsume("orders", "c"))
-        sent = await channels.call(other, message("orders", b"a"), methods.QueueDelete("orders"))
+        assert deliveries(await channels.call(other, message("orders", b"a"))) == [("c", 1, False)]
+        sent = await channels.call(other, methods.QueueDelete("orders"))
         assert methods.QueueDeleteOk(0) in sent
         assert methods.BasicCancel("c", nowait=True) in sent
         assert channel.listed_consumers() == []

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mainstem.access_contract import Operation
-from mainstem.amqp.errors import amqp_error, invalid_argument, no_queue
+from mainstem.amqp.errors import AmqpError, amqp_error, invalid_argument, no_queue
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.properties_codec import encode_properties
 from mainstem.attach_contract import AttachRequest, ConsumerClash, DeliveryWindow
@@ -89,6 +89,8 @@ class ChannelConsumers:
         scope = self._scope
         scope.permissions.require_queue(Operation.READ, queue_name)
         queue = scope.vhost.queue(queue_name, scope.owner)
+        if method.exclusive and queue.is_single_active:
+            raise self._in_exclusive_use(queue)
         if len(self.by_tag) >= CONSUMERS_MAX:
             raise amqp_error(406, f"a channel has at most {CONSUMERS_MAX} consumers")
         priority = method.arguments.get("x-priority", 0)
@@ -139,14 +141,15 @@ class ChannelConsumers:
                 request, consumer.deliver, lambda error: self._ended(consumer, error)
             )
         except ConsumerClash as error:
-            raise amqp_error(
-                403, f"queue '{queue.name}' in vhost '{scope.vhost.name}' in exclusive use"
-            ) from error
+            raise self._in_exclusive_use(queue) from error
         except NoSuchSubscription as error:
             raise no_queue(queue.name, scope.vhost.name) from error
         consumer.attachment = attachment
         if scope.connection.is_sending_blocked:
             attachment.pause()
+
+    def _in_exclusive_use(self, queue: AmqpQueue) -> AmqpError:
+        return amqp_error(403, f"queue '{queue.name}' in vhost '{self._scope.vhost.name}' in exclusive use")
 
     def _ended(self, consumer: QueueConsumer, error: StreamError | None) -> None:
         """The engine delivers nothing more: the queue was deleted, or the right to it withdrawn."""
