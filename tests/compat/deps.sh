@@ -73,6 +73,7 @@ if ! lacks java default-jdk-headless && ! lacks mvn maven; then
 fi
 if ! lacks go golang; then
   (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go ./acls)
+  (cd "$here/rabbitmq_stream/go" && try go build -o "../../../../$built/bin/rabbitmq_stream" .)
   (cd "$here/rabbitmq/go" && try go test -c -o /dev/null -tags integration github.com/rabbitmq/amqp091-go)
 fi
 if ! lacks npm npm; then

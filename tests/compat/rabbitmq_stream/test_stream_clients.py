@@ -1,4 +1,4 @@
-"""RabbitMQ's own stream clients for Java and Python against a fresh server."""
+"""RabbitMQ's own stream clients for Java, Go and Python against a fresh server."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ CASES = {
         "roundtrip", "compressed", "named", "tracked", "super_stream", "single_active", "filtered", "refused",
         "deleted",
     },
+    "go": {"compressed", "super_stream"},
     "rstream": {"roundtrip", "offsets", "super_stream"},
 }  # fmt: skip
 
 
 def command(client: str) -> list[str]:
     """What runs the client's cases; skips, or fails in CI, if it is not there."""
-    program = JARS / "stream-compat-1.jar" if client == "java" else PYTHON
+    program = {
+        "java": JARS / "stream-compat-1.jar",
+        "go": BUILT / "bin" / "rabbitmq_stream",
+        "rstream": PYTHON,
+    }[client]
     if not program.exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{client}: run `make deps-all`")
     if client == "java":
         return ["java", "-XX:+UseSerialGC", "-cp", f"{program}:{JARS}/lib/*", "StreamCases"]
-    return [str(program), str(HERE / "rstream_cases.py")]
+    return [str(program)] if client == "go" else [str(program), str(HERE / "rstream_cases.py")]
 
 
 @pytest.mark.slow
