@@ -12,7 +12,7 @@ from mainstem.contract import NewEvent, NotReachable, Position
 from mainstem.engines.embedded.queues import expiry, subscription_queue
 from mainstem.log.errors import StorageError
 from mainstem.queue_contract import Nack, SubscriptionInfo, SubscriptionSettings
-from mainstem.queues.event_headers import is_over
+from mainstem.queues.event_headers import expiry_of
 from tests.engines.queue_server import SimulatedServer, depth, simulated, values
 
 
@@ -136,7 +136,7 @@ def test_an_event_may_name_the_time_itself() -> None:
 
 def test_the_header_is_a_number_of_milliseconds() -> None:
     def over(value: bytes | None, name: str = "expires-at") -> bool:
-        return is_over(((name, value),), 1_000)
+        return 0 < expiry_of(((name, value),)) <= 1_000
 
     assert [over(value) for value in (b"999", b"1000", b"1001", b"-5", b" 9", b"1e2", b"", None)] == [
         True, True, False, False, False, False, False, False,

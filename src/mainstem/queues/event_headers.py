@@ -30,11 +30,6 @@ def expiry_of(headers: EventHeaders) -> int:
     return 0
 
 
-def is_over(headers: EventHeaders, now_ms: int) -> bool:
-    """Whether an event says that it is not to be delivered any more."""
-    return 0 < expiry_of(headers) <= now_ms
-
-
 def not_before_of(headers: EventHeaders) -> int:
     """The time before which an event is not to be delivered, ms since 1970; 0: it does not say so. What is no
     number of at most 15 digits does not count."""

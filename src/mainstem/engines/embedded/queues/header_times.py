@@ -2,15 +2,17 @@
 given up, those whose time has not come wait.
 
 That happens when an event would be delivered; without a consumer, it would stay ready. The log has no index
-of these headers, so the look is bounded: now and then, and when somebody asks for the subscription, at the
-next ready events of a view, and at some further on, where the last look ended. While it finds such events, it
-goes on. Views that are scanned know from the scan which events wait.
+of these headers (`expiry_index.py` begins one with the first event of a partition that expires), so the look
+is bounded: now and then, and when somebody asks for the subscription, at the next ready events of a view, and
+at some further on, where the last look ended. While it finds such events, it goes on. Views that are scanned
+know from the scan which events wait.
 
 Owns: which events are looked at, and when. Refuses: what is not ready, and routed queues that are not served.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -19,13 +21,15 @@ from mainstem.coordinator.queues.types import SubscriptionMetadata
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.carried import CarriedEvents, RoutedViewSource, ViewSource
 from mainstem.engines.embedded.queues.events import EventSource
-from mainstem.engines.embedded.queues.own_times import bounded, delays_among, over_among
+from mainstem.engines.embedded.queues.expiry_index import ExpiryIndex
+from mainstem.engines.embedded.queues.lease_reading import LeaseReading
+from mainstem.engines.embedded.queues.own_times import bounded, delays_among, expiries_among, over_among
 from mainstem.engines.embedded.queues.subscription_queue import SubscriptionQueue
 from mainstem.log.errors import StorageError
 from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import Record
 from mainstem.node import Node
-from mainstem.queues.event_headers import is_over, not_before_of
+from mainstem.queues.event_headers import expiry_of, not_before_of
 from mainstem.queues.pages import PositionState
 from mainstem.queues.runs import Run
 from mainstem.turns import next_turn
@@ -65,7 +69,7 @@ class HeaderTimes:
         self,
         service: LookedAtService,
         give_up: Callable[[SubscriptionMetadata, SubscriptionView, list[int]], None],
-        run: Callable[[Callable[[], Awaitable[None]], str], object],
+        run: Callable[[Callable[[], Awaitable[None]], str], asyncio.Task[None]],
     ) -> None:
         """`give_up`: see `QueueExpiry.give_up`; `run` runs something in the background."""
         self._service = service
@@ -78,7 +82,19 @@ class HeaderTimes:
         """Where in a view the next look goes on, beside its beginning."""
         self._timer: Timer | None = None
         self._closed = False
+        self.expiries = ExpiryIndex(self._node, self._make_ready, self._give_up_in, run)
+        """The times of partitions with events that expire."""
         self._look_later()
+
+    def watch_reading(self, reading: LeaseReading) -> None:
+        """Let the pulls of a subscription look at what follows untimely events, and report expiries."""
+        reading.look_from = self.look_from
+        reading.note_expiries = self.expiries.note
+
+    def _give_up_in(self, view: SubscriptionView, positions: list[int]) -> None:
+        stored = self._node.subscriptions.by_id(view.subscription)
+        if stored is not None:
+            self._give_up(stored, view, positions)
 
     def look_now(self) -> None:
         """Look at once."""
@@ -120,16 +136,22 @@ class HeaderTimes:
 
     def _has_ready(self, view: SubscriptionView) -> bool:
         """Whether a view has ready events. What has arrived is so where nothing has to look at it first."""
-        stored, sequence = self._node.subscriptions.by_id(view.subscription), view.sequence
+        stored = self._node.subscriptions.by_id(view.subscription)
         partition = self._node.partition_at((view.topic_id, view.partition))
         if stored is None:
             return False
-        is_scanned = bool(stored.settings.filter) or stored.settings.in_key_order
-        if partition is not None and not is_scanned and sequence.counts().ready < ARRIVED_MAX:
+        if partition is not None:
+            self._make_ready(view, partition)
+        return view.sequence.counts().ready > 0
+
+    def _make_ready(self, view: SubscriptionView, partition: Partition) -> None:
+        """Let what has arrived be ready, where nothing has to look at it first."""
+        stored, sequence = self._node.subscriptions.by_id(view.subscription), view.sequence
+        is_scanned = stored is None or bool(stored.settings.filter) or stored.settings.in_key_order
+        if not is_scanned and sequence.counts().ready < ARRIVED_MAX:
             end = min(partition.high_watermark, sequence.scanned + ARRIVED_MAX)
             if end > sequence.scanned:
                 sequence.scan(end)
-        return sequence.counts().ready > 0
 
     async def look_at_some(self, views: Sequence[SubscriptionView]) -> None:
         """Look at those of these views that have ready events, ASKED_VIEWS at most, for somebody who asks
@@ -165,7 +187,10 @@ class HeaderTimes:
                 return first  # it was loaded again, or has ended
             first = events.left[0][0] if events.left else runs[-1][1]
             now_ms = self._node.clock.wall_ms()
-            over = over_among(view.sequence, events, now_ms)
+            expiries = expiries_among(events)
+            if expiries:
+                self.expiries.note(view)
+            over = over_among(view.sequence, expiries, now_ms)
             delays = delays_among(events, source.partition, self._service.since_ms, now_ms)
             if not over and not delays:
                 return first
@@ -189,7 +214,9 @@ class HeaderTimes:
         times: dict[int, int] = {}
         for record in records:
             offset, not_before_ms = record.offset, not_before_of(record.headers)
-            if is_over(record.headers, now_ms) and not sequence.is_exempt(offset):
+            if expiry_ms := expiry_of(record.headers):
+                self.expiries.note(view)
+            if 0 < expiry_ms <= now_ms and not sequence.is_exempt(offset):
                 over.append(offset)
             elif not_before_ms > now_ms and sequence.counts_delay(offset):
                 times[offset] = not_before_ms
@@ -226,6 +253,7 @@ class HeaderTimes:
     def close(self) -> None:
         """Look no more. Idempotent."""
         self._closed = True
+        self.expiries.close()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -18,7 +18,7 @@ from mainstem.coordinator.queues.unwaited_leases import acquire_unwaited
 from mainstem.coordinator.queues.views import SubscriptionView
 from mainstem.engines.embedded.queues.counters import QueueCounters
 from mainstem.engines.embedded.queues.events import EventsAtPositions, event_bytes, positions_of
-from mainstem.engines.embedded.queues.own_times import delays_among, over_among
+from mainstem.engines.embedded.queues.own_times import delays_among, expiries_among, over_among
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.routed_feed import RoutedFeed
 from mainstem.engines.embedded.queues.tokens import DeliveryToken, encode_tokens
@@ -78,6 +78,8 @@ class LeaseReading:
         stays there."""
         self.give_up: Callable[[SubscriptionView, list[int]], None] = lambda _, __: None
         """Gives up events that are over by their own header. StorageError: they are still ready."""
+        self.note_expiries: Callable[[SubscriptionView], None] = lambda _: None
+        """Events of a view name their expiry."""
         self.look_from: Callable[[SubscriptionView, int], Awaitable[object]] = _look_at_nothing
         """Looks at the ready events of a view from a position on, whether they are to be delivered now."""
 
@@ -177,7 +179,10 @@ class LeaseReading:
         """Take out of `events` those that say that they are over for this time, and give these up; and those
         whose time has not come, which wait. Returns these, with their due times."""
         now_ms, sequence = self._node.clock.wall_ms(), taken.view.sequence
-        over = over_among(sequence, events, now_ms - late_ms)
+        expiries = expiries_among(events)
+        if expiries:
+            self.note_expiries(taken.view)
+        over = over_among(sequence, expiries, now_ms - late_ms)
         if over:
             self._withdraw(taken, events, over)
             self.give_up(taken.view, over)

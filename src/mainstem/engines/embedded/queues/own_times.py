@@ -11,16 +11,23 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mainstem.contract import Event
-from mainstem.queues.event_headers import is_over, not_before_of
+from mainstem.queues.event_headers import expiry_of, not_before_of
 from mainstem.queues.settings import DELAY_MS_MAX
 from mainstem.queues.view import SequenceView
 
 
-def over_among(sequence: SequenceView, events: Mapping[int, Event], now_ms: int) -> list[int]:
-    """The positions whose events are over, ascending."""
-    over = [
-        position for position, event in events.items() if event.headers and is_over(event.headers, now_ms)
-    ]
+def expiries_among(events: Mapping[int, Event]) -> dict[int, int]:
+    """Position -> the time from which an event is not to be delivered, of those that name one."""
+    return {
+        position: time_ms
+        for position, event in events.items()
+        if event.headers and (time_ms := expiry_of(event.headers))
+    }
+
+
+def over_among(sequence: SequenceView, expiries: Mapping[int, int], now_ms: int) -> list[int]:
+    """The positions whose events are over, ascending. `expiries`: see `expiries_among`."""
+    over = [position for position, time_ms in expiries.items() if time_ms <= now_ms]
     return sorted(position for position in over if not sequence.is_exempt(position))
 
 

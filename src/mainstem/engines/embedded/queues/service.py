@@ -168,7 +168,7 @@ class QueueService:
             )
             queue.on_limited = lambda queue=queue: self.on_limited(queue)  # type: ignore[misc]
             reading = queue.reading
-            reading.look_from = self.header_times.look_from
+            self.header_times.watch_reading(reading)
             reading.expire = lambda feed, late_ms, q=queue: self.expiry.expire(q.stored, feed, late_ms)  # type: ignore[misc]
             reading.give_up = lambda view, positions, queue=queue: self.expiry.give_up(  # type: ignore[misc]
                 queue.stored, view, positions
