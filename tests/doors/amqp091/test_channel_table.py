@@ -146,7 +146,7 @@ def test_no_more_channels_than_agreed() -> None:
         rig.send(ChannelOpen(), number)
     rig.received()
     rig.send(ChannelOpen(), 3)
-    assert connection_error(rig) == (530, 20, 10)
+    assert connection_error(rig) == (530, 0, 0)
 
 
 # --- messages

@@ -184,7 +184,7 @@ class ChannelTable:
                 f"NOT_ALLOWED - number of channels opened ({len(self._entries)}) has reached the negotiated"
                 f" channel_max ({self._owner.channel_max})"
             )
-            self._owner.end_with_error(AmqpError(530, False, text), ChannelOpen())
+            self._owner.end_with_error(AmqpError(530, False, text), None)
             return
         assert self._work is not None, "a running connection is open to a virtual host"
         try:

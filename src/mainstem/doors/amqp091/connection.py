@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from mainstem.access_contract import Requester
 from mainstem.amqp.connections import ChannelConsumer, ChannelInfo, ConnectionInfo
 from mainstem.amqp.errors import AmqpError
+from mainstem.authentication.identity import AuthenticationFailed
 from mainstem.doors.amqp091 import frames, negotiation
 from mainstem.doors.amqp091.channel_table import ChannelTable
 from mainstem.doors.amqp091.connection_context import ConnectionState
-from mainstem.doors.amqp091.content import close_fields, unexpected_frame
+from mainstem.doors.amqp091.content import close_fields
 from mainstem.doors.amqp091.control_methods import (
     ConnectionBlocked,
     ConnectionClose,
@@ -89,7 +90,7 @@ class Amqp091Connection:
         self._gate = ReadingGate(transport)
         self._out = OutgoingFrames(context.clock, transport, self._after_write)
         self._tail = b""
-        """The protocol header so far; after a frame that was none, the last bytes that were looked at."""
+        """The protocol header so far; after bytes that were no frame, the last of them."""
         self._blocked_reason: str | None = None
         now = context.clock.monotonic()
         self._opened_at = self._received_at = self._sent_at = self._closing_at = now
@@ -117,7 +118,7 @@ class Amqp091Connection:
             self._work.sending_blocked()
 
     def sending_resumed(self) -> None:
-        """It has read most of what was sent."""
+        """It reads again."""
         self.is_sending_blocked = False
         if self._work is not None:
             self._work.sending_resumed()
@@ -259,8 +260,8 @@ class Amqp091Connection:
         if number and self.state is ConnectionState.RUNNING:
             return self._table.on_frame(kind, number, data, start, end)
         if kind == frames.HEARTBEAT:
-            if number and self.state is not ConnectionState.CLOSING:
-                self.end_with_error(unexpected_frame(f"a heartbeat on channel {number}"), None)
+            if start != end:
+                self.end_with_error(AmqpError(501, False, "FRAME_ERROR - type 8 with a payload"), None)
             return True
         if self.state is ConnectionState.CLOSING:
             if kind == frames.METHOD and data[start:end] == CLOSE_OK_FRAME[7:-1]:
@@ -282,7 +283,8 @@ class Amqp091Connection:
         try:
             return decode_method(payload)
         except MethodDamaged as error:
-            self.end_with_error(AmqpError(501, False, f"FRAME_ERROR - cannot decode {error}"), None)
+            text = f"FRAME_ERROR - cannot decode {error}"
+            self.end_with_error(AmqpError(501, False, text), error.kind())
         except UnknownMethod as error:
             self.end_with_error(AmqpError(540, False, f"NOT_IMPLEMENTED - {error}"), None)
         return None
@@ -316,7 +318,7 @@ class Amqp091Connection:
         """Take the protocol header; what follows it."""
         missing = len(frames.PROTOCOL_HEADER) - len(self._tail)
         self._tail += data[:missing]
-        if not frames.PROTOCOL_HEADER.startswith(self._tail):
+        if not any(header.startswith(self._tail) for header in frames.PROTOCOL_HEADERS):
             self.send(frames.PROTOCOL_HEADER)
             self._hang_up()
             return b""
@@ -352,9 +354,9 @@ class Amqp091Connection:
         self.client_capabilities = negotiation.capabilities_of(method.client_properties)
         self._mechanism = method.mechanism
         if method.mechanism not in self._login.offered:
-            self.state = ConnectionState.TUNING  # so that the client is answered
-            text = f"COMMAND_INVALID - unknown authentication mechanism '{method.mechanism[:32]}'"
-            self.end_with_error(AmqpError(503, False, text), method)
+            self._finish_login(
+                Promise.failed(AuthenticationFailed(f"no mechanism {method.mechanism[:32]!r}"))
+            )
             return
         self._gate.pause(PauseReason.WORK)
         self._login.check(method.mechanism, method.response).then(self._finish_login)

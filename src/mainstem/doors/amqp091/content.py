@@ -69,7 +69,7 @@ class ChannelEntry:
     def header(self, data: bytes, start: int, end: int, size_max: int) -> None:
         """A header frame. AmqpError: it is damaged or out of place, or announces too large a message."""
         if self.publish is None or self._properties is not None:
-            raise unexpected_frame("expected method frame, got content header frame instead")
+            raise unexpected_frame("expected method frame, got non method frame instead")
         if end - start < content_head.size + 2:
             raise AmqpError(501, False, "FRAME_ERROR - a content header that ends early")
         class_id, _, size = content_head.unpack_from(data, start)
@@ -97,11 +97,15 @@ class ChannelEntry:
 
     def body(self, piece: bytes) -> None:
         """A body frame. AmqpError: it is out of place or too long, or the work refuses the message."""
+        if self.publish is None:
+            raise unexpected_frame("expected method frame, got non method frame instead")
         if self._properties is None:
-            raise unexpected_frame("expected content header frame, got content body frame instead")
+            raise unexpected_frame(
+                "expected content header for class 60, got non content header frame instead"
+            )
         left = self.missing_bytes(len(piece))
         if left < 0:
-            raise unexpected_frame(f"content body frames with {-left} bytes beyond the size of the message")
+            raise unexpected_frame("expected content body, got non content body frame instead")
         if not left and not self._partial:
             self._complete(piece)
             return

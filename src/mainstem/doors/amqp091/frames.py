@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mainstem.doors.amqp091.method import Method
 
 PROTOCOL_HEADER = b"AMQP\0\0\x09\x01"
+PROTOCOL_HEADERS = (PROTOCOL_HEADER, b"AMQP\x01\x01\0\x09")
+"""What a client may begin with: the second is AMQP 0-9's, for the same frames."""
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 END = b"\xce"

@@ -30,7 +30,11 @@ class UnknownMethod(ValueError):
 
 
 class MethodDamaged(ValueError):
-    """A payload that does not have the fields of its method."""
+    """A payload that does not have the fields of the method whose numbers it has."""
+
+    def __init__(self, kind: type[Method], detail: str) -> None:
+        super().__init__(f"{kind.NAME}: {detail}")
+        self.kind = kind
 
 
 _Read = Callable[[bytes, int], tuple[Any, int]]
@@ -50,7 +54,7 @@ def _number(code: str) -> tuple[_Read, _Write, Any]:
 def _read_short(data: bytes, position: int) -> tuple[str, int]:
     end = position + 1 + data[position]
     if end > len(data):
-        raise MethodDamaged("a text runs past the end")
+        raise FieldTableError("a text runs past the end")
     return data[position + 1 : end].decode("utf-8", "surrogateescape"), end
 
 
@@ -58,7 +62,7 @@ def _read_long_binary(data: bytes, position: int) -> tuple[bytes, int]:
     (size,) = _LONG.unpack_from(data, position)
     end = position + 4 + size
     if end > len(data):
-        raise MethodDamaged("a text runs past the end")
+        raise FieldTableError("a text runs past the end")
     return data[position + 4 : end], end
 
 
@@ -148,8 +152,8 @@ def decode_method(payload: bytes) -> Method:
             else:
                 values[step.names[0]] = value
     except (struct.error, IndexError, FieldTableError) as error:
-        raise MethodDamaged(f"{kind.NAME}: {error}") from error
+        raise MethodDamaged(kind, str(error)) from error
     if position != len(payload):
-        raise MethodDamaged(f"{kind.NAME}: {len(payload) - position} bytes behind its fields")
+        raise MethodDamaged(kind, f"{len(payload) - position} bytes behind its fields")
     values.pop("", None)
     return kind(**values)
