@@ -21,6 +21,7 @@ NAMES = (
     "query",
     "body",
     "stream_frames",
+    "amqp",
 )
 
 
@@ -50,6 +51,7 @@ def seeds() -> dict[str, list[bytes]]:
     from tests.doors.kafka.examples import KINDS, example
     from tests.doors.kafka.kit import fetch_request, produce_request, request_frame
     from tests.doors.kafka.test_captures import captured, is_offered
+    from tests.fuzz.amqp import seeds as amqp_seeds
 
     handlers = discover()
     keys = sorted(handlers)
@@ -94,6 +96,7 @@ def seeds() -> dict[str, list[bytes]]:
     out["state_records"] += state_records()
     out["files"] = [b"MSSNAP01" + bytes(80)]
     out["stream_frames"] = stream_seeds()
+    out["amqp"] = amqp_seeds()
     return out
 
 

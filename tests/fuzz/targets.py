@@ -41,6 +41,7 @@ from mainstem.search.query.parser import parse
 from tests.doors.kafka.access_kit import MemoryAuthorizer, memory_access
 from tests.doors.kafka.kit import DoorClient, RecordingWaiter, frame_reader
 from tests.doors.kafka.oracle import entity_of
+from tests.fuzz.amqp import amqp
 from tests.fuzz.stream_target import stream_frames
 from tests.log.logs import TOPIC
 from tests.log.logs import LogRig as Log
@@ -340,4 +341,5 @@ def targets() -> dict[str, FuzzTarget]:
         "query": query,
         "body": body,
         "stream_frames": stream_frames,
+        "amqp": amqp,
     }

@@ -86,7 +86,6 @@ class Amqp091Connection:
         self._splitter = FrameSplitter(self._on_frame, HANDSHAKE_PAYLOAD_MAX)
         self._table = ChannelTable(self)
         self._work: VhostConnection | None = None
-        self._is_framing_lost = False
         self._gate = ReadingGate(transport)
         self._out = OutgoingFrames(context.clock, transport, self._after_write)
         self._tail = b""
@@ -95,7 +94,7 @@ class Amqp091Connection:
         now = context.clock.monotonic()
         self._opened_at = self._received_at = self._sent_at = self._closing_at = now
         self._opened_ms = context.clock.wall_ms()
-        self._has_received = False
+        self._has_received = self._is_framing_lost = False
         self.received_bytes = 0
 
     # --- called by the socket
