@@ -172,12 +172,15 @@ def test_another_codec_reads_the_properties() -> None:
 def test_short_properties_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     cached: dict[bytes, Properties] = {}
     monkeypatch.setattr(properties_codec, "CACHED_MAX", 3)
+    encoded: dict[tuple[object, ...], bytes] = {}
     monkeypatch.setattr(properties_codec, "_cached", cached)
+    monkeypatch.setattr(properties_codec, "_encoded_cache", encoded)
     persistent = encode_properties(Properties(delivery_mode=2))
     assert decode_properties(persistent) is decode_properties(persistent)
     for number in range(10):
         decode_properties(encode_properties(Properties(message_id=str(number))))
         assert len(cached) <= 3
+        assert 0 < len(encoded) <= 3
     with_headers = encode_properties(Properties(headers={"order": "A-1017"}))
     assert decode_properties(with_headers) is not decode_properties(with_headers)
 

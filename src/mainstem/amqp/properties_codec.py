@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import astuple
+
 from mainstem.amqp.field_tables import FieldTableError, decode_table, encode_short, encode_table
 from mainstem.amqp.properties import Properties
 
@@ -71,15 +73,29 @@ _PROPERTIES: tuple[tuple[int, str, _Read, _Write], ...] = tuple(
 """Flag, name, reader and writer of each property, in the order of the wire."""
 
 _cached: dict[bytes, Properties] = {}
+_encoded_cache: dict[tuple[Any, ...], bytes] = {}
 
 
 def encode_properties(properties: Properties) -> bytes:
     """Flags and values. FieldTableError: a value that AMQP cannot hold, such as a text above 255 bytes."""
+    values = astuple(properties)
+    if properties.headers is not None:
+        return _encoded(values)
+    data = _encoded_cache.get(values)
+    if data is None:
+        data = _encoded(values)
+        if len(data) <= CACHED_BYTES_MAX:
+            if len(_encoded_cache) >= CACHED_MAX:
+                _encoded_cache.clear()
+            _encoded_cache[values] = data
+    return data
+
+
+def _encoded(values: tuple[Any, ...]) -> bytes:
     flags = 0
     out = [b""]
     try:
-        for flag, name, _, write in _PROPERTIES:
-            value = getattr(properties, name)
+        for value, (flag, _, _, write) in zip(values, _PROPERTIES, strict=True):
             if value is not None:
                 flags |= flag
                 out.append(write(value))

@@ -90,33 +90,32 @@ class PauseReason(Enum):
 class ReadingGate:
     """Pauses the reading of a socket while there is a reason."""
 
-    __slots__ = ("_held_bytes", "_reasons", "_transport")
+    __slots__ = ("_held_bytes", "_reasons", "_transport", "waits_for_work")
 
     def __init__(self, transport: AmqpTransport) -> None:
         self._transport = transport
         self._reasons: set[PauseReason] = set()
         self._held_bytes = 0
+        self.waits_for_work = False
+        """Whether no frame may be taken now."""
 
     @property
     def is_closed(self) -> bool:
         """Whether the client is not read."""
         return bool(self._reasons)
 
-    @property
-    def waits_for_work(self) -> bool:
-        """Whether no frame may be taken now."""
-        return PauseReason.WORK in self._reasons
-
     def pause(self, reason: PauseReason) -> None:
         """Stop reading."""
         if not self._reasons:
             self._transport.pause()
         self._reasons.add(reason)
+        self.waits_for_work |= reason is PauseReason.WORK
 
     def resume(self, reason: PauseReason) -> None:
         """This reason holds no more."""
         if reason in self._reasons:
             self._reasons.remove(reason)
+            self.waits_for_work = PauseReason.WORK in self._reasons
             if not self._reasons:
                 self._transport.resume()
 
