@@ -106,7 +106,7 @@ class RoutedDeadlines:
     def learn_soon(self) -> None:
         """The state was loaded: look up the deadlines of what is in the queues."""
         self._heap.clear()
-        if not self._closed:
+        if self._machine.topology.all() and not self._closed:
             self._run(self._learn, "looking up when events are over")
 
     async def _learn(self) -> None:
