@@ -182,7 +182,9 @@ class RoutedFeed(SubscriptionFeed):
                 await next_turn(self._clock)
 
     async def make_ready(self, end: int) -> None:
-        """See `SubscriptionFeed.make_ready`."""
+        """See `SubscriptionFeed.make_ready`. NotReachable; errors of the log and the coordinator."""
+        if self.scanned < end:
+            await self.trim()  # which finds the copies of a copied folder: what is not known is done for good
         while self.scanned < end:
             runs, stop = await self._ahead_of(self.scanned, SCAN_EVENTS)
             take_runs(self.view, runs, min(stop, end))
@@ -198,7 +200,9 @@ class RoutedFeed(SubscriptionFeed):
         return (merge_runs([*runs, *carried]) if carried else runs), end
 
     async def first_undone(self, events_max: int) -> list[Run]:
-        """The positions of the first events of the queue that are not done, about `events_max`."""
+        """The positions of the first events of the queue that are not done, about `events_max`. Errors as
+        those of `make_ready`."""
+        await self.trim()
         await self.advance()
         sequence = self.view.sequence
         runs: list[Run] = []
