@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -70,6 +72,18 @@ def bodies_of(channel: BlockingChannel, queue: str) -> list[str]:
         if method is None:
             return bodies
         bodies.append(body.decode())
+
+
+def test_the_code_of_the_page_runs(address: tuple[str, int], channel: BlockingChannel) -> None:
+    """With the address of this server; its queue is empty then, and the event stays."""
+    page = (Path(__file__).parents[3] / "docs" / "RABBITMQ.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    assert '"127.0.0.1", 5672' in code
+    names: dict[str, Any] = {}
+    exec(code.replace('"127.0.0.1", 5672', f'"{address[0]}", {address[1]}'), names)
+    assert names["method"].routing_key == "order.placed"
+    assert names["body"] == b'{"order": 4711, "total": 25.9}'
+    assert channel.queue_declare("billing", durable=True, passive=True).method.message_count == 0
 
 
 def test_messages_come_out_as_they_went_in(channel: BlockingChannel, queue: str) -> None:
