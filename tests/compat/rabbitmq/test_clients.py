@@ -15,7 +15,6 @@ from tests.compat.rabbitmq.suites import CLIENT_SUITES
 
 MAINSTEM_FAILS = {
     "wrong-password": "without access control any password is right",
-    "large-message": "an event is at most 1 MiB, unless its topic is set to more",
     "TestCorruptedMessageIssue7": "waits 200 ms for each message, also on a busy machine",
     "TestDeclareArgsRejectToDeadLetterQueue": "does not wait for a dead letter, which waits for a commit",
 }
