@@ -139,6 +139,8 @@ def test_the_overview_names_doors_that_are_off(tmp_path: Path, page: Any) -> Non
             match = re.search(r"http=(\S+)", server.stdout.readline())
             assert match is not None
             page.goto(f"http://{match[1]}/#/overview")
-            page.get_by_text("Doors that are off: Echo (--echo HOST:PORT)").wait_for()
+            off = page.get_by_text(re.compile(r"Doors that are off: .*\bEcho \(--echo HOST:PORT\)"))
+            off.wait_for()
+            assert "(--amqp091 HOST:PORT)" in off.inner_text()
         finally:
             server.terminate()
