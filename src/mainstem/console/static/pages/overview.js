@@ -106,7 +106,7 @@ function closedDoorsView() {
     const cause = reason ? `${reason}; ` : "";
     return `${title} (${cause}${flag} HOST:PORT)`;
   });
-  return h("p.muted", {}, `Doors that are off: ${texts.join(", ")}`);
+  return h("p.muted.spaced", {}, `Doors that are off: ${texts.join(", ")}`);
 }
 
 function healthyView({ started_ms: startedMs }) {
