@@ -23,6 +23,7 @@ ALSO = (
     "newer or older version",
     "A live tail comes back",
     "while consumers of a subscription",
+    "clients of AMQP 0-9-1 publish with confirms",
     "dead-letter topic",
     "endpoint to which events are pushed",
     "inside of a network",
