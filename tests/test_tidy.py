@@ -198,6 +198,8 @@ IO_ALLOWED = {
     "doors/net/accepted.py": "passes an accepted socket to asyncio",
     "doors/net/acceptor.py": "accepts sockets",
     "doors/net/address.py": "reads the address of a socket",
+    "doors/net/client_socket.py": "has the transport of a connection and its tasks",
+    "doors/net/client_sockets.py": "passes accepted sockets to asyncio and waits for their end",
     "doors/net/http_connection.py": "is uvicorn's protocol class, which asyncio calls with a transport",
     "doors/net/http_server.py": "runs uvicorn",
     "doors/net/tls.py": "makes the contexts of OpenSSL",

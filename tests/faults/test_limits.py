@@ -13,6 +13,7 @@ import pytest
 
 from mainstem.doors.kafka import server as doors
 from mainstem.doors.kafka.frame import POOLED_BYTES, REMAINDER_BYTES, BufferPool
+from mainstem.doors.net import client_sockets
 from mainstem.doors.net.limits import ConnectionLimits, MemoryBudget
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
 from mainstem.kafka_protocol.writer import write_request
@@ -387,7 +388,7 @@ def test_a_silent_connection_that_holds_memory_others_wait_for_is_closed() -> No
 
 
 def test_unread_replies_of_all_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "UNSENT_ALL_BYTES", 3 * MB)
+    monkeypatch.setattr(client_sockets, "UNSENT_ALL_BYTES", 3 * MB)
 
     async def scenario(running: RunningDoor) -> None:
         for n in range(20):
@@ -405,7 +406,7 @@ def test_unread_replies_of_all_clients_are_bounded(monkeypatch: pytest.MonkeyPat
         await asyncio.sleep(0.05)
         unsent = sum(
             connection._transport.get_write_buffer_size()
-            for connection in running.door._sockets
+            for connection in running.door.sockets
             if connection._transport
         )
         assert unsent <= 5 * MB

@@ -93,8 +93,8 @@ class RunningDoor:
         await asyncio.sleep(0.005)
 
     def _sweep(self) -> None:
-        self.door._sweeper.cancel()
-        self.door._sweep()
+        self.door.sockets._sweeper.cancel()
+        self.door.sockets._sweep()
 
     async def received(self, count: int, call: asyncio.Future[Any] | None = None) -> None:
         """Wait until each connection has received this much of an unfinished frame (without its size), or
@@ -110,7 +110,7 @@ class RunningDoor:
         return sum(client._frames.partial_bytes for client in self._connections())
 
     def _connections(self) -> list[KafkaConnection]:
-        return [client._connection for client in self.door._sockets if client._connection is not None]
+        return [client._connection for client in self.door.sockets if client._connection is not None]
 
     @staticmethod
     def _has_received(connection: KafkaConnection, count: int) -> bool:
@@ -265,7 +265,7 @@ def test_a_client_that_does_not_read_costs_only_itself() -> None:
         context = running.door.dispatcher.context
         assert context.slow_clients == 1
         unsent = sum(
-            link._transport.get_write_buffer_size() for link in running.door._sockets if link._transport
+            link._transport.get_write_buffer_size() for link in running.door.sockets if link._transport
         )
         assert unsent < 16 << 20
         sock.close()

@@ -56,7 +56,7 @@ class AmqpTransport(Protocol):
     def close(self) -> None:
         """Send what was written, then close."""
 
-    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def start_task(self, work: Coroutine[Any, Any, None]) -> object:
         """Run a coroutine, which is cancelled some time after the end of the socket."""
 
 

@@ -8,11 +8,8 @@ connections are in doors/net; everything about the protocol is in connection.py,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from mainstem.doors.kafka.connection import KafkaConnection
@@ -21,7 +18,8 @@ from mainstem.doors.kafka.handler import HandlerContext
 from mainstem.doors.kafka.handlers import discover
 from mainstem.doors.kafka.sasl import SaslSession
 from mainstem.doors.kafka.share_sessions import ShareSessions
-from mainstem.kafka_protocol.message import Buffer
+from mainstem.doors.net.client_socket import ClientSocket
+from mainstem.doors.net.client_sockets import ClientSockets
 from mainstem.share_contract import BatchQueues, OffersBatchQueues
 
 if TYPE_CHECKING:
@@ -38,30 +36,22 @@ UNSENT_LOW_BYTES = 64 << 10
 until at most UNSENT_LOW_BYTES are."""
 STUCK_SECONDS = 30.0
 """A client that leaves replies unread, and reads less than 64 KB of them in this time, is disconnected."""
-UNSENT_ALL_BYTES = 256 << 20
-"""Most bytes of replies that all clients together may leave unread; the client that exceeds it is
-disconnected."""
 PARTIAL_SECONDS = 60.0
 PRESSED_SECONDS = 10.0
 """How long a connection may leave a frame unfinished without sending another 64 KB of it. PRESSED_SECONDS
 holds if other connections wait for memory and this one holds much of it."""
 PROGRESS_BYTES = 64 << 10
 SWEEP_SECONDS = 5.0
-SWEEP_TURN = 500
-"""Number of connections that are checked at once; then other tasks may run."""
 DRAIN_SECONDS = 10.0
-KEEPALIVE_SECONDS = 60
 
 
-class KafkaSocket(asyncio.BufferedProtocol):
+class KafkaSocket(ClientSocket, asyncio.BufferedProtocol):
     """One accepted socket: passes bytes to the connection, and replies to the transport."""
 
     __slots__ = (
-        "_accepted",
         "_connection",
         "_door",
         "_listener",
-        "_transport",
         "accepted_at",
         "progress",
         "stalled_since",
@@ -69,10 +59,9 @@ class KafkaSocket(asyncio.BufferedProtocol):
     )
 
     def __init__(self, door: KafkaDoor, listener: Listener, accepted: AcceptedConnection) -> None:
+        super().__init__(accepted)
         self._door = door
         self._listener = listener
-        self._accepted = accepted
-        self._transport: asyncio.Transport | None = None
         self._connection: KafkaConnection | None = None
         self.accepted_at = self.stalled_since = door.dispatcher.clock.monotonic()
         self.unsent: tuple[float, int] = (0.0, 0)
@@ -81,20 +70,13 @@ class KafkaSocket(asyncio.BufferedProtocol):
         """When the last whole frame arrived, and how much of the next one had arrived when that last grew
         noticeably."""
 
-    def release(self) -> None:
-        """Free the place of this connection in the limits."""
-        self._accepted.closed()
-
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "writelines")
-        if self._door.is_closing:
-            transport.abort()  # type: ignore[attr-defined]
+        if self._door.sockets.is_closing:
+            transport.abort()  # type: ignore[attr-defined] # uvloop's and ours are no asyncio.Transport
             return
-        self._transport = transport  # type: ignore[assignment]
-        transport.set_write_buffer_limits(UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES)  # type: ignore[attr-defined]
-        _tune(transport.get_extra_info("socket"))
+        self.opened(transport, UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES)
         name = transport.get_extra_info("peername")
         peer = f"{name[0]}:{name[1]}" if name else "unknown"
         self._connection = KafkaConnection(
@@ -124,36 +106,24 @@ class KafkaSocket(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         if self._connection is not None and self._transport is not None:
             self._connection.sending_blocked()
-            self._door.note_unsent(self, self._transport.get_write_buffer_size())
+            self._door.sockets.note_unsent(self, self.unsent_bytes())
 
     def resume_writing(self) -> None:
-        self._door.note_unsent(self, 0)
+        self._door.sockets.note_unsent(self, 0)
         if self._connection is not None:
             self._connection.sending_resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._door.remove(self)
+        self._door.sockets.remove(self)
+        self.lost()
         if self._connection is not None:
             self._connection.lost()
-        self._connection = self._transport = None
+        self._connection = None
 
-    # --- KafkaTransport
+    # --- ClientSocket
 
-    def write(self, pieces: list[Buffer]) -> None:
-        if self._transport is not None:
-            self._transport.writelines(pieces)
-
-    def pause(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+    def task_failed(self, error: BaseException) -> None:
+        raise AssertionError("no tasks are started for a Kafka client")
 
     # --- the door's side
 
@@ -164,17 +134,12 @@ class KafkaSocket(asyncio.BufferedProtocol):
         identity = None if session is None else session.identity
         return identity.principal.name if identity is not None and identity.expires_at_ms is None else None
 
-    def abort(self) -> None:
-        """Close at once, whatever is unsent."""
-        if self._transport is not None:
-            self._transport.abort()
-
     def drain(self) -> None:
         """Finish what is being committed, then close."""
         if self._connection is not None:
             self._connection.drain()
 
-    def close_reason(self, now: float) -> str | None:
+    def end_reason(self, now: float) -> str | None:
         """Why this connection has to be closed now; empty: it was only idle, which is not logged. None: it
         may stay."""
         connection = self._connection
@@ -206,7 +171,7 @@ class KafkaSocket(asyncio.BufferedProtocol):
         return stalled
 
     def _session_reason(self, connection: KafkaConnection, session: SaslSession, now: float) -> str | None:
-        """As `close_reason`, for a client that has not authenticated, or not again."""
+        """As `end_reason`, for a client that has not authenticated, or not again."""
         limit_ms = self._door.dispatcher.settings.first_request_timeout_ms
         if session.identity is None and now - self.accepted_at > limit_ms / 1000:
             return f"has not authenticated in {limit_ms} ms"
@@ -215,9 +180,8 @@ class KafkaSocket(asyncio.BufferedProtocol):
         return None
 
     def _unread_reason(self, connection: KafkaConnection, since: float, now: float) -> str | None:
-        """As `close_reason`, for a client that does not read its replies."""
-        assert self._transport is not None
-        unsent = self._transport.get_write_buffer_size()
+        """As `end_reason`, for a client that does not read its replies."""
+        unsent = self.unsent_bytes()
         seen_since, before = self.unsent
         if seen_since != since:
             self.unsent = since, unsent
@@ -228,7 +192,7 @@ class KafkaSocket(asyncio.BufferedProtocol):
         return None
 
     def _stalled_reason(self, connection: KafkaConnection, now: float) -> str | None:
-        """As `close_reason`, for a client that has sent only a part of a frame."""
+        """As `end_reason`, for a client that has sent only a part of a frame."""
         size, progress_bytes = connection.partial_frame_bytes, PROGRESS_BYTES
         if size is None and self._door.dispatcher.receiving.is_contended:
             # It waits for memory, and keeps what it holds from others.
@@ -267,25 +231,23 @@ class KafkaDoor:
             node.share_groups.on_member_gone.append(sessions.end_of_member)
         context = HandlerContext(node=node, access=access, share_sessions=sessions)
         self.dispatcher = Dispatcher(context, discover(), warnings)
-        self._sockets: set[KafkaSocket] = set()
-        self._unsent: dict[KafkaSocket, int] = {}
-        self._unsent_bytes = 0
-        self._loop = asyncio.get_running_loop()
-        self._drained: asyncio.Event | None = None
-        """Exists from the beginning of `drain`; set when no connection is left."""
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self.sockets = ClientSockets[KafkaSocket](
+            self.dispatcher.clock,
+            SWEEP_SECONDS,
+            KafkaSocket.end_reason,
+            self.dispatcher.warn_rate_limited,
+            self._free_memory,
+        )
         access.admin.on_user_deleted.append(self._on_user_deleted)
 
     # --- OpenDoor, see doors/contract.py
 
     @property
     def connections(self) -> int:
-        return len(self._sockets)
+        return len(self.sockets)
 
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
-        accepted = KafkaSocket(self, listener, connection)
-        self._sockets.add(accepted)
-        connection.attach(self._loop, accepted)
+        self.sockets.accept(connection, KafkaSocket(self, listener, connection))
 
     @property
     def http_app(self) -> None:
@@ -295,56 +257,21 @@ class KafkaDoor:
         return ()
 
     def metric_samples(self) -> Iterator[MetricSample]:
-        yield "kafka_server_socket_server_metrics_connection_count", (), len(self._sockets)
+        yield "kafka_server_socket_server_metrics_connection_count", (), len(self.sockets)
         for kind, count in self.dispatcher.refusals.items():
             yield "mainstem_kafka_refusals_total", (kind,), count
 
     async def drain(self) -> None:
-        self._sweeper.cancel()
-        self._drained = asyncio.Event()
-        for client in list(self._sockets):
+        self.sockets.stop_sweeping()
+        self.sockets.is_closing = True
+        for client in self.sockets:
             client.drain()
-        if self._sockets:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    await self._drained.wait()
+        await self.sockets.until_empty(DRAIN_SECONDS)
 
     async def close(self) -> None:
-        self._sweeper.cancel()
-        for client in list(self._sockets):
-            client.abort()
+        self.sockets.abort_all()
         self.dispatcher.context.access_changes.close()
         await asyncio.sleep(0)
-
-    # --- what its sockets call
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether `drain` has begun: new connections are not served."""
-        return self._drained is not None
-
-    def remove(self, client: KafkaSocket) -> None:
-        """Forget a connection that has ended, and free its place in the limits."""
-        if client not in self._sockets:
-            return
-        self._sockets.discard(client)
-        self.note_unsent(client, 0)
-        client.release()
-        if self._drained is not None and not self._sockets:
-            self._drained.set()
-
-    def note_unsent(self, client: KafkaSocket, count: int) -> None:
-        """Record that a client that stopped reading leaves `count` bytes unread; 0: it reads again.
-        Disconnects it if all clients together leave too much unread."""
-        self._unsent_bytes += count - self._unsent.pop(client, 0)
-        assert self._unsent_bytes >= 0, "no more is read than was unread"
-        if count:
-            self._unsent[client] = count
-            if self._unsent_bytes > UNSENT_ALL_BYTES:
-                self.dispatcher.warn_rate_limited(
-                    "unsent", "all clients together leave too many bytes of replies unread: connection closed"
-                )
-                self._loop.call_soon(client.abort)
 
     # --- authentication
 
@@ -360,38 +287,14 @@ class KafkaDoor:
             connection,
         )
 
-    def _on_user_deleted(self, name: str, left: Iterator[KafkaSocket] | None = None) -> None:
+    def _on_user_deleted(self, name: str) -> None:
         """Disconnect the clients that authenticated with the password of this user."""
-        if left is None:
-            left = iter(list(self._sockets))
-        checked = 0
-        for client in islice(left, SWEEP_TURN):
-            checked += 1
+
+        def visit(client: KafkaSocket) -> None:
             if client.password_user == name:
                 client.abort()
-        if checked == SWEEP_TURN:
-            self._loop.call_soon(self._on_user_deleted, name, left)
 
-    # --- timeouts
-
-    def _sweep(self, left: Iterator[KafkaSocket] | None = None) -> None:
-        """End the connections that have been idle or stuck for too long."""
-        if left is None:
-            left = iter(list(self._sockets))
-        now = self.dispatcher.clock.monotonic()
-        checked = 0
-        for client in islice(left, SWEEP_TURN):
-            checked += 1
-            reason = client.close_reason(now)
-            if reason:
-                self.dispatcher.warn_rate_limited("stuck", f"a client {reason}: connection closed")
-            if reason is not None:
-                client.abort()
-        if checked == SWEEP_TURN:
-            self._sweeper = self._loop.call_later(0, self._sweep, left)
-        else:
-            self._free_memory()
-            self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self.sockets.in_turns(visit)
 
     def _free_memory(self) -> None:
         """If connections wait for memory: end those that hold much of it and make no use of it."""
@@ -400,7 +303,7 @@ class KafkaDoor:
             return
         now = self.dispatcher.clock.monotonic()
         by_memory = sorted(
-            ((client.unused_memory_bytes(now), id(client), client) for client in self._sockets), reverse=True
+            ((client.unused_memory_bytes(now), id(client), client) for client in self.sockets), reverse=True
         )
         left_bytes = receiving.used_bytes
         for held_bytes, _, client in by_memory:
@@ -419,16 +322,3 @@ async def open_door(context: DoorContext) -> KafkaDoor:
     engine = context.engine
     queues = engine.batch_queues if isinstance(engine, OffersBatchQueues) else None
     return KafkaDoor(context.node, context.access, context.warnings, queues)
-
-
-def _tune(sock: socket.socket | None) -> None:
-    """Send small replies at once, and notice when a client's machine has vanished."""
-    if sock is None:
-        return
-    with contextlib.suppress(OSError):  # not a TCP socket, or closed already
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 4)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

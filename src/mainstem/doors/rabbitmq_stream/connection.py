@@ -85,7 +85,7 @@ class StreamTransport(Protocol):
     def close(self) -> None:
         """Send what was written, then close."""
 
-    def start(self, work: Coroutine[Any, Any, None]) -> ConsumerTask:
+    def start_task(self, work: Coroutine[Any, Any, None]) -> ConsumerTask:
         """Run `work` as a task, which is cancelled when the connection is lost. Its error is passed to
         `StreamClientConnection.failed`."""
 
@@ -229,7 +229,7 @@ class StreamClientConnection:
             work = self._begin(frame)
             if work is not None:
                 self._is_busy = True
-                self.transport.start(self._finish(work))
+                self.transport.start_task(self._finish(work))
 
     def _advance_safely(self) -> None:
         try:
@@ -349,7 +349,7 @@ class StreamClientConnection:
         self.session = StreamSession(self, self.requester)
         self.stage = Stage.READY
         self.opened_wall_ms = self.state.clock.wall_ms()
-        self.transport.start(self._listed.add_to(self.state.context))
+        self.transport.start_task(self._listed.add_to(self.state.context))
         advertised = self.listener.advertised
         self.send(
             commands.OpenReply(
@@ -426,9 +426,9 @@ class StreamClientConnection:
             if reply is not None:
                 self.send(reply, request.KEY)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> ConsumerTask:
+    def start_task(self, work: Coroutine[Any, Any, None]) -> ConsumerTask:
         """See `StreamTransport.start`."""
-        return self.transport.start(work)
+        return self.transport.start_task(work)
 
     def next_correlation_id(self) -> int:
         """The number of a request of the server."""

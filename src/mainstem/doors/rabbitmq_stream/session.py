@@ -57,7 +57,7 @@ class SessionConnection(Protocol):
     ) -> Coroutine[Any, Any, None]:
         """Answer a request with what `handle` returns; with None it has answered by itself."""
 
-    def start(self, work: Coroutine[Any, Any, None]) -> ConsumerTask:
+    def start_task(self, work: Coroutine[Any, Any, None]) -> ConsumerTask:
         """Run `work` as a task of the connection."""
 
     def next_correlation_id(self) -> int:
@@ -164,7 +164,7 @@ class StreamSession:
         self._state.published += messages
         if not publisher.is_running:
             publisher.is_running = True
-            self._connection.start(publisher.run())
+            self._connection.start_task(publisher.run())
 
     def _released(self, messages: int, size_bytes: int) -> None:
         if self._is_closed:
@@ -243,7 +243,7 @@ class StreamSession:
             group=GroupKey(place, name) if is_single else None,
             knows_committed=self._versions.get(Key.DELIVER, 1) >= VERSIONS_MAX[Key.DELIVER],
             send=self._send_chunk,
-            run=self._connection.start,
+            run=self._connection.start_task,
             ask_client=self._ask_client,
         )
         consumer.credit = request.credit
@@ -325,7 +325,7 @@ class StreamSession:
         self._offsets.store(stored.reference, place, stored.offset)
         if not self._offsets.is_running:
             self._offsets.is_running = True
-            self._connection.start(self._offsets.run())
+            self._connection.start_task(self._offsets.run())
 
     async def _query_offset(self, request: commands.QueryOffset) -> StreamReply:
         place = await streams.find_stream(self.engine, request.stream)
