@@ -141,6 +141,10 @@ class QueueCounts(Protocol):
         """Attached ones."""
 
 
+DeliveryState: TypeAlias = Literal["leased", "done", "over"]
+"""What became of a delivery. Leased: its consumer still has the event. Done: the event is done, by whichever
+answer. Over: the lock has expired, it was given back, or the token is unknown; the event is not done."""
+
 OnDeliveries: TypeAlias = Callable[[list[Delivery]], None]
 OnEnded: TypeAlias = Callable[[StreamError | None], None]
 
@@ -168,6 +172,10 @@ class AttachedConsumers(Protocol):
     def queue_counts(self, subscription: str) -> QueueCounts:
         """The present figures. Exact for what was committed; an estimate where a part of a routed queue's
         index is not in memory. NoSuchSubscription."""
+
+    def delivery_states(self, subscription: str, tokens: Sequence[str]) -> list[DeliveryState]:
+        """What became of deliveries, pulled ones too, as far as it is known in the present turn of the event
+        loop. NoSuchSubscription."""
 
     async def purge_ready(self, subscription: str) -> int:
         """Let all events be done that no consumer has and that do not wait for a time. Returns how many were

@@ -67,6 +67,8 @@ class Extend(msgspec.Struct, frozen=True, gc=False):
     token: str
     lock_ms: int
     """1 to 12 hours."""
+    alone: bool = False
+    """Whether only the lock of this event is changed. Not offered by a remote engine."""
 
 
 Outcome: TypeAlias = Ack | Nack | Reject | Extend

@@ -26,6 +26,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "settle_soon": (QUEUE, ()),
     "take": (QUEUE, "c"),
     "queue_counts": (QUEUE,),
+    "delivery_states": (QUEUE, ()),
     "purge_ready": (QUEUE,),
 }
 

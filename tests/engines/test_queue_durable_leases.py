@@ -58,6 +58,29 @@ def test_what_a_consumer_has_is_its_own_after_a_restart_until_the_deadline(power
     simulated(test, durable_leases=True, accepts_late_acks=late)
 
 
+@pytest.mark.parametrize("power", [False, True])
+def test_locks_that_were_extended_alone_are_those_after_a_restart(power: bool) -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"LH430", b"UA901", b"BA117")
+        first, second, third = await server.pull()
+        answers: list[Outcome] = [Extend(second.token, 2 * LOCK_S * 1000, alone=True)]
+        answers.append(Extend(third.token, 3 * LOCK_S * 1000, alone=True))
+        assert await settle(server, answers) == ["done"] * 2
+        for _ in range(2):
+            await server.crash(power=power)
+        server.clock.advance(LOCK_S + 1)
+        await server.turns()
+        assert values(await server.pull()) == [b"LH430"]
+        assert await settle(server, [Extend(second.token, LOCK_S * 1000, alone=True)]) == ["done"]
+        assert await settle(server, [Ack(item.token) for item in (first, second, third)]) == [
+            "stale",
+            "done",
+            "done",
+        ]
+
+    simulated(test, durable_leases=True, accepts_late_acks=False)
+
+
 def test_without_the_setting_events_are_delivered_again_at_once() -> None:
     async def test(server: SimulatedServer) -> None:
         await server.publish("t", b"LH430")

@@ -84,6 +84,40 @@ def test_an_extended_lock_does_not_expire() -> None:
     simulated(test, lock_ms=5_000)
 
 
+def test_a_lock_that_is_extended_alone_leaves_those_of_the_same_pull() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"LH430", b"UA901", b"BA117")
+        first, second, third = await server.pull()
+        states = server.engine.attached.delivery_states
+        answers: list[Outcome] = [
+            Extend(second.token, 10_000, alone=True),
+            Extend(third.token, 1_000, alone=True),
+        ]
+        assert await server.drive(server.engine.settle("s", answers)) == ["done", "done"]
+        await server.pass_time(2)
+        assert values(await server.pull()) == [b"BA117"], "its lock was made shorter"
+        await server.pass_time(4)
+        tokens = [first.token, second.token, third.token, "no token"]
+        assert states("s", tokens) == ["over", "leased", "over", "over"]
+        assert values(await server.pull(count=1)) == [b"LH430"]
+        assert await server.drive(server.engine.settle("s", [Ack(third.token)])) == ["stale"]
+        await server.ack(second)
+        assert states("s", [second.token]) == ["done"]
+
+    simulated(test, lock_ms=5_000)
+
+
+def test_a_late_acknowledgement_counts_also_of_a_lock_that_was_extended_alone() -> None:
+    async def test(server: SimulatedServer) -> None:
+        await server.publish("t", b"LH430", b"UA901")
+        _, second = await server.pull()
+        await server.drive(server.engine.settle("s", [Extend(second.token, 1_000, alone=True)]))
+        await server.pass_time(2)
+        assert await server.drive(server.engine.settle("s", [Ack(second.token)])) == ["late"]
+
+    simulated(test, lock_ms=5_000)
+
+
 def test_a_delay_is_exact_to_20_ms_and_backoff_grows() -> None:
     async def test(server: SimulatedServer) -> None:
         await server.publish("t", b"0")

@@ -14,6 +14,8 @@ from collections.abc import Iterable, KeysView
 from mainstem.queues.runs import Run, count_positions, decode_runs, encode_runs
 
 WORD_MASK = 0xFFFF_FFFF
+ENDED_PARTS_MAX = 10_000
+"""Leases that were divided from others, and are over, of which the origin is still known."""
 PLAIN_RUNS_MAX = 4
 """A lease of more runs has them encoded: 2 bytes a run in place of 130."""
 
@@ -21,11 +23,14 @@ PLAIN_RUNS_MAX = 4
 class DeliveryLease:
     """An acquisition: these positions belong to a consumer until the deadline, or until they are settled."""
 
-    __slots__ = ("_runs", "consumer", "deadline_ms", "id", "left", "lock_ms")
+    __slots__ = ("_runs", "consumer", "deadline_ms", "id", "left", "lock_ms", "origin")
 
     def __init__(self, lease_id: int, consumer: str, runs: list[Run], lock_ms: int) -> None:
         self.id = lease_id
         """From 1, and never the same again in the life of a view."""
+        self.origin = lease_id
+        """The lease with which these positions were acquired: another one, if this is a part of it with a
+        deadline of its own."""
         self.consumer = consumer
         self.lock_ms = lock_ms
         """0: without a deadline."""
@@ -47,7 +52,7 @@ class DeliveryLease:
 class LeaseTable:
     """The live leases of a view."""
 
-    __slots__ = ("_by_consumer", "_by_lock", "_last_id", "_newest_ms", "by_word")
+    __slots__ = ("_by_consumer", "_by_lock", "_ended_parts", "_last_id", "_newest_ms", "by_word", "has_parts")
 
     def __init__(self, last_id: int = 0) -> None:
         self.by_word: dict[int, DeliveryLease] = {}
@@ -58,6 +63,10 @@ class LeaseTable:
         """Lock duration -> its leases, in the order of their deadlines."""
         self._newest_ms: dict[int, int] = {}
         """Lock duration -> the last deadline in its list."""
+        self.has_parts = False
+        """Whether a lease was ever divided."""
+        self._ended_parts: dict[int, tuple[int, int]] = {}
+        """Word -> (number, origin) of parts of leases that are over: a late answer names the origin."""
 
     def __len__(self) -> int:
         return len(self.by_word)
@@ -109,6 +118,28 @@ class LeaseTable:
         lease = self.by_word.get(lease_id & WORD_MASK)
         return lease if lease is not None and lease.id == lease_id else None
 
+    def divide(self, word: int, runs: list[Run], now_ms: int, lock_ms: int) -> DeliveryLease:
+        """Some positions of a live lease are a lease of their own from now on, with the word that `next_word`
+        returned. Answers name the lease with which they were acquired, see `part_with`."""
+        whole = self.by_word[word]
+        part = self.open(whole.consumer, runs, now_ms, lock_ms)
+        self.note_origin(part, whole.origin)
+        self.take(word, part.left)
+        return part
+
+    def note_origin(self, part: DeliveryLease, origin: int) -> None:
+        """The positions of a live lease were acquired with this one."""
+        part.origin = origin
+        self.has_parts = True
+
+    def part_with(self, lease_id: int, word: int) -> int:
+        """The number of the lease with this word, if it is a part of that lease; else that of the lease."""
+        lease = self.by_word.get(word)
+        number, origin = (
+            (lease.id, lease.origin) if lease is not None else self._ended_parts.get(word, (0, 0))
+        )
+        return number if origin == lease_id else lease_id
+
     def take(self, word: int, positions: int) -> None:
         """This number of positions of a live lease is leased no more; with the last one it is over."""
         lease = self.by_word[word]
@@ -119,6 +150,10 @@ class LeaseTable:
 
     def _close(self, lease: DeliveryLease) -> None:
         del self.by_word[lease.id & WORD_MASK]
+        if lease.origin != lease.id:
+            self._ended_parts[lease.id & WORD_MASK] = lease.id, lease.origin
+            if len(self._ended_parts) > ENDED_PARTS_MAX:
+                del self._ended_parts[next(iter(self._ended_parts))]
         leases = self._by_consumer[lease.consumer]
         del leases[lease.id]
         if not leases:

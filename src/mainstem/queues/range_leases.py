@@ -165,10 +165,20 @@ class RangeLeases(AppliedView):
                 yield word, (first, end)
                 first = end
 
-    def renew(self, runs: Sequence[Run], now_ms: int, lock_ms: int | None = None) -> None:
+    def present_lease(self, lease_id: int, position: int) -> int:
+        """The number of the lease that has a position, or had it last, if it is a part of the one with which
+        it was acquired; else the number of that one."""
+        if not self.leases.has_parts:
+            return lease_id
+        page = self.table.page(position >> PAGE_SHIFT)
+        return lease_id if page is None else self.leases.part_with(lease_id, page.words[position & PAGE_MASK])
+
+    def renew(self, runs: Sequence[Run], now_ms: int, lock_ms: int | None = None) -> list[DeliveryLease]:
         """The leases of these positions, which are all leased, end `lock_ms` from now (as the rules say, if
-        it is not given). Where a lease has other positions too, those keep their deadline."""
+        it is not given). Where a lease has other positions too, those keep their deadline. Returns the leases
+        that have these positions now."""
         lock_ms = self.rules.lock_ms if lock_ms is None else lock_ms
+        renewed: list[DeliveryLease] = []
         parts: dict[int, list[Run]] = {}
         for word, run in self._lease_words(runs):
             parts.setdefault(word, []).append(run)
@@ -177,12 +187,13 @@ class RangeLeases(AppliedView):
             count = sum(end - first for first, end in chosen)
             if count == lease.left:
                 self.leases.extend(lease.id, now_ms, lock_ms)
+                renewed.append(lease)
                 continue
             new_word = self.leases.next_word()
             for index, low, high in self._pieces(chosen):
                 self.table.open(index).words[low:high] = array("I", (new_word,)) * (high - low)
-            self.leases.open(lease.consumer, chosen, now_ms, lock_ms)
-            self.leases.take(word, count)
+            renewed.append(self.leases.divide(word, chosen, now_ms, lock_ms))
+        return renewed
 
     def failure_runs(self, runs: Sequence[Run]) -> list[tuple[int, int, int]]:
         """(first, end, failures) of runs, cut where the number of failed deliveries changes."""

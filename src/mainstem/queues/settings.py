@@ -14,6 +14,7 @@ from mainstem.queues.event_headers import LEVEL_MAX
 from mainstem.queues.push_settings import PushSettings
 from mainstem.queues.rules import DeliveryRules
 
+DOOR_SETTINGS_CHARACTERS_MAX = 65_536
 DAY_MS = 24 * 3600 * 1000
 TOPICS_MAX = 1_000
 FILTER_CHARACTERS_MAX = 10_000
@@ -113,6 +114,9 @@ class SubscriptionSettings:
     """Of a routed queue: bytes of the values of its ready events together; -1: any number."""
     overflow: str = OVERFLOWS[0]
     """Of a routed queue: what happens when it is full, one of OVERFLOWS."""
+    door_settings: str = ""
+    """What a door keeps with the subscription, in a form of its own: the engine does not read it. A
+    subscription that has some may have no topics."""
     push: PushSettings | None = None
     """Where its events are sent by HTTP. None: consumers pull them."""
 

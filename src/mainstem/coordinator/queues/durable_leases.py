@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from mainstem.coordinator.queues.lock_time import LockTime
 from mainstem.coordinator.queues.records import (
     EventsLeased,
@@ -73,10 +75,11 @@ class DurableLeases:
             if lease.deadline_ms is None or not runs:
                 continue
             until_ms = self._lock_time.shown_ms(lease.deadline_ms)
-            made_in = self._epochs.get((view.id, lease.id), epoch)
+            made_in = self._epochs.get((view.id, lease.origin), epoch)
             base, data = encoded(runs)
+            origin = lease.origin if lease.origin != lease.id else 0
             record = EventsLeased(
-                view.id, base, data, lease.id, made_in, lease.consumer, lease.lock_ms, until_ms
+                view.id, base, data, lease.id, made_in, lease.consumer, lease.lock_ms, until_ms, origin
             )
             records.append(record)
         return records
@@ -125,9 +128,7 @@ class DurableLeases:
     def _keep(leases: dict[int, EventsLeased], id_: int, record: EventsLeased, left: list[Run]) -> None:
         if left:
             base, data = encoded(left)
-            leases[id_] = EventsLeased(
-                record.view, base, data, id_, record.epoch, record.consumer, record.lock_ms, record.until_ms
-            )
+            leases[id_] = msgspec.structs.replace(record, base=base, data=data)
         else:
             del leases[id_]
 
@@ -166,7 +167,10 @@ class DurableLeases:
                 if lock_ms > 0 and left[id_]:
                     lease = view.sequence.restore_lease(id_, record.consumer, left[id_], now_ms, lock_ms)
                     if lease is not None:
-                        self._epochs[view_id, id_] = record.epoch
+                        origin = record.origin or id_
+                        if origin != id_:
+                            view.sequence.leases.note_origin(lease, origin)
+                        self._epochs[view_id, origin] = record.epoch
                         restored.append((view, lease))
         return restored
 

@@ -233,6 +233,8 @@ class EventsLeased(EventsRecord, frozen=True, array_like=True, tag="events-lease
     consumer: str
     lock_ms: int
     until_ms: int
+    origin: int = 0
+    """The lease with which these events were acquired, if this one is a part of it; 0: the lease itself."""
 
 
 class EventsReleased(EventsRecord, frozen=True, array_like=True, tag="events-released"):

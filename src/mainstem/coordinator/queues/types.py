@@ -22,6 +22,7 @@ from mainstem.coordinator.topics.types import name_problem
 from mainstem.queues.push_settings import PushSettings, push_problem
 from mainstem.queues.runs import Run
 from mainstem.queues.settings import (
+    DOOR_SETTINGS_CHARACTERS_MAX,
     FILTER_CHARACTERS_MAX,
     NUMBER_RANGES,
     OVERFLOWS,
@@ -47,7 +48,7 @@ class SettingRange:
         if self.type is tuple:
             return f"names of topics, {self.maximum:,} at most"
         if self.type is str:
-            return f"a query of {self.maximum:,} characters at most"
+            return f"a text of {self.maximum:,} characters at most"
         if self.type is type(None):
             return "the name of a topic, or null"
         if self.type is PushSettings:
@@ -106,6 +107,7 @@ RANGES: Mapping[str, SettingRange] = {
     "dead_letter_topic": SettingRange(type(None)),
     "dead_letters_to_sink": SettingRange(bool),
     "overflow": SettingRange(str, 0, 100),
+    "door_settings": SettingRange(str, 0, DOOR_SETTINGS_CHARACTERS_MAX),
     "push": SettingRange(PushSettings),
 }
 """The settings of a subscription, by name."""

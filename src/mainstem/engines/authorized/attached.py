@@ -13,7 +13,14 @@ from typing import Any, cast
 import msgspec
 
 from mainstem.access_contract import Operation, ResourceType
-from mainstem.attach_contract import AttachedConsumer, AttachRequest, OnDeliveries, OnEnded, QueueCounts
+from mainstem.attach_contract import (
+    AttachedConsumer,
+    AttachRequest,
+    DeliveryState,
+    OnDeliveries,
+    OnEnded,
+    QueueCounts,
+)
 from mainstem.contract import NotAuthorized
 from mainstem.engines.authorized.declared import NO_RIGHT, AuthorizedPart, checked, needs
 from mainstem.engines.authorized.log import READ_TOPIC
@@ -77,6 +84,12 @@ class AuthorizedAttachedConsumers(AuthorizedPart):
         """See the contract."""
         self.rights.require(Operation.DESCRIBE, ResourceType.SUBSCRIPTION, subscription)
         return cast(QueueCounts, self.engine.queue_counts(subscription))
+
+    @needs(READ_SUBSCRIPTION)
+    def delivery_states(self, subscription: str, tokens: Sequence[str]) -> list[DeliveryState]:
+        """See the contract."""
+        self.rights.require(Operation.READ, ResourceType.SUBSCRIPTION, subscription)
+        return cast("list[DeliveryState]", self.engine.delivery_states(subscription, tokens))
 
     purge_ready = checked("purge_ready", ALTER_SUBSCRIPTION, "subscription")
 

@@ -171,6 +171,8 @@ class RemoteQueues:
             case Reject():
                 return await self._calls.reject(name, RejectJson(tokens, kind.reason))
             case Extend():
+                if kind.alone:
+                    raise InvalidArgument("a remote engine extends all events of a pull")
                 return await self._calls.extend(name, ExtendJson(tokens, kind.lock_ms))
 
     async def seek(self, name: str, to: Literal["earliest", "latest"] | int) -> int:

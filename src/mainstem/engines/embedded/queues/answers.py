@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from mainstem.attach_contract import DeliveryState
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
@@ -18,6 +19,7 @@ from mainstem.engines.embedded.queues.events import positions_of
 from mainstem.engines.embedded.queues.tokens import DeliveryToken, decode_tokens
 from mainstem.promise import Promise
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Reject, Verdict
+from mainstem.queues.pages import PositionState
 from mainstem.queues.runs import Run, count_positions, runs_of
 from mainstem.queues.settings import DELAY_MS_MAX, LOCK_MS_MAX
 
@@ -45,8 +47,8 @@ class Answers:
         self.extended: Promise[None] = Promise.resolved(None)
         """Done when the deadlines of durable leases are on the disk."""
         self.verdicts: list[Verdict] = ["stale"] * len(outcomes)
-        self._extending: list[tuple[int, DeliveryToken, int]] = []
-        """(number of the answer, token, lock in ms)."""
+        self._extending: list[tuple[int, DeliveryToken, Extend]] = []
+        """(number of the answer, token, what it asks for)."""
         self._withdrawing: list[tuple[int, DeliveryToken]] = []
         """(number of the answer, token) of events that never reached their consumer."""
         self._parts: dict[_SettlementKey, dict[int, int]] = {}
@@ -54,6 +56,8 @@ class Answers:
         tokens = decode_tokens([outcome.token for outcome in outcomes])
         if machine.durable_leases.has_restored:
             tokens = [present_token(machine, token) for token in tokens]
+        if any(view.sequence.leases.has_parts for view in machine.views.of_subscription(subscription)):
+            tokens = [_token_of_part(machine, token) for token in tokens]
         if set(map(type, outcomes)) == {Ack}:
             self._sort_acks(tokens, subscription)
         else:
@@ -93,7 +97,7 @@ class Answers:
             if token is None or view is None or view.subscription != subscription:
                 self.verdicts[number] = "invalid"
             elif isinstance(outcome, Extend):
-                self._extending.append((number, token, outcome.lock_ms))
+                self._extending.append((number, token, outcome))
             elif outcome.token in seen:
                 continue
             elif isinstance(outcome, Nack) and not outcome.delivered:
@@ -148,16 +152,23 @@ class Answers:
         that have some."""
         machine = self._machine
         extended: dict[tuple[int, int], SubscriptionView] = {}
-        for number, token, lock_ms in self._extending:
+        alone: dict[tuple[int, int], tuple[SubscriptionView, set[int]]] = {}
+        for number, token, asked in self._extending:
             view = machine.views.get(token.view)
             if view is None or token.epoch != machine.epoch:
                 continue
-            run = (token.position, token.position + 1)
-            if view.sequence.releasable(token.lease, [run]) and view.sequence.extend(
-                token.lease, now_ms, lock_ms
-            ):
-                self.verdicts[number] = "done"
+            if not view.sequence.is_leased(token.lease, token.position):
+                continue
+            self.verdicts[number] = "done"
+            if asked.alone:
+                _, positions = alone.setdefault((view.id, asked.lock_ms), (view, set()))
+                positions.add(token.position)
+            else:
+                view.sequence.extend(token.lease, now_ms, asked.lock_ms)
                 extended[token.view, token.lease] = view
+        for (_, lock_ms), (view, positions) in alone.items():
+            for renewed in view.sequence.renew(runs_of(sorted(positions)), now_ms, lock_ms):
+                extended[view.id, renewed.id] = view
         records = [
             record
             for (_, id_), view in extended.items()
@@ -205,6 +216,32 @@ def present_token(machine: Subscriptions, token: DeliveryToken | None) -> Delive
     if token is None or not machine.durable_leases.is_present(token.view, token.lease, token.epoch):
         return token
     return DeliveryToken(token.view, token.position, token.lease, machine.epoch)
+
+
+def _token_of_part(machine: Subscriptions, token: DeliveryToken | None) -> DeliveryToken | None:
+    """A token of the present epoch with the lease that its position has now, where that is a part of its
+    own."""
+    view = machine.views.get(token.view) if token is not None and token.epoch == machine.epoch else None
+    if token is None or view is None:
+        return token
+    lease = view.sequence.present_lease(token.lease, token.position)
+    return token if lease == token.lease else DeliveryToken(token.view, token.position, lease, token.epoch)
+
+
+def delivery_states(machine: Subscriptions, subscription: int, texts: Sequence[str]) -> list[DeliveryState]:
+    """See `AttachedConsumers.delivery_states`."""
+    states: list[DeliveryState] = []
+    for decoded in decode_tokens(texts):
+        token = _token_of_part(machine, present_token(machine, decoded))
+        view = machine.views.get(token.view) if token is not None else None
+        if token is None or view is None or view.subscription != subscription:
+            states.append("over")
+        elif token.epoch == machine.epoch and view.sequence.is_leased(token.lease, token.position):
+            states.append("leased")
+        else:
+            is_done = view.sequence.state(token.position) is PositionState.DONE
+            states.append("done" if is_done else "over")
+    return states
 
 
 def _key(token: DeliveryToken, outcome: Ack | Nack | Reject) -> _SettlementKey:

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mainstem.attach_contract import AttachRequest, OnDeliveries, OnEnded
+from mainstem.attach_contract import AttachRequest, DeliveryState, OnDeliveries, OnEnded
 from mainstem.contract import InvalidArgument
 from mainstem.coordinator.queues.subscriptions import Subscriptions
 from mainstem.coordinator.queues.types import Settlement
 from mainstem.coordinator.queues.views import SubscriptionView
-from mainstem.engines.embedded.queues.answers import Answers, check_ranges
+from mainstem.engines.embedded.queues.answers import Answers, check_ranges, delivery_states
 from mainstem.engines.embedded.queues.attached import QueueDispatcher
 from mainstem.engines.embedded.queues.error_context import about
 from mainstem.engines.embedded.queues.receivers import EventReceiver
@@ -146,6 +146,12 @@ class EmbeddedAttachedConsumers:
         dispatcher = self._dispatchers.get(queue.stored.id)
         consumers = len(dispatcher.receivers) if dispatcher is not None else 0
         return EmbeddedQueueCounts(ready, sum(count.leased for count in counts), consumers)
+
+    def delivery_states(self, subscription: str, tokens: Sequence[str]) -> list[DeliveryState]:
+        """See the contract."""
+        with about(subscription):
+            queue = self._service.queue(subscription)
+        return delivery_states(self.machine, queue.stored.id, tokens)
 
     async def purge_ready(self, subscription: str) -> int:
         """See the contract."""

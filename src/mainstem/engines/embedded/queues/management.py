@@ -127,7 +127,7 @@ class QueueManagement:
     def _check(settings: SubscriptionSettings) -> None:
         if settings.is_limited or settings.dead_letters_to_sink:
             raise InvalidArgument("only a queue of a namespace has limits, or hands over its dead letters")
-        if not settings.topics:
+        if not settings.topics and not settings.door_settings:
             raise InvalidArgument("a subscription has at least one topic")
         if len(set(settings.topics)) < len(settings.topics):
             raise InvalidArgument("a subscription names each topic once")
