@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.contract import Event
@@ -144,6 +144,7 @@ filters = st.recursive(
 ).filter(lambda text: len(text.encode()) <= 256)
 
 
+@settings(deadline=None)
 @given(filters, st.dictionaries(texts.filter(bool), texts, max_size=4))
 def test_the_query_matches_the_same(text: str, attributes: dict[str, str]) -> None:
     parsed = parse(text)
@@ -151,6 +152,7 @@ def test_the_query_matches_the_same(text: str, attributes: dict[str, str]) -> No
     assert matcher.matches_event(event_of(attributes)) == parsed.matches(attributes)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from('attributes:.()="\\!-, NOTADRhasPrefix\u00e9\t'), max_size=60))
 def test_any_text_is_a_filter_or_a_mistake(text: str) -> None:
     with suppress(FilterError):
