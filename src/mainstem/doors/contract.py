@@ -223,6 +223,9 @@ class DoorContext:
     disk_usage: Callable[[], DiskUsage] | None = None
     """Returns the disk space of the log; None if the log is on another machine, or
     on no disk."""
+    write_refusal: Callable[[], str | None] = lambda: None
+    """Returns why topics accept no events now (the disk is full or does not respond, the data is at its
+    limit); None: they accept them."""
     audit: AuditTrail | None = None
     """Records who did what; None: there is no audit."""
     broker: Callable[[], Awaitable[AmqpBroker]] | None = None

@@ -269,6 +269,7 @@ def _serve(
             read_only=refuses_changes,
             http_mounts=listeners.http_mounts(),
             disk_usage=disk_usage if memory is None else None,
+            write_refusal=lambda: node.rejection_reason,
             token_keys=push_tokens,
             audit=audit,
             broker=broker.get,

@@ -8,10 +8,12 @@ from pathlib import Path
 from mainstem.amqp.properties import Properties
 from mainstem.doors.amqp091 import frames
 from mainstem.doors.amqp091.control_methods import (
+    ConnectionBlocked,
     ConnectionClose,
     ConnectionCloseOk,
     ConnectionStart,
     ConnectionStartOk,
+    ConnectionUnblocked,
 )
 from mainstem.doors.amqp091.methods import (
     BasicAck,
@@ -160,3 +162,32 @@ def test_a_login_that_fails_where_logins_are_needed(tmp_path: Path) -> None:
         await client.close()
 
     with_door(tmp_path, scenario, security_protocol="SASL_PLAINTEXT", sasl_enabled_mechanisms="PLAIN")
+
+
+def test_publishers_are_blocked_while_the_disk_is_full_and_consumers_are_not(tmp_path: Path) -> None:
+    async def scenario(running: Running) -> None:
+        publisher, consumer = await WireClient.opened(running, 1), await WireClient.opened(running, 1)
+        await declare(publisher, "orders")
+        publisher.send(1, ConfirmSelect())
+        await publisher.expect(1, ConfirmSelectOk)
+        publisher.publish(1, BasicPublish("", "orders"), PERSISTENT, b"1017")
+        await publisher.expect(1, BasicAck)
+        guard = running.node.space_guard
+        guard.stop()
+        guard.rejection_reason = "the disk is full"
+        publisher.publish(1, BasicPublish("", "orders"), PERSISTENT, b"1018")
+        assert await publisher.expect(0, ConnectionBlocked) == ConnectionBlocked("the disk is full")
+        consumer.send(1, BasicConsume("orders", "worker"))
+        await consumer.expect(1, BasicConsumeOk)
+        await consumer.expect(1, BasicDeliver)
+        assert await consumer.body(1) == b"1017"
+        consumer.send(1, BasicAck(1))
+        guard.rejection_reason = None
+        await publisher.expect(0, ConnectionUnblocked)
+        await publisher.expect(1, BasicAck)
+        await consumer.expect(1, BasicDeliver)
+        assert await consumer.body(1) == b"1018"
+        await publisher.close()
+        await consumer.close()
+
+    with_door(tmp_path, scenario)

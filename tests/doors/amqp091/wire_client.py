@@ -48,7 +48,7 @@ class WireClient:
         client = await cls.connect(running)
         client.writer.write(frames.PROTOCOL_HEADER)
         await client.expect(0, ConnectionStart)
-        capabilities = {"authentication_failure_close": True}
+        capabilities = {"authentication_failure_close": True, "connection.blocked": True}
         client.send(0, ConnectionStartOk({"capabilities": dict(capabilities)}, "PLAIN", b"\0guest\0guest"))
         await client.expect(0, ConnectionTune)
         client.send(0, ConnectionTuneOk(2_047, 131_072, heartbeat_s))

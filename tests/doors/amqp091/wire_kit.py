@@ -138,12 +138,15 @@ class WireRig:
         self.vhosts: list[str] = []
         self.warnings: list[str] = []
         self.budget = MemoryBudget(self.clock, 1 << 20)
+        self.refusal: str | None = None
+        """Why no message can be stored."""
         self.context = ConnectionContext(
             clock=self.clock,
             limits=limits or Limits(),
             open_vhost=self._open,
             registry=ConnectionRegistry(),
             budget=self.budget,
+            publish_refusal=lambda: self.refusal,
             warn=lambda _, text: self.warnings.append(text),
             version="0.4",
             cluster_name="mainstem@localhost",

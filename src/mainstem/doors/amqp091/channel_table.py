@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mainstem.amqp.errors import AmqpError
@@ -43,8 +43,10 @@ SETTLING = (BasicAck, BasicNack, BasicReject)
 class ChannelTable:
     """The channels of one connection."""
 
-    def __init__(self, owner: ChannelOwner) -> None:
+    def __init__(self, owner: ChannelOwner, may_publish: Callable[[], bool]) -> None:
+        """`may_publish`: whether a message can be stored now; if not, its frames are not taken."""
         self._owner = owner
+        self._may_publish = may_publish
         self._work: VhostConnection | None = None
         self._entries: dict[int, ChannelEntry] = {}
         self._closed: set[int] = set()
@@ -80,6 +82,8 @@ class ChannelTable:
         method: Method | None = entry.publish
         try:
             if kind == frames.METHOD:
+                if data.startswith(PUBLISH_START, start) and not self._may_publish():
+                    return False
                 method = self._method(entry, data, start, end)
                 if method is not None:
                     self._on_method(number, entry, method)

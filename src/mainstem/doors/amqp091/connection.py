@@ -25,7 +25,6 @@ from mainstem.doors.amqp091.channel_table import ChannelTable
 from mainstem.doors.amqp091.connection_context import ConnectionState
 from mainstem.doors.amqp091.content import close_fields
 from mainstem.doors.amqp091.control_methods import (
-    ConnectionBlocked,
     ConnectionClose,
     ConnectionCloseOk,
     ConnectionOpen,
@@ -33,11 +32,16 @@ from mainstem.doors.amqp091.control_methods import (
     ConnectionStartOk,
     ConnectionTune,
     ConnectionTuneOk,
-    ConnectionUnblocked,
     ConnectionUpdateSecret,
     ConnectionUpdateSecretOk,
 )
-from mainstem.doors.amqp091.flow import UNSENT_MAX_BYTES, OutgoingFrames, PauseReason, ReadingGate
+from mainstem.doors.amqp091.flow import (
+    UNSENT_MAX_BYTES,
+    OutgoingFrames,
+    PauseReason,
+    PublishBlock,
+    ReadingGate,
+)
 from mainstem.doors.amqp091.login import LoggedIn, LoginCheck
 from mainstem.doors.amqp091.method import Method
 from mainstem.doors.amqp091.method_codec import MethodDamaged, UnknownMethod, decode_method
@@ -84,13 +88,13 @@ class Amqp091Connection:
         self._login = login
         self._mechanism = ""
         self._splitter = FrameSplitter(self._on_frame, HANDSHAKE_PAYLOAD_MAX)
-        self._table = ChannelTable(self)
-        self._work: VhostConnection | None = None
         self._gate = ReadingGate(transport)
+        self._block = PublishBlock(context.publish_refusal, self._gate, self)
+        self._table = ChannelTable(self, self._block.may_publish)
+        self._work: VhostConnection | None = None
         self._out = OutgoingFrames(context.clock, transport, self._after_write)
         self._tail = b""
         """The protocol header so far; after bytes that were no frame, the last of them."""
-        self._blocked_reason: str | None = None
         now = context.clock.monotonic()
         self._opened_at = self._received_at = self._sent_at = self._closing_at = now
         self._opened_ms = context.clock.wall_ms()
@@ -141,6 +145,8 @@ class Amqp091Connection:
         if self.state is not ConnectionState.RUNNING:
             limit_s = self.context.handshake_s
             return f"opened no connection in {limit_s:.0f} s" if now - self._opened_at > limit_s else None
+        if self._block.has_ended():
+            self._go_on(PauseReason.BLOCKED)
         if not self.heartbeat_s:
             return None
         if now - self._sent_at >= self.heartbeat_s / 2:
@@ -195,7 +201,7 @@ class Amqp091Connection:
     def info(self) -> ConnectionInfo:
         """See `ListedConnection`."""
         peers = self._peers
-        state = "blocked" if self._blocked_reason is not None else self.state.value
+        state = "blocked" if self._block.reason is not None else self.state.value
         return ConnectionInfo(
             name=self.name,
             peer_host=peers.client_host,
@@ -229,14 +235,6 @@ class Amqp091Connection:
     def close(self, reason: str) -> None:
         """See `ListedConnection`."""
         self.end_with_error(AmqpError(320, False, f"CONNECTION_FORCED - {reason}"), None)
-
-    def set_blocked(self, reason: str | None) -> None:
-        """Let the client know that its messages are not read now, or again (None), if it can learn that."""
-        if reason == self._blocked_reason or self.state is not ConnectionState.RUNNING:
-            return
-        self._blocked_reason = reason
-        if "connection.blocked" in self.client_capabilities:
-            self.send_method(0, ConnectionUnblocked() if reason is None else ConnectionBlocked(reason))
 
     # --- frames
 
@@ -454,6 +452,7 @@ class Amqp091Connection:
         self.state = ConnectionState.CLOSING
         self._closing_at = self.context.clock.monotonic()
         self._gate.resume(PauseReason.WORK)
+        self._gate.resume(PauseReason.BLOCKED)
         self.start_task(self._finish_work())
 
     async def _close_for_client(self) -> None:

@@ -113,6 +113,8 @@ class ConnectionContext:
     registry: ConnectionRegistry
     budget: MemoryBudget
     """Bytes of messages that are coming in."""
+    publish_refusal: Callable[[], str | None]
+    """Why no message can be stored now; None: it can."""
     warn: Callable[[str, str], None]
     """Logs a warning about a client: kind, text."""
     version: str

@@ -1,7 +1,7 @@
 """The two directions of a connection's bytes: what it sends, gathered in a turn, and why it is not read.
 
-Owns: `OutgoingFrames` and `ReadingGate`. Refuses: to gather more than FLUSH_BYTES, and to read a client whose
-requests cannot be taken or whose replies it leaves unread.
+Owns: `OutgoingFrames`, `ReadingGate` and `PublishBlock`. Refuses: to gather more than FLUSH_BYTES, and to
+read a client whose requests cannot be taken, whose messages cannot be stored, or who leaves replies unread.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from mainstem.doors.amqp091.control_methods import ConnectionBlocked, ConnectionUnblocked
+
 if TYPE_CHECKING:
     from mainstem.clock import Clock
     from mainstem.doors.amqp091.connection_context import AmqpTransport
+    from mainstem.doors.amqp091.contract import AmqpConnection
+    from mainstem.doors.amqp091.method import Method
 
 FLUSH_BYTES = 256 << 10
 """What is sent in a turn of the loop is written at once when it is more than this."""
@@ -21,6 +25,9 @@ UNSENT_MAX_BYTES = 4 << 20
 HELD_MAX_BYTES, HELD_LOW_BYTES = 8 << 20, 4 << 20
 """When channels hold more than HELD_MAX_BYTES of what the client sent, it is not read until at most
 HELD_LOW_BYTES are."""
+
+REASON_MAX = 200
+"""Characters of the reason why a client is blocked: a short string has 255 bytes."""
 
 
 class OutgoingFrames:
@@ -85,6 +92,7 @@ class PauseReason(Enum):
     MEMORY = "there is no memory for the message that is coming in"
     HELD = "channels hold much of what the client has sent"
     UNSENT = "the client leaves much unread"
+    BLOCKED = "the client publishes, and no message can be stored"
 
 
 class ReadingGate:
@@ -131,3 +139,43 @@ class ReadingGate:
         assert self._held_bytes >= 0, "no more is released than was held"
         if self._held_bytes <= HELD_LOW_BYTES:
             self.resume(PauseReason.HELD)
+
+
+class PublishBlock:
+    """Stops the reading of a client that publishes while no message can be stored
+    (https://www.rabbitmq.com/docs/connection-blocked). One that only consumes is read on."""
+
+    __slots__ = ("_connection", "_gate", "_refusal", "reason")
+
+    def __init__(
+        self, refusal: Callable[[], str | None], gate: ReadingGate, connection: AmqpConnection
+    ) -> None:
+        """`refusal`: why no message can be stored."""
+        self._refusal = refusal
+        self._gate = gate
+        self._connection = connection
+        self.reason: str | None = None
+        """Why the client is blocked; None: it is not."""
+
+    def may_publish(self) -> bool:
+        """Whether the message that begins may be taken. If not, the client is blocked from now on."""
+        reason = self._refusal()
+        if reason is None:
+            return True
+        if self.reason is None:
+            self.reason = reason
+            self._gate.pause(PauseReason.BLOCKED)
+            self._notify(ConnectionBlocked(reason[:REASON_MAX]))
+        return False
+
+    def has_ended(self) -> bool:
+        """Whether the client was blocked until now."""
+        if self.reason is None or self._refusal() is not None:
+            return False
+        self.reason = None
+        self._notify(ConnectionUnblocked())
+        return True
+
+    def _notify(self, method: Method) -> None:
+        if "connection.blocked" in self._connection.client_capabilities:
+            self._connection.send_method(0, method)

@@ -126,6 +126,7 @@ class AmqpDoor:
             open_vhost=sessions.open,
             registry=broker.connections,
             budget=MemoryBudget(context.clock, BODIES_MAX_BYTES),
+            publish_refusal=context.write_refusal,
             warn=context.warnings.warn,
             version=context.version,
             cluster_name=f"mainstem@{context.listeners[0].address.host}",

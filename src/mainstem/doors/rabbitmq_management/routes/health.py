@@ -22,12 +22,14 @@ OK = ApiAnswer(200, {"status": "ok"})
 
 
 async def problems_check(request: ManagementRequest) -> ApiAnswer:
-    """Whether every door serves as it should."""
+    """Whether every door serves as it should, and messages can be stored."""
     problems = [
         f"{status.title}: {problem}"
         for status in request.context.door.statuses()
         for problem in status.problems
     ]
+    if (refusal := request.context.door.write_refusal()) is not None:
+        problems.append(f"low on disk: {refusal}")
     if problems:
         return ApiAnswer(503, {"status": "failed", "reason": "; ".join(problems)})
     return OK

@@ -120,7 +120,7 @@ def node_json(request: ManagementRequest) -> dict[str, Any]:
         "processors": os.cpu_count() or 1,
         "rates_mode": "basic",
         "mem_alarm": False,
-        "disk_free_alarm": False,
+        "disk_free_alarm": context.write_refusal() is not None,
         "being_drained": False,
         "exchange_types": exchange_types(),
         "auth_mechanisms": [{"name": "PLAIN", "description": "", "enabled": True}],
