@@ -177,6 +177,7 @@ SANS_IO = (
 IO_MODULES = {"asyncio", "socket", "time", "select", "selectors", "ssl", "threading", "subprocess", "uvloop"}
 IO_ALLOWED = {
     "doors/amqp091/server.py": "connects accepted sockets with the state machine of connection.py",
+    "amqp/moved_copies.py": "has a lock of its note",
     "amqp/publisher.py": "answers with a future",
     "amqp/vhost.py": "answers with a future",
     "amqp/vhost_exchanges.py": "waits for several requests of the engine",

@@ -214,7 +214,11 @@ class DeadLetterSink(Protocol):
     async def move(self, subscription: str, events: Sequence[DeadEvent]) -> list[StreamError | None]:
         """Publish copies of events as the door's rules say. Returns a result for each, when all are durable.
         None: its copy is, or the rules drop it; the event is done. An error: it is tried again later, and the
-        event stays where it is meanwhile."""
+        event stays where it is meanwhile. It comes again, too, if what it is could not be recorded."""
+
+    def recorded(self, subscription: str, *, is_all: bool) -> None:
+        """It is durable that what `move` has returned None for is done. `is_all`: the subscription has
+        nothing that it has given up and that is not done."""
 
 
 @runtime_checkable

@@ -23,7 +23,12 @@ class NotingSink:
     def __init__(self) -> None:
         self.moved: list[tuple[str, bytes | None, str, int]] = []
         self.origins: list[str] = []
+        self.ends: list[str] = []
         self.error: StreamError | None = None
+
+    def recorded(self, subscription: str, *, is_all: bool) -> None:
+        if is_all:
+            self.ends.append(subscription)
 
     async def move(self, subscription: str, events: Sequence[DeadEvent]) -> list[StreamError | None]:
         if self.error is None:

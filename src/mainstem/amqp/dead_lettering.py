@@ -1,8 +1,8 @@
 """Dead lettering: what queues give up is published to their dead-letter exchange.
 
 Owns: the copy of a message, with its headers, the queues that it goes to, and that each has its own outcome.
-Refuses: to decide what is dead, and to mark it done: the engine does, when the copy is durable. A kill
-between the two leads to a second copy, with the same `mainstem-moved-from`.
+Refuses: to decide what is dead, and to mark it done: the engine does, when the copy is durable. After a kill
+between the two, the copy is known by its `mainstem-moved-from` (`moved_copies.py`).
 """
 
 from __future__ import annotations
@@ -47,17 +47,31 @@ class DeadLettering:
         target = None if queue is None else queue.effective.get("dead-letter-exchange")
         if queue is None or target not in vhost.exchanges:
             return [None] * len(events)
-        letters = [self._letter(vhost, queue, str(target), event) for event in events]
+        copies = vhost.copies
+        missing = {event.origin: event for event in events if not copies.has(subscription, event.origin)}
+        is_once = "" in missing  # nothing comes again: a queue has refused to take it
         try:
-            await vhost.publisher.ensure_topic(str(target))
+            topic = await vhost.publisher.ensure_topic(str(target))
+            if not is_once:
+                await copies.begin(subscription, topic)
         except StreamError as error:
-            return [error if letter is not None else None for letter in letters]
-        routed = [
-            self._routed(vhost, name, letter, event) for letter, event in zip(letters, events, strict=True)
-        ]
-        results = iter(await vhost.publisher.publish_events([event for event in routed if event is not None]))
-        outcomes = [None if event is None else next(results) for event in routed]
-        return [outcome if isinstance(outcome, StreamError) else None for outcome in outcomes]
+            return [error if event.origin in missing else None for event in events]
+        routed: dict[str, RoutedEvent] = {}
+        for event in missing.values():
+            letter = self._letter(vhost, queue, str(target), event)
+            if (copy := self._routed(vhost, name, letter, event)) is not None:
+                routed[event.origin] = copy
+        results = dict(zip(routed, await vhost.publisher.publish_events([*routed.values()]), strict=True))
+        errors = {origin: result for origin, result in results.items() if isinstance(result, StreamError)}
+        if not is_once:
+            copies.copied(subscription, results.keys() - errors.keys())
+        return [errors.get(event.origin) for event in events]
+
+    def recorded(self, subscription: str, *, is_all: bool) -> None:
+        """See the contract."""
+        place = self._find(subscription)
+        if place is not None:
+            place[0].copies.recorded(subscription, is_all=is_all)
 
     def _letter(self, vhost: Vhost, queue: AmqpQueue, target: str, dead: DeadEvent) -> AmqpMessage | None:
         """The message that is published; None: its properties cannot be read."""

@@ -217,12 +217,12 @@ class VhostPublisher:
         is_lasting = known is None or (known.durable and not known.auto_delete)
         return exchange if is_lasting else SHARED
 
-    async def ensure_topic(self, exchange: str) -> None:
-        """Create the topic of an exchange, if there is none. StreamError: that is not possible."""
+    async def ensure_topic(self, exchange: str) -> str:
+        """The topic of an exchange, which is created if there is none. StreamError: that is not possible."""
         exchange = self._place_of(exchange)
         known = self.topics.get(exchange)
         if known is not None and known in self._existing:
-            return
+            return known
         name = known or topic_name(self._namespace, exchange)
         if known is None and name in self.exchange_of_topic:
             name = topic_name(self._namespace, exchange, is_taken=True)
@@ -234,3 +234,4 @@ class VhostPublisher:
             await self._routed.set_note(self._namespace, TOPIC + exchange, name.encode())
             self.know_topic(exchange, name)
         self._existing.add(name)
+        return name

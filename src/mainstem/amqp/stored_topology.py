@@ -21,6 +21,9 @@ POLICY, OPERATOR_POLICY = "policy ", "operator-policy "
 TOPIC = "topic "
 """Before the name of an exchange: the note has the topic of its messages. It outlives the exchange."""
 
+MOVES = "moves"
+"""The note that says where copies of dead letters can be that are not recorded (`moved_copies.py`)."""
+
 
 def exchange_data(exchange: Exchange) -> bytes:
     """The note of an exchange."""

@@ -16,6 +16,7 @@ from mainstem.amqp.queue_arguments import kind_of, settings_of
 from mainstem.amqp.stored_topology import (
     BINDING,
     EXCHANGE,
+    MOVES,
     OPERATOR_POLICY,
     POLICY,
     QUEUE,
@@ -116,6 +117,7 @@ class Vhost(VhostQueues):
         )
         await self._load_bindings({note: data for note, data in notes.items() if note.startswith(BINDING)})
         self.router.changed()
+        await self.copies.load(notes.get(MOVES))
 
     async def _load_queues(self, notes: dict[str, bytes]) -> None:
         names = set(await self._routed.queues_of(self.name))
@@ -151,6 +153,7 @@ class Vhost(VhostQueues):
 
     def close(self) -> None:
         """End the timers."""
+        self.copies.close()
         for queue in self.queues.values():
             if queue.expiry_timer is not None:
                 queue.expiry_timer.cancel()

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 from mainstem.amqp.errors import amqp_error
+from mainstem.amqp.moved_copies import MovedCopies
 from mainstem.amqp.policies import Policy
 from mainstem.amqp.publisher import VhostPublisher
 from mainstem.amqp.router import Router
@@ -122,6 +123,9 @@ class VhostState:
             queues=self.queues,
             clock=clock,
             start_task=start_task,
+        )
+        self.copies = MovedCopies(
+            name, self.queues, events=engine, routed=self._routed, clock=clock, start_task=start_task
         )
 
     async def _note(self, name: str, data: bytes | None) -> None:

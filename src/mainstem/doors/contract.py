@@ -229,8 +229,8 @@ class DoorContext:
     audit: AuditTrail | None = None
     """Records who did what; None: there is no audit."""
     broker: Callable[[], Awaitable[AmqpBroker]] | None = None
-    """Returns the virtual hosts and connections of RabbitMQ's protocols, which are loaded at the first call;
-    None: the engine has no routed queues."""
+    """Returns the virtual hosts and connections of RabbitMQ's protocols, which are loaded at the first call
+    at the latest; None: the engine has no routed queues."""
     node: Node | None = None
     """The log and coordinator themselves, for doors that declare `needs_node`."""
 

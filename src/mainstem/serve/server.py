@@ -105,7 +105,8 @@ class Running:
         return self._search.get()
 
     async def broker(self) -> AmqpBroker:
-        """The virtual hosts and connections of RabbitMQ's protocols, which are loaded at their first use."""
+        """The virtual hosts and connections of RabbitMQ's protocols, which are loaded soon after the start,
+        or at their first use if there are none yet."""
         return await self._broker.get()
 
     def reload_certificates(self) -> None:
@@ -242,14 +243,11 @@ def _serve(
     search = LazySearch(
         partial(local_search, engine, folder, node) if memory is None else partial(memory.search, engine)
     )
-    broker = LazyBroker(engine, node.clock, random.SystemRandom())
+    topology = node.subscriptions.topology
+    broker = LazyBroker(engine, node.clock, random.SystemRandom(), lambda: bool(topology.all()))
     authentication = ServerAuthentication(settings, access, node.clock, node.log.folder_id.bytes)
     push_tokens = _push_tokens(settings, folder if memory is None else None, node)
     audit = open_audit(node, authentication, [entry.listener for entry in bound])
-
-    def disk_usage() -> DiskUsage:
-        usage = shutil.disk_usage(folder)
-        return DiskUsage(used_bytes=node.log.total_bytes(), free_bytes=usage.free, total_bytes=usage.total)
 
     def make_context(door: Door, its_listeners: tuple[Listener, ...], warnings: WarningLog) -> DoorContext:
         refuses_changes = bool(settings.door_values.get(f"{door.name}_read_only"))
@@ -268,7 +266,7 @@ def _serve(
             version=__version__,
             read_only=refuses_changes,
             http_mounts=listeners.http_mounts(),
-            disk_usage=disk_usage if memory is None else None,
+            disk_usage=partial(_disk_usage, folder, node) if memory is None else None,
             write_refusal=lambda: node.rejection_reason,
             token_keys=push_tokens,
             audit=audit,
@@ -283,10 +281,16 @@ def _serve(
     listeners.start()
     push = _start_pushing(engine, node, allowed, push_tokens)
     running = Running(settings, folder, node, engine, listeners, search, broker, push, audit, authentication)
+    broker.load_what_is_there()
     if any(door.uses_search and door.name in running.addresses for door in doors):
         search.prepare_later()
     _log_advertised(bound)
     return running
+
+
+def _disk_usage(folder: Path, node: Node) -> DiskUsage:
+    usage = shutil.disk_usage(folder)
+    return DiskUsage(used_bytes=node.log.total_bytes(), free_bytes=usage.free, total_bytes=usage.total)
 
 
 def _log_advertised(bound: Sequence[BoundListener]) -> None:

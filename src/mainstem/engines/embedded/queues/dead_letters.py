@@ -72,7 +72,10 @@ class DeadLetterWriter:
         """See `OffersDeadLetterSink`."""
         self.sink_moves.sink = sink
         for stored in self._machine.all():
-            self.write_soon(stored.id)
+            if self._dying(stored.id):
+                self.write_soon(stored.id)
+            else:
+                self.sink_moves.note_end(stored)
 
     def run(self, work: Callable[[], Awaitable[None]], title: str) -> asyncio.Task[None]:
         """Run something in the background. Errors of the log and the coordinator are logged."""
@@ -129,6 +132,8 @@ class DeadLetterWriter:
             await self._sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_S_MAX)
         self.problems.pop(subscription, None)
+        if not self._closed and (stored := self._machine.by_id(subscription)) is not None:
+            self.sink_moves.note_end(stored)
 
     async def _sleep(self, seconds: float) -> None:
         over = asyncio.Event()

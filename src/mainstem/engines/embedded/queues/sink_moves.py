@@ -1,8 +1,9 @@
 """Hands events that routed queues have given up to the sink of a door, which publishes copies of them.
 
-An event is dying until the sink has answered for it, so nothing is lost; a kill in between leads to a second
-copy. Owns: what the sink gets to know of an event, and recording its answers. Refuses: exchanges, which the
-sink knows, and when to try again (`dead_letters.py`).
+An event is dying until the sink has answered for it and that is recorded, so nothing is lost. After a kill in
+between it is handed over again, by the same name, and the sink knows whether there is a copy.
+Owns: what the sink gets to know of an event, and recording its answers. Refuses: exchanges, which the sink
+knows, and when to try again (`dead_letters.py`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class SinkMoves:
         setting, if it never had a topic for it."""
         return stored.settings.dead_letters_to_sink or stored.last_dead_letter_topic is None
 
+    def note_end(self, stored: SubscriptionMetadata) -> None:
+        """Nothing of a subscription is dying."""
+        if self.sink is not None and self.takes(stored):
+            self.sink.recorded(stored.name, is_all=True)
+
     async def move_refused(self, stored: SubscriptionMetadata, event: Event) -> None:
         """Hand over an event that a full queue has refused. It is tried once, for its publisher knows that it
         was refused. StreamError."""
@@ -78,6 +84,7 @@ class SinkMoves:
         done = [position for position in dying if position not in failed and position not in left]
         if done:
             await self._changes.cancel(view, runs_of(done))
+            self.sink.recorded(stored.name, is_all=False)
             reasons = Counter(dying[position] for position in done if position in events)
             self._counters_of[view.subscription].dead_lettered.update(reasons)
         problem = next((error for error in results if error is not None), None)
