@@ -30,6 +30,7 @@ from mainstem.coordinator.queues.types import CARRIED_TOPIC
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.runtime.state_log import STATE_LOGS
 from mainstem.coordinator.state_machines import StateMachines
+from mainstem.coordinator.topics.topic_configs import check_publishers
 from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata, check_name
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
@@ -291,8 +292,9 @@ class Node:
         method. Returns the partition, whose `when_committed` says when the batch is durable.
 
         Errors: as `partition_to_append` and `Partition.append`. Also InvalidBatch, which no client retries,
-        if the batch has the producer id of the server's own batches.
+        if the batch has the producer id of the server's own batches; OnlyExchange.
         """
+        check_publishers(topic)
         partition = self.partition_to_append(topic, index)
         if producer_id_of(batch) == self.producer_ids.server_id:
             raise InvalidBatch(

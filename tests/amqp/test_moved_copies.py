@@ -154,8 +154,8 @@ def test_random_kills_leave_one_copy_of_each_letter(seed: int) -> None:
             await model.crash(power=rng.random() < 0.3)
         await model.server.pass_time(5)
         letters: list[bytes | None] = []
-        while bodies := await model.bodies("graveyard"):
-            letters += bodies
+        while taken := await model.bodies("graveyard"):
+            letters += taken
         assert sorted(letters, key=lambda body: int(body or b"")) == [
             str(index).encode() for index in range(number)
         ]

@@ -12,6 +12,10 @@ from mainstem.amqp.messages import AmqpMessage
 from mainstem.amqp.policies import Policy
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.topology import AmqpBinding, QueueDeclaration
+from mainstem.contract import InvalidArgument, NewEvent
+from mainstem.coordinator.errors import OnlyExchange
+from mainstem.doors.kafka.errors import ErrorCode, code_of
+from mainstem.log.storage.record_batch import build
 from mainstem.queue_contract import SubscriptionSettings
 from tests.amqp.model import Model, with_model
 
@@ -355,5 +359,28 @@ def test_virtual_hosts_are_apart() -> None:
         await refused(model, model.vhosts.delete("shop"), 404, "no vhost 'shop'")
         await model.crash()
         assert model.vhosts.names() == ["/"]
+
+    with_model(test)
+
+
+def test_only_the_exchange_publishes_to_its_topic() -> None:
+    async def test(model: Model) -> None:
+        await model.queue("billing")
+        await model.publish("", "billing", b"1")
+        engine, node = model.server.engine, model.server.node
+        for call in (
+            engine.publish("amqp.default", [NewEvent(b"2", b"billing")]),
+            engine.publish_once("amqp.default", "shop", [(1, NewEvent(b"2", b"billing"))]),
+        ):
+            with pytest.raises(InvalidArgument, match="only clients of that publish to it"):
+                await model.drive(call)
+        topic = node.topics.get("amqp.default")
+        assert topic is not None
+        with pytest.raises(OnlyExchange) as error:
+            node.append_from_client(topic, 0, memoryview(build([(b"billing", b"2", [], 0)])))
+        assert code_of(error.value) == ErrorCode.POLICY_VIOLATION
+        await model.drive(engine.alter_topic("amqp.default", {"mainstem.publishers": None}))
+        await model.drive(engine.publish("amqp.default", [NewEvent(b"2", b"billing")]))
+        assert await model.bodies("billing") == [b"1"]
 
     with_model(test)

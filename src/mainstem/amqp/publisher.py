@@ -34,9 +34,14 @@ from mainstem.routing_contract import EXCHANGE_HEADER, MOVED_FROM_HEADER, Routed
 PublishOutcome: TypeAlias = Literal["routed", "unrouted", "refused"]
 """What became of a message. Routed: its queues have it, durably. Unrouted: no queue gets it; it is stored all
 the same. Refused: it was not stored, or one of its queues did not take it."""
-TOPIC_SETTINGS = {"retention.ms": str(24 * 3600 * 1000), "max.message.bytes": str(32 << 20)}
+TOPIC_SETTINGS = {
+    "retention.ms": str(24 * 3600 * 1000),
+    "max.message.bytes": str(32 << 20),
+    "mainstem.publishers": "exchange",
+}
 """Those of the topic of an exchange: what its queues have done with is kept for a day, what they have not is
-kept in any case; and there is room for the largest message that the doors accept, with its headers."""
+kept in any case; there is room for the largest message that the doors accept, with its headers; and what no
+queue would get is refused."""
 
 
 class CreatesTopics(Protocol):

@@ -341,6 +341,12 @@ class TooManyRoutes(CoordinatorError):
     code = "POLICY_VIOLATION"
 
 
+class OnlyExchange(CoordinatorError):
+    """The error for publishing to a topic that has the messages of an exchange, and not by way of it."""
+
+    code = "POLICY_VIOLATION"
+
+
 class UnknownSnapshot(CoordinatorError):
     """The error if a subscription has no snapshot of the requested name."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mainstem.coordinator.errors import InvalidConfig
+from mainstem.coordinator.errors import InvalidConfig, OnlyExchange
 from mainstem.coordinator.topics.config_types import (
     LONG_MAX,
     ConfigDefinition,
@@ -26,6 +26,7 @@ from mainstem.coordinator.topics.config_types import (
     one_of,
 )
 from mainstem.coordinator.topics.ignored_configs import IGNORED_CONFIGS
+from mainstem.coordinator.topics.types import TopicMetadata
 from mainstem.log.config import PartitionConfig
 
 BROKER_NAMES_WITHOUT_DEFAULT = frozenset(
@@ -70,6 +71,8 @@ def _min_insync(value: ConfigValue) -> str | None:
 
 
 _LONG = str(LONG_MAX)
+
+PUBLISHERS = "mainstem.publishers"
 
 _TABLE = (
     TopicConfig(
@@ -207,6 +210,14 @@ _TABLE = (
         " delete. reject: publishers to this topic are refused. drop: these events are deleted.",
     ),
     TopicConfig(
+        PUBLISHERS,
+        "string",
+        "all",
+        one_of("all", "exchange"),
+        "Who may publish to this topic. exchange: only clients of the exchange whose messages it has; what"
+        " others publish, which no queue would get, is refused.",
+    ),
+    TopicConfig(
         "mainstem.search",
         "string",
         "scan",
@@ -219,6 +230,15 @@ _TABLE = (
 )
 
 TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in _TABLE}
+
+
+def check_publishers(topic: TopicMetadata) -> None:
+    """Check that others than an exchange may publish to a topic. OnlyExchange: no client tries that again."""
+    if topic.config.get(PUBLISHERS) == "exchange":
+        raise OnlyExchange(
+            "the topic has the messages of an exchange, and only clients of that publish to it"
+            f" (topic setting {PUBLISHERS})"
+        )
 
 
 def validate_configs(config: Mapping[str, str | None]) -> dict[str, str]:

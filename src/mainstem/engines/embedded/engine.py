@@ -42,7 +42,7 @@ from mainstem.contract import (
 from mainstem.coordinator.errors import NonEmptyGroup
 from mainstem.coordinator.groups.types import CommitRequest, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics.config_types import valid_values
-from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
+from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS, check_publishers
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.coordinator.topics.types import RESERVED_PREFIX
 from mainstem.door_contract import OnceResult, TopicChange
@@ -99,6 +99,7 @@ class EmbeddedEngine(EmbeddedQueues):
         with _of_topic(topic):
             if events:
                 metadata = await self._node.auto_create(topic)
+                check_publishers(metadata)
             else:
                 await self._node.check_auto_create(topic)
         if self._node.rejection_reason is not None:

@@ -26,6 +26,7 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
     coordinator.InvalidSubscriptionSetting: contract.InvalidArgument,
     coordinator.TooManySubscriptions: contract.InvalidArgument,
     coordinator.TooManyRoutes: contract.InvalidArgument,
+    coordinator.OnlyExchange: contract.InvalidArgument,
     coordinator.TooManySnapshots: contract.InvalidArgument,
     coordinator.InvalidUserName: contract.InvalidArgument,
     coordinator.UnacceptableVerifier: contract.InvalidArgument,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from mainstem.clock import Timer
 from mainstem.contract import Headers, InvalidArgument, NewEvent, NotReachable, Position, StreamError
 from mainstem.coordinator.publishers import PartitionKey, Publishers
+from mainstem.coordinator.topics.topic_configs import check_publishers
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.door_contract import AMQP_SECTIONS_HEADER, PRODUCER_CHARS_MAX, PUBLISH_ID_MAX, OnceResult
 from mainstem.engines.embedded.publish import BATCH_BYTES, BATCH_EVENTS_MAX, append, partition_of
@@ -99,6 +100,7 @@ class OncePublisher:
         """The result of each event. See `PublishesOnce.publish_once`. Errors of the log and the coordinator,
         StreamError."""
         _check(producer, events, ids_may_repeat)
+        check_publishers(topic)
         by_partition: dict[int, list[int]] = {}
         for number, (_, event) in enumerate(events):
             index = event.partition
