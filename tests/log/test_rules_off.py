@@ -105,7 +105,7 @@ def without_files(checkpointer: Checkpointer, run: Any) -> None:
 
 def without_epoch(journal: Journal, partition: Any) -> None:
     """`Journal._begin_epoch` that records no epoch."""
-    journal._awaiting_epoch.discard(partition)
+    journal._awaiting_epoch.pop(partition, None)
     partition.resume()
 
 

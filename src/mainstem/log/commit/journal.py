@@ -85,8 +85,9 @@ class Journal:
         """Number of consecutive groups of one batch during which no other append arrived."""
         self._idle_callbacks: list[Callable[[int, int], None]] = []
         self._drain_requests: list[Promise[None]] = []
-        self._awaiting_epoch: set[CommittedPartition] = set()
-        """Partitions rolled back after a failed sync; their EPOCH records are written first, alone."""
+        self._awaiting_epoch: dict[CommittedPartition, None] = {}
+        """Partitions rolled back after a failed sync; their EPOCH records are written first, alone, in this
+        order: that of a set of them would depend on their addresses in memory."""
         self._last_sync_failed = False
         self._repair = PartitionRepair(
             disk, clock, checkpointer, self._file_pool, self._record_epoch, lambda: self.read_only
@@ -155,13 +156,13 @@ class Journal:
         return recorded.chain(lambda _: self._checkpointer.when_past(partition, offset))
 
     def repair(self, partition: CommittedPartition) -> None:
-        self._awaiting_epoch.discard(partition)
+        self._awaiting_epoch.pop(partition, None)
         self._repair.fence(partition)
         self._roll_back(partition)
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         self._drop_pending(partition)
-        self._awaiting_epoch.discard(partition)
+        self._awaiting_epoch.pop(partition, None)
         self._repair.forget(partition)
         self._control_records = drop_control_records(self._control_records, partition)
         self._schedule()
@@ -371,7 +372,7 @@ class Journal:
             complete(record.promise, failure)
         for partition in failed:
             self._roll_back(partition)
-        self._awaiting_epoch.update(partition for partition in failed if partition not in self._fenced)
+        self._awaiting_epoch |= dict.fromkeys(key for key in failed if key not in self._fenced)
         if failed_before:
             self._stop_writing(f"the journal failed twice in a row: {error}")
             return
@@ -393,7 +394,7 @@ class Journal:
 
         def durable(promise: Promise[None]) -> None:
             if promise.error is None:
-                self._awaiting_epoch.discard(partition)
+                self._awaiting_epoch.pop(partition, None)
                 partition.resume()
 
         self._record_epoch(partition).then(durable)
@@ -417,7 +418,7 @@ class Journal:
             # Asked here: what failed in an earlier partition may have made this one append.
             if partition in self._pending or partition in self._direct_syncs.in_flight:
                 self._roll_back(partition)
-                self._awaiting_epoch.add(partition)
+                self._awaiting_epoch[partition] = None
             if partition.fence_reason is None:
                 partition.fence(reason)
         self._try_to_resume_later()
