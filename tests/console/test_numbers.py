@@ -81,8 +81,8 @@ def test_a_time_range_of_nanoseconds_is_kept_in_the_address(show: Open, numbers:
     assert texts(page, "[role=option] .event-time") == [str(NANO_TIMES[1])]
     page = show(f"#/search?q=key:one-key&until={NANO_TIMES[1]}")
     page.get_by_text("2 matches").first.wait_for()
-    chart = page.get_by_label("Events over time")
-    chart.focus()
+    page.locator(".histogram rect").first.wait_for(state="attached")
+    page.get_by_label("Events over time").focus()
     page.keyboard.press("End")
     for _ in range(3):
         page.keyboard.press("ArrowRight")
