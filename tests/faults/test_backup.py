@@ -158,6 +158,7 @@ def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:
     assert max(epochs(tmp_path / "copy")) == raised, "it is a folder of its own now"
 
 
+@pytest.mark.slow
 def test_a_backup_or_restore_that_is_not_possible_is_refused_in_one_line(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.address)
@@ -178,6 +179,7 @@ def test_a_backup_or_restore_that_is_not_possible_is_refused_in_one_line(tmp_pat
     assert run("restore", tmp_path / "backup", tmp_path / "again").returncode == ExitCode.FOLDER
 
 
+@pytest.mark.slow
 def test_a_damaged_backup_is_reported_when_it_is_restored(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.address)
