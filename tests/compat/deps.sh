@@ -37,6 +37,7 @@ python_environment python "$here/requirements.txt"
 python_environment quix "$here/quixstreams/requirements.txt"
 python_environment rstream "$here/rabbitmq_stream/requirements.txt"
 python_environment rabbitmq "$here/rabbitmq/requirements.txt"
+python_environment pubsub "$here/pubsub/requirements.txt"
 
 # The frameworks of examples/recipes, beside mainstem: an environment of its own, for Quix Streams excludes the newest
 # confluent-kafka.
@@ -74,10 +75,14 @@ fi
 if ! lacks go golang; then
   (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go ./acls)
   (cd "$here/rabbitmq_stream/go" && try go build -o "../../../../$built/bin/rabbitmq_stream" .)
+  (cd "$here/pubsub/go" && try go build -o "../../../../$built/bin/pstest" ./pstest)
+  bash "$here/pubsub/go/integration_tests.sh" "$built/bin/pubsub_integration.test"
   (cd "$here/rabbitmq/go" && try go test -c -o /dev/null -tags integration github.com/rabbitmq/amqp091-go)
 fi
 if ! lacks npm npm; then
-  (cd "$here/node" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })
+  for folder in node pubsub/node; do
+    (cd "$here/$folder" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })
+  done
 fi
 lacks kcat kcat || true
 lacks amqp-publish amqp-tools || true

@@ -1,0 +1,1 @@
+"""Clients of Google Cloud Pub/Sub, and Google's emulator and pstest as references."""
