@@ -37,7 +37,23 @@ python_environment python "$here/requirements.txt"
 python_environment quix "$here/quixstreams/requirements.txt"
 python_environment rstream "$here/rabbitmq_stream/requirements.txt"
 python_environment rabbitmq "$here/rabbitmq/requirements.txt"
-python_environment pubsub "$here/pubsub/requirements.txt"
+
+# The clients of Pub/Sub, while the others are fetched: Go's modules are many, and come slowly.
+pubsub_clients() {
+  python_environment pubsub "$here/pubsub/requirements.txt"
+  if ! lacks go golang; then
+    (cd "$here/pubsub/go" && try go build -o "../../../../$built/bin/pstest" ./pstest)
+    try bash "$here/pubsub/go/integration_tests.sh" "$built/bin/pubsub_integration.test"
+  fi
+  if ! lacks npm npm; then node_modules pubsub/node; fi
+}
+
+node_modules() { # FOLDER
+  (cd "$here/$1" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })
+}
+
+pubsub_clients &
+pubsub_job=$!
 
 # The frameworks of examples/recipes, beside mainstem: an environment of its own, for Quix Streams excludes the newest
 # confluent-kafka.
@@ -75,14 +91,9 @@ fi
 if ! lacks go golang; then
   (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go ./acls)
   (cd "$here/rabbitmq_stream/go" && try go build -o "../../../../$built/bin/rabbitmq_stream" .)
-  (cd "$here/pubsub/go" && try go build -o "../../../../$built/bin/pstest" ./pstest)
-  bash "$here/pubsub/go/integration_tests.sh" "$built/bin/pubsub_integration.test"
   (cd "$here/rabbitmq/go" && try go test -c -o /dev/null -tags integration github.com/rabbitmq/amqp091-go)
 fi
-if ! lacks npm npm; then
-  for folder in node pubsub/node; do
-    (cd "$here/$folder" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })
-  done
-fi
+if ! lacks npm npm; then node_modules node; fi
 lacks kcat kcat || true
 lacks amqp-publish amqp-tools || true
+wait "$pubsub_job"

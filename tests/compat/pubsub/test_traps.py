@@ -1,6 +1,4 @@
-"""What servers of Pub/Sub get wrong, asked of Google's emulator, of pstest and of mainstem.
-
-`TRAPS` has the verdicts, which docs/PUBSUB.md shows."""
+"""What servers of Pub/Sub get wrong, asked of Google's emulator and of pstest; `TRAPS` has the verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import pytest
 from tests.compat.pubsub.references import REFERENCES, missing
 from tests.compat.pubsub.suites import CLIENT_SUITES, HERE, trap_names
 
-SERVERS = ("emulator", "pstest", "mainstem")
+SERVERS = tuple(REFERENCES)
 
 
 def verdicts() -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What servers of Pub/Sub get wrong, by single RPCs and raw streams; numbers as in docs/PUBSUB.md's table.
+"""What servers of Pub/Sub get wrong, by single RPCs and raw streams; a case opens with its number.
 
 python -m tests.compat.pubsub.clients.traps_suite HOST:PORT [CASE…]
 """
