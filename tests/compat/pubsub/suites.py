@@ -32,7 +32,7 @@ CREDENTIALS = {"type": "authorized_user", "client_id": "x", "client_secret": "x"
 
 
 @dataclass(frozen=True, slots=True)
-class ClientSuite:
+class PubsubSuite:
     """A suite: what it needs on the machine, and how it is run against HOST:PORT."""
 
     missing: Callable[[], str | None]
@@ -51,21 +51,24 @@ def environment(address: str, folder: Path) -> dict[str, str]:
     }
 
 
-def _suite(suite: Suite) -> ClientSuite:
+def _suite(suite: Suite) -> PubsubSuite:
     def run(address: str, *cases: str) -> Result:
         with tempfile.TemporaryDirectory(prefix="pubsub-client-") as folder:
             return run_suite(suite, address, *cases, environ=environment(address, Path(folder)))
 
-    return ClientSuite(suite.missing, run)
+    return PubsubSuite(suite.missing, run)
 
 
-def _python(name: str) -> ClientSuite:
+def _python(name: str) -> PubsubSuite:
     return _suite(Suite(name, (str(PYTHON), "-m", f"tests.compat.pubsub.clients.{name}_suite"), PYTHON))
 
 
 def trap_names() -> list[str]:
-    """The names of the cases of clients/traps_suite.py, whose modules this process cannot import."""
-    return re.findall(r'^@case\("(.+)"\)$', (HERE / "clients" / "traps_suite.py").read_text(), re.MULTILINE)
+    """The names of the cases of the traps, whose modules this process cannot import."""
+    modules = sorted((HERE / "clients").glob("*traps*.py"))
+    return [
+        name for path in modules for name in re.findall(r'^@case\("(.+)"\)$', path.read_text(), re.MULTILINE)
+    ]
 
 
 def _traps(address: str, *cases: str) -> Result:
@@ -103,15 +106,15 @@ def _go_integration(address: str, *cases: str) -> Result:
     return Result(passed, {name: "" for verdict, name in verdicts if verdict == "FAIL"}, done.stdout)
 
 
-CLIENT_SUITES: Mapping[str, ClientSuite] = {
-    "traps": ClientSuite(_python("traps").missing, _traps),
+CLIENT_SUITES: Mapping[str, PubsubSuite] = {
+    "traps": PubsubSuite(_python("traps").missing, _traps),
     "python": _python("python"),
     "kombu": _python("kombu"),
     "celery": _python("celery"),
     "gcloud_aio": _python("gcloud_aio"),
     "curl": _suite(Suite("curl", (sys.executable, "-m", "tests.compat.pubsub.clients.curl_suite"), "curl")),
     "node": _suite(Suite("node", ("node", str(HERE / "node" / "suite.mjs")), HERE / "node" / "node_modules")),
-    "go_integration": ClientSuite(
+    "go_integration": PubsubSuite(
         lambda: None if GO_INTEGRATION.exists() else f"{GO_INTEGRATION.name}: run `make deps-all`",
         _go_integration,
     ),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, field_mask_pb2
 from google.pubsub_v1 import types
 
 from tests.compat.cases import Address, fresh, same
@@ -35,7 +35,7 @@ RESPONSES: dict[str, Any] = {
 """What answers a method; what is not here answers google.protobuf.Empty."""
 
 
-class Channel:
+class OpenChannel:
     """The channel of this process, opened at the first call."""
 
     value: Any = None
@@ -50,7 +50,7 @@ class Channel:
 
 def raw(method: str, request: bytes, *, seconds: float = 10.0, **options: Any) -> bytes:
     """Call with an encoded request. grpc.RpcError as the server answers it."""
-    call = Channel.open().unary_unary(f"/google.pubsub.v1.{method}")
+    call = OpenChannel.open().unary_unary(f"/google.pubsub.v1.{method}")
     return bytes(call(request, timeout=seconds, **options))
 
 
@@ -87,6 +87,15 @@ def subscription(of: str, **fields: Any) -> str:
     name = f"projects/{PROJECT}/subscriptions/{fresh('billing')}"
     rpc("Subscriber/CreateSubscription", types.Subscription(name=name, topic=of, **fields))
     return name
+
+
+def update(name: str, *paths: str, **fields: Any) -> Any:
+    """UpdateSubscription."""
+    request = types.UpdateSubscriptionRequest(
+        subscription=types.Subscription(name=name, **fields),
+        update_mask=field_mask_pb2.FieldMask(paths=paths),
+    )
+    return rpc("Subscriber/UpdateSubscription", request)
 
 
 def publish(to: str, *data: bytes, **fields: Any) -> list[str]:
@@ -127,7 +136,7 @@ def extend(of: str, seconds: int, *ack_ids: str) -> None:
     rpc("Subscriber/ModifyAckDeadline", request)
 
 
-class Stream:
+class PullStream:
     """A StreamingPull: requests are sent as they are given; responses collect in `responses`."""
 
     def __init__(self, of: str, seconds: int = 60, **fields: Any) -> None:
@@ -135,7 +144,7 @@ class Stream:
         self.error: Any = None
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         kinds = types.StreamingPullRequest, types.StreamingPullResponse
-        call = Channel.open().stream_stream(
+        call = OpenChannel.open().stream_stream(
             "/google.pubsub.v1.Subscriber/StreamingPull",
             request_serializer=kinds[0].serialize,
             response_deserializer=kinds[1].deserialize,
@@ -176,7 +185,7 @@ class Stream:
         self._call.cancel()
         self._reader.join(5.0)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> PullStream:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,21 +5,18 @@ python -m tests.compat.pubsub.clients.traps_suite HOST:PORT [CASE…]
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
-from typing import Any
 
 import grpc
-from google.protobuf import duration_pb2, field_mask_pb2, timestamp_pb2
+from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 from google.rpc import error_details_pb2, status_pb2
 
-from tests.compat.cases import Address, case, eventually, fresh, main, same
+from tests.compat.cases import case, eventually, main, same
+from tests.compat.pubsub.clients import publishing_traps
 from tests.compat.pubsub.clients.rpc import (
     PROJECT,
-    Stream,
+    PullStream,
     acknowledge,
     extend,
     publish,
@@ -29,18 +26,12 @@ from tests.compat.pubsub.clients.rpc import (
     rpc,
     subscription,
     topic,
+    update,
 )
 
+__all__ = ("publishing_traps",)
+"""Its cases are part of the suite."""
 ACK_IDS_BYTES_MAX = 512 * 1024
-
-
-def update(name: str, *paths: str, **fields: Any) -> Any:
-    """UpdateSubscription."""
-    request = types.UpdateSubscriptionRequest(
-        subscription=types.Subscription(name=name, **fields),
-        update_mask=field_mask_pb2.FieldMask(paths=paths),
-    )
-    return rpc("Subscriber/UpdateSubscription", request)
 
 
 def reasons(error: grpc.RpcError) -> dict[str, str]:
@@ -61,7 +52,7 @@ def reasons(error: grpc.RpcError) -> dict[str, str]:
 @case("01-pong-has-properties")
 def pong_has_properties() -> None:
     name = subscription(topic(), enable_exactly_once_delivery=True)
-    with Stream(name, protocol_version=1, client_id="c1") as stream:
+    with PullStream(name, protocol_version=1, client_id="c1") as stream:
         stream.send()
         eventually(lambda: stream.responses, "a pong", 5)
         for response in stream.responses:
@@ -73,7 +64,7 @@ def ordering_property() -> None:
     of = topic()
     name = subscription(of, enable_message_ordering=True)
     publish(of, b"{}", ordering_key="customer-7")
-    with Stream(name) as stream:
+    with PullStream(name) as stream:
         eventually(lambda: stream.messages, "a message", 10)
         for response in stream.responses:
             same(response.subscription_properties.message_ordering_enabled, True, "message_ordering_enabled")
@@ -83,7 +74,7 @@ def ordering_property() -> None:
 def flags_change() -> None:
     of = topic()
     name = subscription(of)
-    with Stream(name, protocol_version=1) as stream:
+    with PullStream(name, protocol_version=1) as stream:
         publish(of, b"1")
         eventually(lambda: stream.messages, "the first message", 10)
         update(name, "enable_exactly_once_delivery", enable_exactly_once_delivery=True)
@@ -95,7 +86,7 @@ def flags_change() -> None:
 @case("04-deleted-subscription-ends-its-stream-with-not-found")
 def ends() -> None:
     name = subscription(topic())
-    with Stream(name) as stream:
+    with PullStream(name) as stream:
         stream.send()
         time.sleep(0.3)  # the stream begins before the deletion
         rpc("Subscriber/DeleteSubscription", types.DeleteSubscriptionRequest(subscription=name))
@@ -105,21 +96,21 @@ def ends() -> None:
 @case("04-detached-subscription-ends-its-stream-and-refuses-pull")
 def detach() -> None:
     name = subscription(topic())
-    with Stream(name) as stream:
+    with PullStream(name) as stream:
         time.sleep(0.3)  # the stream begins before the detachment
         rpc("Publisher/DetachSubscription", types.DetachSubscriptionRequest(subscription=name))
         same(stream.ended(), "FAILED_PRECONDITION")
     request = types.PullRequest(subscription=name, max_messages=1)
     refused("Subscriber/Pull", request, "FAILED_PRECONDITION")
-    got = rpc("Subscriber/GetSubscription", types.GetSubscriptionRequest(subscription=name))
-    same(got.detached, True)
+    stored = rpc("Subscriber/GetSubscription", types.GetSubscriptionRequest(subscription=name))
+    same(stored.detached, True)
 
 
 @case("07-flow-control-of-the-server")
 def flow_control() -> None:
     of = topic()
     name = subscription(of)
-    with Stream(name, max_outstanding_messages=3) as stream:
+    with PullStream(name, max_outstanding_messages=3) as stream:
         publish(of, *(b"%d" % i for i in range(10)))
         eventually(lambda: len(stream.messages) >= 3, "three messages", 10)
         time.sleep(1.0)  # more would come now
@@ -134,7 +125,7 @@ def flow_control() -> None:
 def expired_free_the_limit() -> None:
     of = topic()
     name = subscription(of)
-    with Stream(name, max_outstanding_messages=2) as stream:
+    with PullStream(name, max_outstanding_messages=2) as stream:
         publish(of, *(b"%d" % i for i in range(4)))
         eventually(lambda: len(stream.messages) >= 2, "two messages", 10)
         time.sleep(0.5)  # more would come now
@@ -147,7 +138,7 @@ def expired_free_the_limit() -> None:
 def dead_stream() -> None:
     of = topic()
     name = subscription(of)
-    streams = [Stream(name, 10, max_outstanding_messages=10) for _ in range(5)]
+    streams = [PullStream(name, 10, max_outstanding_messages=10) for _ in range(5)]
     try:
         streams[0].close()
         publish(of, *(b"%d" % i for i in range(100)))
@@ -223,7 +214,7 @@ def receipts() -> None:
     of = topic()
     name = subscription(of)
     publish(of, *(b"%d" % i for i in range(1000)))
-    with Stream(name) as stream:
+    with PullStream(name) as stream:
         eventually(lambda: len(stream.messages) >= 1000, "1,000 messages", 20)
         ack_ids = [message.ack_id for message in stream.messages[:1000]]
         extend(name, 60, *ack_ids)
@@ -320,7 +311,7 @@ def nack_storm() -> None:
     nacked: set[bytes] = set()
     acked: set[bytes] = set()
     seen = 0
-    with Stream(name, max_outstanding_messages=1) as stream:
+    with PullStream(name, max_outstanding_messages=1) as stream:
 
         def step() -> bool:
             nonlocal seen
@@ -335,173 +326,6 @@ def nack_storm() -> None:
             return len(acked) == 20
 
         eventually(step, "20 messages acked at their second delivery", 30)
-
-
-@case("18-masks-that-kombu-sends")
-def masks() -> None:
-    of = topic()
-    name = subscription(of, filter='attributes.shop = "Berlin"')
-    same(update(name, "filter", filter='attributes.shop = "Berlin"').filter, 'attributes.shop = "Berlin"')
-    ttl = duration_pb2.Duration(seconds=86400 * 3)
-    changed = update(name, "expiration_policy.ttl", expiration_policy=types.ExpirationPolicy(ttl=ttl))
-    same(changed.expiration_policy.ttl.days, 3)
-    publish(of, b"{}", attributes={"shop": "Berlin"})
-    time.sleep(0.1)  # the seek is after the message
-    now = timestamp_pb2.Timestamp()
-    now.GetCurrentTime()
-    rpc("Subscriber/Seek", types.SeekRequest(subscription=name, time=now))
-    same(pull(name, seconds=3.0), [])
-
-
-@case("19-filters")
-def filters() -> None:
-    of = topic()
-    texts = {
-        'attributes.shop != "Berlin"': {b"none", b"quote"},
-        'attributes.shop = "a \\"b\\""': {b"quote"},
-        'attributes."größe" = "XL"': {b"none"},
-        'NOT attributes:shop AND hasPrefix(attributes."größe", "X")': {b"none"},
-        '(attributes:shop OR attributes."größe" = "S") AND -attributes.shop = "Berlin"': {b"quote"},
-    }
-    names = {text: subscription(of, filter=text) for text in texts}
-    publish(of, b"berlin", attributes={"shop": "Berlin"})
-    publish(of, b"quote", attributes={"shop": 'a "b"'})
-    publish(of, b"none", attributes={"größe": "XL"})
-    for text, expected in texts.items():
-        received = {message.message.data for message in pull_until(names[text], len(expected))}
-        received |= {message.message.data for message in pull(names[text], seconds=1.5)}
-        same(received, expected, text)
-
-
-@case("19-filters-that-are-refused")
-def bad_filters() -> None:
-    of = topic()
-    long = 'attributes.k = "' + "x" * 240 + '"'
-    for text in (long, "attributes.k = ", "attributes:a AND attributes:b OR attributes:c", "body:x"):
-        name = f"projects/{PROJECT}/subscriptions/{fresh('bad')}"
-        request = types.Subscription(name=name, topic=of, filter=text)
-        refused("Subscriber/CreateSubscription", request, "INVALID_ARGUMENT")
-
-
-@case("20-two-ordering-keys-in-a-request")
-def two_keys() -> None:
-    messages = [types.PubsubMessage(data=b"x", ordering_key=key) for key in ("a", "b")]
-    request = types.PublishRequest(topic=topic(), messages=messages)
-    refused("Publisher/Publish", request, "INVALID_ARGUMENT")
-
-
-@case("20-limits-of-publish")
-def limits() -> None:
-    of = topic()
-    bad = [
-        [types.PubsubMessage()],
-        [types.PubsubMessage(data=b"x", attributes={f"k{i}": "" for i in range(101)})],
-        [types.PubsubMessage(data=b"x", attributes={"k" * 257: ""})],
-        [types.PubsubMessage(data=b"x", attributes={"k": "v" * 1025})],
-        [types.PubsubMessage(data=b"x", ordering_key="k" * 1025)],
-        [types.PubsubMessage(data=b"x")] * 1001,
-        [],
-    ]
-    for messages in bad:
-        request = types.PublishRequest(topic=of, messages=messages)
-        refused("Publisher/Publish", request, "INVALID_ARGUMENT")
-
-
-@case("21-text-that-is-not-utf-8")
-def not_utf8() -> None:
-    of = topic()
-    request = types.PublishRequest(topic=of, messages=[types.PubsubMessage(data=b"x", ordering_key="KEY")])
-    encoded = types.PublishRequest.serialize(request).replace(b"KEY", b"\xff\xfe\xfd")
-    refused("Publisher/Publish", encoded, "INVALID_ARGUMENT")
-
-
-@case("23-message-of-10-mb")
-def large_message() -> None:
-    of = topic()
-    name = subscription(of)
-    data = bytes(range(256)) * 38_000
-    publish(of, data)
-    (message,) = pull_until(name, 1)
-    assert message.message.data == data
-    extend(name, 0, message.ack_id)
-    with Stream(name) as stream:
-        eventually(lambda: stream.messages, "the large message", 20)
-        assert stream.messages[0].message.data == data
-
-
-@case("23-more-than-10-mb-is-refused-at-once")
-def too_large() -> None:
-    of = topic()
-    request = types.PublishRequest(topic=of, messages=[types.PubsubMessage(data=bytes(11_000_000))])
-    refused("Publisher/Publish", request, "INVALID_ARGUMENT")
-
-
-@case("24-gzip")
-def gzip() -> None:
-    of = topic()
-    name = subscription(of)
-    request = types.PublishRequest(topic=of, messages=[types.PubsubMessage(data=b"x" * 100_000)])
-    rpc("Publisher/Publish", request, compression=grpc.Compression.Gzip)
-    same(len(pull_until(name, 1)[0].message.data), 100_000)
-
-
-@case("25-names-that-the-server-makes")
-def made_names() -> None:
-    of = topic()
-    first = subscription(of)
-    snapshot = rpc("Subscriber/CreateSnapshot", types.CreateSnapshotRequest(subscription=first))
-    assert snapshot.name.startswith(f"projects/{PROJECT}/snapshots/"), snapshot
-
-
-@case("25-deleted-topic")
-def deleted_topic() -> None:
-    of = topic()
-    name = subscription(of)
-    rpc("Publisher/DeleteTopic", types.DeleteTopicRequest(topic=of))
-    for _ in range(2):
-        got = rpc("Subscriber/GetSubscription", types.GetSubscriptionRequest(subscription=name))
-        same(got.topic, "_deleted-topic_")
-        rpc("Publisher/CreateTopic", types.Topic(name=of))
-        rpc("Publisher/DeleteTopic", types.DeleteTopicRequest(topic=of))
-
-
-@case("25-defaults-of-a-subscription")
-def defaults() -> None:
-    of = topic()
-    name = f"projects/{PROJECT}/subscriptions/{fresh('billing')}"
-    made = rpc("Subscriber/CreateSubscription", types.Subscription(name=name, topic=of))
-    same(made.ack_deadline_seconds, 10)
-    same(made.message_retention_duration.total_seconds(), 604800.0)
-    same(made.expiration_policy.ttl.total_seconds(), 2678400.0)
-    same(made.state, types.Subscription.State.ACTIVE)
-    for seconds in (5, 601):
-        request = types.Subscription(name=name + "x", topic=of, ack_deadline_seconds=seconds)
-        refused("Subscriber/CreateSubscription", request, "INVALID_ARGUMENT")
-    missing = types.Subscription(name=name + "x", topic=of + "x")
-    refused("Subscriber/CreateSubscription", missing, "NOT_FOUND")
-    refused("Subscriber/CreateSubscription", types.Subscription(name=name, topic=of), "ALREADY_EXISTS")
-
-
-def rest(method: str, path: str, body: object = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"content-type": "application/json"}
-    request = urllib.request.Request(f"http://{Address.value}/v1/{path}", data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        raise AssertionError(f"{error.code} {error.read()!r}") from None
-
-
-@case("26-rest-with-the-name-in-the-body-and-camel-case-masks")
-def rest_put() -> None:
-    of = f"projects/{PROJECT}/topics/{fresh('orders')}"
-    same(rest("PUT", of, {"name": of})["name"], of)
-    name = f"projects/{PROJECT}/subscriptions/{fresh('billing')}"
-    made = rest("PUT", name, {"name": name, "topic": of, "ackDeadlineSeconds": 20})
-    same(made["ackDeadlineSeconds"], 20)
-    body = {"subscription": {"name": name, "ackDeadlineSeconds": 30}, "updateMask": "ackDeadlineSeconds"}
-    same(rest("PATCH", name, body)["ackDeadlineSeconds"], 30)
 
 
 @case("retry-policy-delays-a-nack")
@@ -523,7 +347,7 @@ def ordered_in_flight() -> None:
     of = topic()
     name = subscription(of, enable_message_ordering=True)
     publish(of, *(b"%d" % i for i in range(50)), ordering_key="customer-7")
-    with Stream(name) as stream:
+    with PullStream(name) as stream:
         eventually(lambda: len(stream.messages) >= 50, "50 messages of a key without an ack", 10)
         same([message.message.data for message in stream.messages], [b"%d" % i for i in range(50)])
 
@@ -532,13 +356,13 @@ def ordered_in_flight() -> None:
 def bad_streams() -> None:
     name = subscription(topic())
     for seconds in (0, 5, 601):
-        with Stream(name, seconds) as stream:
+        with PullStream(name, seconds) as stream:
             same(stream.ended(), "INVALID_ARGUMENT", f"stream_ack_deadline_seconds {seconds}")
     for fields in ({"subscription": name}, {"max_outstanding_messages": 5}, {"ack_ids": ["garbage"]}):
-        with Stream(name) as stream:
+        with PullStream(name) as stream:
             stream.send(**fields)
             same(stream.ended(), "INVALID_ARGUMENT", str(fields))
-    with Stream(name + "x") as stream:
+    with PullStream(name + "x") as stream:
         same(stream.ended(), "NOT_FOUND")
 
 
