@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
 
 import mainstem
+from mainstem.api.blocking import LoopThread
 from mainstem.api.requests import Replies
 
 
@@ -124,6 +127,35 @@ def test_ctrl_c_ends_a_program_that_waits() -> None:
         _, errors = child.communicate(timeout=20)
     assert errors.decode().strip().splitlines()[-1] == "KeyboardInterrupt", errors.decode()
     assert child.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("had_it", [True, False], ids=["the loop has it", "the loop has it not"])
+def test_an_interrupt_while_a_call_is_handed_to_the_loop_ends_the_call(
+    monkeypatch: pytest.MonkeyPatch, had_it: bool
+) -> None:
+    thread = LoopThread()
+    thread.start()
+    loop = thread._loop
+    assert loop is not None
+    hand_over = loop.call_soon_threadsafe
+
+    def interrupted(start: Callable[[], object]) -> None:
+        monkeypatch.undo()
+        if had_it:
+            hand_over(start)
+        raise KeyboardInterrupt
+
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    work = endless()
+    try:
+        monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            thread.call(work)
+        assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+    finally:
+        thread.stop()
 
 
 def test_a_reply_is_waited_for(blocking: mainstem.BlockingStream) -> None:

@@ -82,12 +82,19 @@ class LoopThread:
             tasks.append(task)
             task.add_done_callback(lambda task: _hand_over(task, outcome))
 
-        loop.call_soon_threadsafe(start)
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:  # interrupted before the loop had it
+                work.close()
+                outcome.set_exception(CancelledError())
+
         try:
+            loop.call_soon_threadsafe(start)
             return outcome.result()
         except BaseException:
             if not outcome.done():
-                loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+                loop.call_soon_threadsafe(cancel)
                 wait([outcome], timeout=CANCEL_S)
             raise
 
