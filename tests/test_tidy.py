@@ -192,6 +192,8 @@ IO_ALLOWED = {
     "doors/http/sampler.py": "waits for the door's closing event",
     "doors/http/server.py": "connects accepted sockets with uvicorn",
     "doors/kafka/server.py": "connects accepted sockets with the state machine of connection.py",
+    "doors/pubsub/exchange.py": "runs functions of methods as tasks, and has the futures that they wait for",
+    "doors/pubsub/server.py": "connects accepted sockets with the state machine of grpc_connection.py",
     "doors/rabbitmq_stream/server.py": "connects accepted sockets with the state machine of connection.py",
     "doors/rabbitmq_management/bodies.py": "gives a request body a deadline",
     "doors/rabbitmq_management/server.py": "connects accepted sockets with uvicorn",

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from mainstem.doors import amqp091, http, kafka, rabbitmq_management, rabbitmq_stream
+from mainstem.doors import amqp091, http, kafka, pubsub, rabbitmq_management, rabbitmq_stream
 from mainstem.doors.contract import Door
 
 DOORS: tuple[Door, ...] = (
@@ -14,4 +14,5 @@ DOORS: tuple[Door, ...] = (
     amqp091.DOOR,
     rabbitmq_stream.DOOR,
     rabbitmq_management.DOOR,
+    pubsub.DOOR,
 )

@@ -70,6 +70,10 @@ class RpcCall:
     deadline: float | None = None
     """When the client gives up, in seconds of the door's monotonic clock; None: never. The call is ended with
     DEADLINE_EXCEEDED then."""
+    response_headers: dict[str, str] | None = None
+    """Headers of the response beside those of the protocol, set before the first message is sent."""
+    response_trailers: dict[str, str] | None = None
+    """Headers that follow the status, set before the call ends."""
 
     @property
     def principal(self) -> str:

@@ -1,0 +1,24 @@
+"""The services that the door has.
+
+Owns: their list. Each is a file that declares its methods (`calls.RpcMethod`) by their paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from mainstem.doors.pubsub.calls import RpcMethod
+
+if TYPE_CHECKING:
+    from mainstem.doors.contract import DoorContext
+
+SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = ()
+
+
+def all_methods(context: DoorContext) -> dict[str, RpcMethod]:
+    """The methods of all services, by path."""
+    methods: dict[str, RpcMethod] = {}
+    for handlers in SERVICES:
+        methods.update(handlers(context))
+    return methods
