@@ -80,7 +80,7 @@ aiokafka_at aiokafka-newest "aiokafka$aiokafka_range"
 if ! lacks java default-jdk-headless && ! lacks mvn maven; then
   # Without the network when everything has been fetched before; from nothing when versions have changed, for the
   # jars of both would be on the class path.
-  for folder in java rabbitmq_stream/java; do
+  for folder in java rabbitmq_stream/java rabbitmq/java; do
     (
       cd "$here/$folder"
       cmp -s pom.xml target/.installed || rm -rf target
@@ -93,7 +93,11 @@ if ! lacks go golang; then
   (cd "$here/rabbitmq_stream/go" && try go build -o "../../../../$built/bin/rabbitmq_stream" .)
   (cd "$here/rabbitmq/go" && try go test -c -o /dev/null -tags integration github.com/rabbitmq/amqp091-go)
 fi
-if ! lacks npm npm; then node_modules node; fi
+if ! lacks npm npm; then
+  node_modules node
+  node_modules rabbitmq/node
+fi
 lacks kcat kcat || true
 lacks amqp-publish amqp-tools || true
+compgen -G "/usr/share/rubygems-integration/all/gems/bunny-*" >/dev/null || echo "NOT INSTALLED: bunny (apt-get install ruby-bunny); its suite will be skipped" >&2
 wait "$pubsub_job"

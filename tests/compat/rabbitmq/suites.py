@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.compat.cases import CASE_SECONDS_MAX
 from tests.compat.suites import BUILT, ROOT, SUITE_SECONDS_MAX, Result, Suite, run_suite
 
 HERE = Path(__file__).parent
@@ -27,6 +28,15 @@ GO_LEFT_OUT = {
 }
 """amqp091-go's tests that are not run, by the beginning of their names, and why."""
 GO_VERDICT = re.compile(r"^--- (PASS|FAIL|SKIP): (\w+)", re.MULTILINE)
+
+PERF_TEST_LOADS = {
+    "confirmed": "-C 5000 -D 5000 -x 1 -y 1 -s 100 -c 500 -q 500 --flag persistent",
+    "multiple-acks": "-C 5000 -D 5000 -x 1 -y 1 -s 100 -q 500 --multi-ack-every 100",
+    "many": "-z 3 -x 5 -y 5 -s 1000 -c 100 -q 100",
+    "automatic": "-z 3 -x 1 -y 2 -s 100 --autoack -r 2000",
+    "quorum": "-z 3 -x 1 -y 1 -s 1000 -c 100 -q 100 --quorum-queue",
+}
+"""What perf-test sends and receives: it ends by itself after these counts, or seconds (-z)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,44 @@ def _python(name: str, program: str | None = None) -> ClientSuite:
         return suite.missing()
 
     return ClientSuite(missing, lambda address: run_suite(suite, address))
+
+
+GEMS = Path("/usr/share/rubygems-integration/all/gems")
+JAVA = HERE / "java" / "target"
+JAVA_COMMAND = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JAVA}/classes:{JAVA}/lib/*")
+
+
+def _program(name: str, *command: str, needs: Path | str) -> ClientSuite:
+    suite = Suite(name, command, needs)
+    return ClientSuite(suite.missing, lambda address: run_suite(suite, address))
+
+
+def _java(name: str, main: str) -> ClientSuite:
+    command = (*JAVA_COMMAND, f"mainstem.compat.rabbitmq.{main}")
+    return _program(name, *command, needs=JAVA / "rabbitmq-compat-1.jar")
+
+
+def _perf_test(address: str) -> Result:
+    """RabbitMQ's load generator, some thousand messages for each kind of load: a case is a load that ends
+    with all messages received."""
+    passed, failed, output = set(), {}, ""
+    for name, load in PERF_TEST_LOADS.items():
+        command = [*JAVA_COMMAND, "com.rabbitmq.perf.PerfTest", "--uri", f"amqp://guest:guest@{address}/%2f"]
+        done = subprocess.run(
+            [*command, "--id", name, "--queue", f"perf-{name}", *load.split()],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CASE_SECONDS_MAX,
+            check=False,
+        )
+        output += f"{name}: {done.returncode}\n{done.stdout}\n{done.stderr}\n"
+        received = re.search(r"receiving rate avg: (\d+) msg/s", done.stdout)
+        if done.returncode == 0 and received and int(received[1]):
+            passed.add(name)
+        else:
+            failed[name] = f"ended with {done.returncode}: {done.stderr[-300:]}"
+    return Result(frozenset(passed), failed, output)
 
 
 def _go_tests(address: str) -> Result:
@@ -73,6 +121,16 @@ CLIENT_SUITES: Mapping[str, ClientSuite] = {
     "celery": _python("celery"),
     "aio_pika": _python("aio_pika"),
     "amqp_tools": _python("tools", "amqp-publish"),
+    "java": _java("java", "Amqp"),
+    "spring": _java("spring", "Spring"),
+    "perf_test": ClientSuite(_java("perf_test", "Amqp").missing, _perf_test),
+    "amqplib": _program(
+        "amqplib", "node", str(HERE / "node" / "suite.mjs"), needs=HERE / "node" / "node_modules"
+    ),
+    "bunny": ClientSuite(
+        lambda: None if any(GEMS.glob("bunny-*")) else "bunny: apt-get install ruby-bunny",
+        _program("bunny", "ruby", str(HERE / "ruby" / "suite.rb"), needs="ruby").run,
+    ),
     "amqp091_go": ClientSuite(
         lambda: None if shutil.which("go") else "go: apt-get install golang", _go_tests
     ),
