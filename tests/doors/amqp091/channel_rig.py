@@ -24,8 +24,16 @@ from mainstem.doors.amqp091.direct_replies import DirectReplies
 from mainstem.doors.amqp091.method import Method
 from mainstem.doors.amqp091.method_codec import decode_method
 from mainstem.doors.amqp091.methods import BasicPublish
+from mainstem.doors.net.throttle import ByteThrottle
 from mainstem.queue_answers import Outcome
 from mainstem.queue_contract import NoSuchSubscription
+from mainstem.quota_contract import NoQuotas
+from tests.support.clock import SimClock
+
+
+def fail() -> None:
+    """Nothing is muted where there are no quotas."""
+    raise AssertionError("there are no quotas")
 
 
 def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -46,6 +54,15 @@ class RecordingConnection:
     requester = Requester(principal=ANONYMOUS, host="127.0.0.1")
     frame_max = 131_072
     is_sending_blocked = False
+    throttle = ByteThrottle(
+        NoQuotas(),
+        SimClock(),
+        requester,
+        pause_reading=fail,
+        resume_reading=fail,
+        pause_sending=fail,
+        resume_sending=fail,
+    )
     client_capabilities = frozenset({"consumer_cancel_notify"})
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ from mainstem.doors.contract import Listener
 from mainstem.doors.net.address import HostPort
 from mainstem.doors.net.limits import MemoryBudget
 from mainstem.doors.net.security import SecurityProtocol
+from mainstem.quota_contract import NoQuotas
 from tests.authentication.kit import MemoryAdmin, authentication
 from tests.support.clock import SimClock
 
@@ -147,6 +148,7 @@ class WireRig:
             registry=ConnectionRegistry(),
             budget=self.budget,
             publish_refusal=lambda: self.refusal,
+            quotas=NoQuotas(),
             warn=lambda _, text: self.warnings.append(text),
             version="0.4",
             cluster_name="mainstem@localhost",

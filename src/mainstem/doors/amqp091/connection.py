@@ -37,10 +37,12 @@ from mainstem.doors.amqp091.control_methods import (
 )
 from mainstem.doors.amqp091.flow import (
     UNSENT_MAX_BYTES,
+    DeliveryGate,
     OutgoingFrames,
     PauseReason,
     PublishBlock,
     ReadingGate,
+    throttle_of,
 )
 from mainstem.doors.amqp091.login import LoggedIn, LoginCheck
 from mainstem.doors.amqp091.method import Method
@@ -51,7 +53,6 @@ from mainstem.promise import Promise
 if TYPE_CHECKING:
     from mainstem.amqp.field_values import FieldTable
     from mainstem.doors.amqp091.connection_context import AmqpPeers, AmqpTransport, ConnectionContext
-    from mainstem.doors.amqp091.contract import VhostConnection
     from mainstem.doors.amqp091.methods import BasicPublish
 
 log = logging.getLogger("mainstem.amqp091")
@@ -79,7 +80,7 @@ class Amqp091Connection:
         self.heartbeat_s = 0
         self.client_properties: FieldTable = {}
         self.client_capabilities: frozenset[str] = frozenset()
-        self.is_sending_blocked = False
+        self.message_max_bytes = context.limits.message_max_bytes
         self.state = ConnectionState.GREETING
         self.is_password_login = False
         """Whether the client proved to know the user's password."""
@@ -91,7 +92,10 @@ class Amqp091Connection:
         self._gate = ReadingGate(transport)
         self._block = PublishBlock(context.publish_refusal, self._gate, self)
         self._table = ChannelTable(self, self._block.may_publish)
-        self._work: VhostConnection | None = None
+        self._deliveries = DeliveryGate()
+        self.throttle = throttle_of(
+            context.quotas, context.clock, self.requester, self._gate, self._deliveries
+        )
         self._out = OutgoingFrames(context.clock, transport, self._after_write)
         self._tail = b""
         """The protocol header so far; after bytes that were no frame, the last of them."""
@@ -116,21 +120,18 @@ class Amqp091Connection:
 
     def sending_blocked(self) -> None:
         """The client reads too slowly."""
-        self.is_sending_blocked = True
-        if self._work is not None:
-            self._work.sending_blocked()
+        self._deliveries.pause(PauseReason.UNSENT)
 
     def sending_resumed(self) -> None:
         """It reads again."""
-        self.is_sending_blocked = False
-        if self._work is not None:
-            self._work.sending_resumed()
+        self._deliveries.resume(PauseReason.UNSENT)
         self._gate.resume(PauseReason.UNSENT)
 
     def lost(self) -> None:
         """The socket is closed: end the work behind it."""
         self.state = ConnectionState.CLOSED
         self._out.clear()
+        self.throttle.end()
         self.start_task(self._finish_work())
 
     def tick(self, now: float) -> str | None:
@@ -160,6 +161,11 @@ class Amqp091Connection:
         self._go_on(PauseReason.MEMORY)
 
     # --- AmqpConnection: called by channels
+
+    @property
+    def is_sending_blocked(self) -> bool:
+        """See `AmqpConnection`."""
+        return self._deliveries.is_closed
 
     def send(self, data: bytes) -> None:
         """See `AmqpConnection`."""
@@ -300,11 +306,6 @@ class Amqp091Connection:
             self.context.budget.stop_waiting(self)
 
     @property
-    def message_max_bytes(self) -> int:
-        """See `ChannelOwner`."""
-        return self.context.limits.message_max_bytes
-
-    @property
     def publishes(self) -> dict[bytes, BasicPublish]:
         """See `ChannelOwner`."""
         return self.context.publishes
@@ -382,6 +383,7 @@ class Amqp091Connection:
             host=self._peers.client_host,
             client_id=label[:255] if isinstance(label, str) else "",
         )
+        self.throttle.requester = self.requester
 
     def _refuse_login(self) -> None:
         """RabbitMQ's answer, which does not say what was wrong; older clients only lose their connection."""
@@ -419,7 +421,7 @@ class Amqp091Connection:
         if self.state is not ConnectionState.OPENING:
             await work.close()
             return
-        self._work = work
+        self._deliveries.work = work
         self.state = ConnectionState.RUNNING
         self._table.open(work)
         self.context.registry.add(self)
@@ -451,8 +453,7 @@ class Amqp091Connection:
         self.send_method(0, ConnectionClose(*close_fields(error, method)))
         self.state = ConnectionState.CLOSING
         self._closing_at = self.context.clock.monotonic()
-        self._gate.resume(PauseReason.WORK)
-        self._gate.resume(PauseReason.BLOCKED)
+        self._gate.resume_for_end()
         self.start_task(self._finish_work())
 
     async def _close_for_client(self) -> None:
@@ -461,7 +462,7 @@ class Amqp091Connection:
         self._hang_up()
 
     async def _finish_work(self) -> None:
-        work, self._work = self._work, None
+        work, self._deliveries.work = self._deliveries.work, None
         self._table.forget()
         self.context.budget.stop_waiting(self)
         if work is None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mainstem.doors.amqp091.methods import BasicPublish
     from mainstem.doors.amqp091.negotiation import Limits
     from mainstem.doors.net.limits import MemoryBudget
+    from mainstem.quota_contract import ClientQuotas
 
 PUBLISHES_MAX = 2_048
 """Most different basic.publish methods that are remembered by their bytes."""
@@ -115,6 +116,7 @@ class ConnectionContext:
     """Bytes of messages that are coming in."""
     publish_refusal: Callable[[], str | None]
     """Why no message can be stored now; None: it can."""
+    quotas: ClientQuotas
     warn: Callable[[str, str], None]
     """Logs a warning about a client: kind, text."""
     version: str

@@ -51,18 +51,20 @@ class QueueConsumer:
         scope, queue, source = self._scope, self.queue, self.source
         connection, unanswered = scope.connection, self._unanswered
         number, frame_max = scope.number, connection.frame_max
+        size_bytes = 0
         for delivery in deliveries:
             message = scope.vhost.from_event(delivery.event, delivery.failures + 1, queue.kind)
             tag = unanswered.next_tag() if self.no_ack else unanswered.add(delivery.token, source)
-            connection.send(
-                deliver_frames(
-                    number,
-                    self._tag_bytes,
-                    tag,
-                    delivery.attempt > 1,
-                    address_bytes(message.exchange, message.routing_key),
-                    message.properties_raw,
-                    message.body,
-                    frame_max,
-                )
+            frames = deliver_frames(
+                number,
+                self._tag_bytes,
+                tag,
+                delivery.attempt > 1,
+                address_bytes(message.exchange, message.routing_key),
+                message.properties_raw,
+                message.body,
+                frame_max,
             )
+            size_bytes += len(frames)
+            connection.send(frames)
+        connection.throttle.delivered(size_bytes)

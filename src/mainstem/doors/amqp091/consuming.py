@@ -4,7 +4,7 @@ Owns: the consumers of a channel, and its deliveries that are not answered. Refu
 delivered to whom, which the engine does within the windows that it gets from here.
 
 Prefetch (RabbitMQ's meaning of basic.qos): without `global` it is of each consumer that comes later; with it,
-of all consumers of the channel together. What basic.get takes is in no window.
+of all consumers of the channel together. What basic.get takes counts for neither, and is bounded by itself.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mainstem.doors.amqp091 import methods
 from mainstem.doors.amqp091.consumer import QueueConsumer
 from mainstem.doors.amqp091.direct_replies import REPLY_TO
 from mainstem.doors.amqp091.unanswered import DeliverySource, UnansweredDeliveries, UnansweredDelivery
+from mainstem.doors.net.throttle import MESSAGE_HEAD_BYTES
 from mainstem.queue_answers import Ack, Nack, Outcome, Reject
 from mainstem.queue_contract import NoSuchSubscription
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 CONSUMERS_MAX = 10_000
 """Of a channel."""
+GETS_MAX = 65_535
+"""Most messages that a channel has by basic.get and has not answered."""
 CANCEL_NOTIFY = "consumer_cancel_notify"
 """The capability of clients that want to know when the server ends a consumer."""
 
@@ -58,6 +61,8 @@ class ChannelConsumers:
         """Of consumers that come; 0: no limit."""
         self.shared_window = DeliveryWindow()
         """Of all consumers together."""
+        self.get_window = DeliveryWindow(GETS_MAX)
+        """Of what basic.get takes."""
         self.unanswered = UnansweredDeliveries()
         self.by_tag: dict[str, QueueConsumer] = {}
         self.reply_tag = ""
@@ -208,6 +213,8 @@ class ChannelConsumers:
         scope.permissions.require_queue(Operation.READ, queue_name)
         queue = scope.vhost.queue(queue_name, scope.owner)
         scope.vhost.note_get(queue)
+        if not method.no_ack and not self.get_window.room:
+            raise amqp_error(406, f"{GETS_MAX} messages of basic.get are not acknowledged on this channel")
         name = f"{scope.connection.name} ({scope.number})"[:255]
         try:
             delivery = await scope.attached.take(queue.subscription, name, auto_ack=method.no_ack)
@@ -218,11 +225,15 @@ class ChannelConsumers:
             self._reply(methods.BasicGetEmpty())
             return
         message = scope.vhost.from_event(delivery.event, delivery.failures + 1, queue.kind)
-        source = DeliverySource(queue.subscription, ())
         unanswered = self.unanswered
-        tag = unanswered.next_tag() if method.no_ack else unanswered.add(delivery.token, source)
+        if method.no_ack:
+            tag = unanswered.next_tag()
+        else:
+            self.get_window.take(1)
+            tag = unanswered.add(delivery.token, DeliverySource(queue.subscription, (self.get_window,)))
         reply = methods.BasicGetOk(tag, delivery.attempt > 1, message.exchange, message.routing_key, count)
         scope.connection.send_message(scope.number, reply, message.properties_raw, message.body)
+        scope.connection.throttle.fetched(len(message.body) + MESSAGE_HEAD_BYTES)
 
     # --- answers ------------------------------------------------------------------------------------------
 

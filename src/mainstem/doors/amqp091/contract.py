@@ -15,6 +15,7 @@ from mainstem.amqp.errors import AmqpError
 from mainstem.amqp.properties import Properties
 from mainstem.doors.amqp091.method import Method
 from mainstem.doors.amqp091.methods import BasicPublish
+from mainstem.doors.net.throttle import ByteThrottle
 
 
 class AmqpConnection(Protocol):
@@ -28,10 +29,14 @@ class AmqpConnection(Protocol):
     requester: Requester
     frame_max: int
     """The largest frame in bytes; 0: any."""
-    is_sending_blocked: bool
-    """Whether the client reads too slowly: no more should be delivered."""
     client_capabilities: frozenset[str]
     """The names of the capabilities that the client says it has."""
+    throttle: ByteThrottle
+    """Counts what is published and delivered for the client's quotas."""
+
+    @property
+    def is_sending_blocked(self) -> bool:
+        """Whether no more should be delivered: the client reads too slowly, or is beyond its quota."""
 
     def send(self, data: bytes) -> None:
         """Send whole frames."""

@@ -1,6 +1,6 @@
 """The two directions of a connection's bytes: what it sends, gathered in a turn, and why it is not read.
 
-Owns: `OutgoingFrames`, `ReadingGate` and `PublishBlock`. Refuses: to gather more than FLUSH_BYTES, and to
+Owns: `OutgoingFrames`, the gates and `PublishBlock`. Refuses: to gather more than FLUSH_BYTES, and to
 read a client whose requests cannot be taken, whose messages cannot be stored, or who leaves replies unread.
 """
 
@@ -11,12 +11,15 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mainstem.doors.amqp091.control_methods import ConnectionBlocked, ConnectionUnblocked
+from mainstem.doors.net.throttle import ByteThrottle
 
 if TYPE_CHECKING:
+    from mainstem.access_contract import Requester
     from mainstem.clock import Clock
     from mainstem.doors.amqp091.connection_context import AmqpTransport
-    from mainstem.doors.amqp091.contract import AmqpConnection
+    from mainstem.doors.amqp091.contract import AmqpConnection, VhostConnection
     from mainstem.doors.amqp091.method import Method
+    from mainstem.quota_contract import ClientQuotas
 
 FLUSH_BYTES = 256 << 10
 """What is sent in a turn of the loop is written at once when it is more than this."""
@@ -93,6 +96,7 @@ class PauseReason(Enum):
     HELD = "channels hold much of what the client has sent"
     UNSENT = "the client leaves much unread"
     BLOCKED = "the client publishes, and no message can be stored"
+    QUOTA = "the client has used more than its quota"
 
 
 class ReadingGate:
@@ -126,6 +130,12 @@ class ReadingGate:
             self.waits_for_work = PauseReason.WORK in self._reasons
             if not self._reasons:
                 self._transport.resume()
+
+    def resume_for_end(self) -> None:
+        """The connection ends: the client is read until it has answered, and nothing of what it publishes is
+        taken."""
+        for reason in (PauseReason.WORK, PauseReason.BLOCKED, PauseReason.QUOTA):
+            self.resume(reason)
 
     def hold(self, count: int) -> None:
         """Channels keep `count` bytes more."""
@@ -179,3 +189,47 @@ class PublishBlock:
     def _notify(self, method: Method) -> None:
         if "connection.blocked" in self._connection.client_capabilities:
             self._connection.send_method(0, method)
+
+
+class DeliveryGate:
+    """Pauses the deliveries of a connection while there is a reason."""
+
+    __slots__ = ("_reasons", "work")
+
+    def __init__(self) -> None:
+        self._reasons: set[PauseReason] = set()
+        self.work: VhostConnection | None = None
+        """The work behind the connection; None: it is not open."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is to be delivered."""
+        return bool(self._reasons)
+
+    def pause(self, reason: PauseReason) -> None:
+        """Stop delivering."""
+        if not self._reasons and self.work is not None:
+            self.work.sending_blocked()
+        self._reasons.add(reason)
+
+    def resume(self, reason: PauseReason) -> None:
+        """This reason holds no more."""
+        if reason in self._reasons:
+            self._reasons.remove(reason)
+            if not self._reasons and self.work is not None:
+                self.work.sending_resumed()
+
+
+def throttle_of(
+    quotas: ClientQuotas, clock: Clock, requester: Requester, reading: ReadingGate, deliveries: DeliveryGate
+) -> ByteThrottle:
+    """Counts what a connection uses, and closes these gates while it is beyond its quotas."""
+    return ByteThrottle(
+        quotas,
+        clock,
+        requester,
+        pause_reading=lambda: reading.pause(PauseReason.QUOTA),
+        resume_reading=lambda: reading.resume(PauseReason.QUOTA),
+        pause_sending=lambda: deliveries.pause(PauseReason.QUOTA),
+        resume_sending=lambda: deliveries.resume(PauseReason.QUOTA),
+    )

@@ -24,6 +24,7 @@ from mainstem.doors.amqp091.failures import as_amqp_error
 from mainstem.doors.amqp091.frames import ack_frame, nack_frame
 from mainstem.doors.amqp091.message_checks import check_properties, check_size
 from mainstem.doors.amqp091.methods import BasicPublish, BasicReturn
+from mainstem.doors.net.throttle import MESSAGE_HEAD_BYTES
 from mainstem.promise import Promise
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class ChannelPublisher:
         check_properties(properties, scope.user)
         if properties.reply_to == REPLY_TO:
             properties = self._with_reply_address(properties)
+        scope.connection.throttle.published(len(body) + MESSAGE_HEAD_BYTES)
         number = self.confirms.next() if self.confirms is not None else 0
         message = AmqpMessage(method.exchange, method.routing_key, properties, body, scope.user)
         publication = Publication(message, method.mandatory, number)

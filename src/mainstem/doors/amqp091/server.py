@@ -127,6 +127,7 @@ class AmqpDoor:
             registry=broker.connections,
             budget=MemoryBudget(context.clock, BODIES_MAX_BYTES),
             publish_refusal=context.write_refusal,
+            quotas=context.access.quotas,
             warn=context.warnings.warn,
             version=context.version,
             cluster_name=f"mainstem@{context.listeners[0].address.host}",

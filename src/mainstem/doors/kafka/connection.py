@@ -28,9 +28,9 @@ from mainstem.doors.kafka.grants import Grants
 from mainstem.doors.kafka.handler import CloseConnection, HandlerResult, Request
 from mainstem.doors.kafka.reply_slot import ReplySlot
 from mainstem.doors.kafka.sasl import RAW_TOKEN, SaslSession
-from mainstem.doors.kafka.throttling import Mute
 from mainstem.doors.kafka.waiting_memory import waiting_memory_bytes
 from mainstem.doors.net.address import HostPort
+from mainstem.doors.net.throttle import Mute
 from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
 from mainstem.kafka_protocol.reader import RequestTooLarge
 from mainstem.promise import Promise

@@ -9,10 +9,9 @@ connection, and where replies have it. Refuses: rates (`quota_contract.ClientQuo
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 
-from mainstem.clock import Clock, Timer
 from mainstem.doors.kafka.fast_replies import PRODUCE_FLEXIBLE
 from mainstem.doors.kafka.frame import PRODUCE
 from mainstem.doors.kafka.handler import Reply, Request
@@ -77,38 +76,3 @@ def _write(pieces: Sequence[Buffer], delay_ms: int, at_end: bool, is_flexible: b
     piece = pieces[-1] if at_end else pieces[0]
     assert isinstance(piece, bytearray), "the head and the end of a reply are of its own"
     _I32.pack_into(piece, len(piece) - _I32.size - is_flexible if at_end else 0, delay_ms)
-
-
-class Mute:
-    """For how long a connection starts no request."""
-
-    __slots__ = ("_clock", "_on_end", "_timer", "_until")
-
-    def __init__(self, clock: Clock, on_end: Callable[[], None]) -> None:
-        self._clock = clock
-        self._on_end = on_end
-        self._timer: Timer | None = None
-        self._until = 0.0
-
-    def __bool__(self) -> bool:
-        """Whether the time is not over."""
-        return self._timer is not None
-
-    def extend(self, seconds: float) -> None:
-        """For this time from now, unless it is muted for longer already."""
-        until = self._clock.monotonic() + seconds
-        if until <= self._until:
-            return
-        self._until = until
-        self.cancel()
-        self._timer = self._clock.call_later(seconds, self._end)
-
-    def _end(self) -> None:
-        self._timer = None
-        self._on_end()
-
-    def cancel(self) -> None:
-        """The connection is lost. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
