@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mainstem.access_contract import Principal, Requester
 from mainstem.amqp.connections import ConnectionInfo
 from mainstem.contract import StreamError
+from mainstem.doors.net.throttle import ByteThrottle
 from mainstem.doors.rabbitmq_stream import commands
 from mainstem.doors.rabbitmq_stream.commands import (
     RESPONSE,
@@ -123,6 +124,15 @@ class StreamClientConnection:
         self._heartbeat_timer: Timer | None = None
         self._listed = ListedStreamClient(self._info, self._close_for)
         self._correlation_id = 0
+        self.throttle = ByteThrottle(
+            state.context.access.quotas,
+            state.clock,
+            self.requester,
+            pause_reading=self.update_reading,
+            resume_reading=self.on_capacity,
+            pause_sending=self._pause_sending,
+            resume_sending=self._resume_sending,
+        )
 
     # --- called by the socket
 
@@ -154,6 +164,7 @@ class StreamClientConnection:
     def lost(self) -> None:
         """The socket is closed."""
         self.stage = Stage.CLOSED
+        self.throttle.end()
         if self._heartbeat_timer is not None:
             self._heartbeat_timer.cancel()
         self._frames.clear()
@@ -173,9 +184,16 @@ class StreamClientConnection:
     def sending_resumed(self) -> None:
         """The client has read most of what was sent."""
         self.blocked_since = None
-        if self.session is not None:
-            self.session.set_blocked(False)
+        self._resume_sending()
         self.update_reading()
+
+    def _pause_sending(self) -> None:
+        if self.session is not None:
+            self.session.set_blocked(True)
+
+    def _resume_sending(self) -> None:
+        if self.session is not None and self.blocked_since is None and not self.throttle.mutes_sending:
+            self.session.set_blocked(False)
 
     def failed(self, error: BaseException) -> None:
         """A task of this connection broke."""
@@ -203,7 +221,7 @@ class StreamClientConnection:
     @property
     def _must_wait(self) -> bool:
         """Whether no command may begin: too much is unconfirmed."""
-        if self.session is not None and self.session.is_full:
+        if self.throttle.mutes_reading or (self.session is not None and self.session.is_full):
             return True
         if self.state.in_flight.is_full and self.session is not None and self.session.in_flight_bytes:
             self.state.in_flight.wait(self)
@@ -347,6 +365,7 @@ class StreamClientConnection:
             self.send_reply(request, ResponseCode.VHOST_ACCESS_FAILURE)
             raise ConnectionRefused(f"there is no virtual host {request.vhost[:64]!r}")
         self.session = StreamSession(self, self.requester)
+        self.throttle.requester = self.requester
         self.stage = Stage.READY
         self.opened_wall_ms = self.state.clock.wall_ms()
         self.transport.start_task(self._listed.add_to(self.state.context))
@@ -464,6 +483,7 @@ class StreamClientConnection:
         self.stage = Stage.CLOSING
         if self.session is not None:
             self.session.close()
+        self.throttle.end()
         self._frames.clear()
         self._queued_bytes = 0
         self.opened_at = self.state.clock.monotonic()

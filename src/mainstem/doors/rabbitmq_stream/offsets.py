@@ -8,6 +8,8 @@ WAITING_MAX of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mainstem.contract import Engine, Position, StreamError
 from mainstem.doors.rabbitmq_stream.response_code import CommandRefused, ResponseCode
 from mainstem.doors.rabbitmq_stream.streams import StreamPlace
@@ -19,18 +21,19 @@ OFFSET_MAX = (1 << 63) - 2
 class OffsetStore:
     """The stored offsets of one connection. The caller starts `run` after `store`, unless it runs."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, warn: Callable[[str, str], None]) -> None:
+        """`warn`: logs and counts a warning about the client: kind, text. The protocol has no answer."""
         self._engine = engine
+        self._warn = warn
         self._waiting: dict[tuple[str, StreamPlace], int] = {}
         self._in_call: dict[tuple[str, StreamPlace], int] = {}
         self.is_running = False
-        self.failed = 0
-        """How many could not be stored; the protocol has no answer for it."""
 
     def store(self, reference: str, place: StreamPlace, offset: int) -> None:
         """Store an offset soon."""
         if not reference or offset > OFFSET_MAX or len(self._waiting) >= WAITING_MAX:
-            self.failed += 1
+            why = "too many wait" if len(self._waiting) >= WAITING_MAX else "no reference, or no offset"
+            self._warn("offset", f"the offset of a stream for {reference!r} is not stored: {why}")
             return
         self._waiting[reference, place] = offset
 
@@ -46,8 +49,8 @@ class OffsetStore:
                 for group, positions in by_group.items():
                     try:
                         await self._engine.set_positions(group, positions)
-                    except StreamError:
-                        self.failed += len(positions)
+                    except StreamError as error:
+                        self._warn("offset", f"{len(positions)} offsets of {group!r} are not stored: {error}")
                 self._in_call = {}
         finally:
             self.is_running = False

@@ -23,6 +23,7 @@ from mainstem.doors.rabbitmq_stream.single_active import GroupKey
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import Listener
+    from mainstem.doors.net.throttle import ByteThrottle
     from mainstem.doors.rabbitmq_stream.consumers import ConsumerTask
     from mainstem.doors.rabbitmq_stream.shared import StreamDoorState
 
@@ -40,6 +41,7 @@ class SessionConnection(Protocol):
 
     state: StreamDoorState
     listener: Listener
+    throttle: ByteThrottle
 
     def write(self, pieces: list[bytes]) -> bool:
         """Send bytes. Returns whether the socket takes more."""
@@ -84,7 +86,7 @@ class StreamSession:
         self.set_requester(requester)
         self.publishers: dict[int, DeclaredPublisher] = {}
         self.consumers: dict[int, StreamConsumer] = {}
-        self._offsets = OffsetStore(self.engine)
+        self._offsets = OffsetStore(self.engine, self._state.warn)
         self._versions: dict[int, int] = {}
         """The highest versions that the client knows, by key."""
         self._asked: dict[int, tuple[StreamConsumer, bool, float]] = {}
@@ -161,6 +163,7 @@ class StreamSession:
         self._in_flight_messages += messages
         self.in_flight_bytes += size_bytes
         self._state.in_flight.add(size_bytes)
+        self._connection.throttle.published(len(frame))
         self._state.published += messages
         if not publisher.is_running:
             publisher.is_running = True
@@ -261,7 +264,10 @@ class StreamSession:
 
     def _send_chunk(self, pieces: list[bytes], events: int) -> bool:
         self._state.delivered += events
-        return self._connection.write(pieces)
+        takes_more = self._connection.write(pieces)
+        throttle = self._connection.throttle
+        throttle.delivered(sum(map(len, pieces)))
+        return takes_more and not throttle.mutes_sending
 
     def _credit(self, credit: commands.Credit) -> None:
         consumer = self.consumers.get(credit.subscription_id)
