@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -36,11 +37,11 @@ class WireClient:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, running: Running) -> WireClient:
+    async def connect(cls, running: Running, tls: ssl.SSLContext | None = None) -> WireClient:
         """A client that has sent nothing yet."""
         (address,) = running.addresses["amqp091"]
         host, _, port = str(address).rpartition(":")
-        return cls(*await asyncio.open_connection(host, int(port)))
+        return cls(*await asyncio.open_connection(host, int(port), ssl=tls))
 
     @classmethod
     async def opened(cls, running: Running, *channels: int, heartbeat_s: int = 0) -> WireClient:
