@@ -195,6 +195,7 @@ IO_ALLOWED = {
     "doors/pubsub/exchange.py": "runs functions of methods as tasks, and has the futures that they wait for",
     "doors/pubsub/server.py": "connects accepted sockets with the state machine of grpc_connection.py",
     "doors/rabbitmq_stream/server.py": "connects accepted sockets with the state machine of connection.py",
+    "doors/rabbitmq_management/accounting.py": "names asyncio.CancelledError, of a change that is cancelled",
     "doors/rabbitmq_management/bodies.py": "gives a request body a deadline",
     "doors/rabbitmq_management/server.py": "connects accepted sockets with uvicorn",
     "doors/rabbitmq_management/user_admin.py": "hashes passwords in a thread",

@@ -8,13 +8,12 @@ end a line or colour it. Lines are written whatever the log level is.
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mainstem.audit.events import ActionOutcome, AuditValue, bounded_values
+from mainstem.audit.events import ActionOutcome, AuditValue
+from mainstem.audit.log_lines import write
 from mainstem.contract import StreamError
 from mainstem.doors.http.problem import Problem, from_error
 from mainstem.timespec import format_iso
@@ -22,9 +21,6 @@ from mainstem.timespec import format_iso
 if TYPE_CHECKING:
     from mainstem.doors.http.endpoint import Call
     from mainstem.http_api.replay import MatchesJson
-
-log = logging.getLogger("mainstem.audit")
-log.setLevel(logging.INFO)
 
 
 class AuditLine:
@@ -89,12 +85,6 @@ def action(call: Call, name: str, *, dry_run: bool = False, **details: AuditValu
             )
 
 
-def write(fields: dict[str, AuditValue]) -> None:
-    """Write one line: `name=value …` in text logs, members of the object in JSON logs."""
-    bounded = bounded_values(fields)
-    log.info(" ".join(f"{name}={_text(value)}" for name, value in bounded.items()), extra={"fields": bounded})
-
-
 def matches_details(matches: MatchesJson) -> dict[str, AuditValue]:
     """The fields of an audit line that say which matches are exported or replayed."""
     details: dict[str, AuditValue] = {"query": matches.query, "topics": ",".join(matches.topics) or "*"}
@@ -105,9 +95,3 @@ def matches_details(matches: MatchesJson) -> dict[str, AuditValue]:
     if matches.until_ms is not None:
         details["until"] = format_iso(matches.until_ms)
     return details
-
-
-def _text(value: AuditValue) -> str:
-    if isinstance(value, str) and value.isascii() and value.replace("-", "").replace(".", "").isalnum():
-        return value
-    return json.dumps(value)  # escapes everything but printable ASCII

@@ -17,6 +17,7 @@ from mainstem.amqp.errors import AmqpError
 from mainstem.contract import NotAuthorized, StreamError
 from mainstem.doors.net.http_guard import ForbiddenRequest, HttpGuard
 from mainstem.doors.net.limits import MemoryBudget
+from mainstem.doors.rabbitmq_management.accounting import charge, check_quota, handled
 from mainstem.doors.rabbitmq_management.bodies import BUDGET_BYTES, BodyReader
 from mainstem.doors.rabbitmq_management.callers import requester_of, shown_name
 from mainstem.doors.rabbitmq_management.endpoints import ROUTES, ManagementRoutes
@@ -27,6 +28,7 @@ from mainstem.doors.rabbitmq_management.request import (
     ManagementRequest,
     Tag,
 )
+from mainstem.quota_contract import QuotaKey
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -63,8 +65,7 @@ class ManagementApp:
             return
         body = BodyReader(receive, self._budget)
         try:
-            answer = await self._answer(scope, body)
-            content = _encoded(answer)
+            answer, content = await self._answer(scope, body)
             headers = [] if not content else [(b"content-type", answer.media.encode())]
             if answer.location is not None:
                 headers.append((b"location", answer.location.encode()))
@@ -81,7 +82,7 @@ class ManagementApp:
         is_head = scope["method"] == "HEAD"
         await send({"type": "http.response.body", "body": b"" if is_head else content})
 
-    async def _answer(self, scope: Scope, body: BodyReader) -> ApiAnswer:
+    async def _answer(self, scope: Scope, body: BodyReader) -> tuple[ApiAnswer, bytes]:
         try:
             if PEER_KEY in scope.get("state", {}):  # else the HTTP door has checked it
                 self._guard.check(scope["method"], scope["headers"])
@@ -97,7 +98,11 @@ class ManagementApp:
             if route.changes and self._refuses_changes(scope):
                 raise ApiRefusal(403, "read_only", "this server refuses changes")
             _check_tag(request, route.rights)
-            return await route.handle(request)
+            check_quota(request, route)
+            answer = await handled(request, route)
+            content = _encoded(answer)
+            charge(request, route, len(content) if route.quota is QuotaKey.FETCH else body.counted_bytes)
+            return answer, content
         except ForbiddenRequest as error:
             raise ApiRefusal(403, error.kind, error.detail) from None
         except (AmqpError, StreamError) as error:

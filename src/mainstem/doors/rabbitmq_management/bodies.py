@@ -38,6 +38,11 @@ class BodyReader:
         self._budget = budget
         self._counted_bytes = 0
 
+    @property
+    def counted_bytes(self) -> int:
+        """How much was read."""
+        return self._counted_bytes
+
     async def read(self, limit: int) -> bytes:
         """The whole body. ApiRefusal: it is larger than `limit`, takes longer than BODY_TIMEOUT_S, or there
         is no memory for it."""

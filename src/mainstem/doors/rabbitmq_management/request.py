@@ -21,6 +21,7 @@ from mainstem.access_contract import Operation, RequesterRights, ResourceType
 from mainstem.contract import NotAuthorized
 from mainstem.doors.rabbitmq_management import bodies
 from mainstem.doors.rabbitmq_management.refusals import access_refused, not_in_api
+from mainstem.quota_contract import QuotaKey
 
 if TYPE_CHECKING:
     from mainstem.access_contract import Requester
@@ -193,5 +194,7 @@ class ManagementRoute:
     rights: Tag
     changes: bool = False
     """Whether it changes something: a server that refuses changes does not have it."""
+    quota: QuotaKey | None = None
+    """The quota that its messages count for; such a route is no line of the audit."""
     lacks: str = ""
     """What it does not do of what RabbitMQ's does, in a few words; empty: nothing."""

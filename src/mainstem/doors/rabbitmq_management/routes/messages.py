@@ -23,6 +23,7 @@ from mainstem.doors.rabbitmq_management.refusals import ApiRefusal, bad_request,
 from mainstem.doors.rabbitmq_management.request import ApiAnswer, ManagementRequest, ManagementRoute, Tag
 from mainstem.queue_answers import Ack, Delivery, Nack, Outcome, Reject
 from mainstem.queue_contract import Queues
+from mainstem.quota_contract import QuotaKey
 
 MESSAGES_MAX = 1_000
 MESSAGES_BYTES_MAX = 32 << 20
@@ -174,6 +175,7 @@ ROUTES = (
         handle=publish,
         rights=Tag.MANAGEMENT,
         changes=True,
+        quota=QuotaKey.PRODUCE,
     ),
     ManagementRoute(
         method="POST",
@@ -181,5 +183,6 @@ ROUTES = (
         handle=get_messages,
         rights=Tag.MANAGEMENT,
         changes=True,
+        quota=QuotaKey.FETCH,
     ),
 )
