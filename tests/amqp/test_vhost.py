@@ -355,6 +355,9 @@ def test_virtual_hosts_are_apart() -> None:
         assert model.vhosts.names() == ["/", "shop"]
         assert await model.drive(model.server.engine.routed_queues.queues_of("solace")) == ["q"]
         await refused(model, model.vhosts.create("solace"), 406, "is no virtual host")
+        await model.drive(model.server.engine.routed_queues.create_namespace("schemas"))
+        await model.drive(model.server.engine.routed_queues.set_note("schemas", "schema flight", b"{}"))
+        await refused(model, model.vhosts.create("schemas"), 406, "is no virtual host")
         await model.drive(model.vhosts.delete("shop"))
         await refused(model, model.vhosts.delete("shop"), 404, "no vhost 'shop'")
         await model.crash()

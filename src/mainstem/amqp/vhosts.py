@@ -56,12 +56,13 @@ class Vhosts:
 
     async def _claim(self, name: str) -> None:
         """Make a namespace a virtual host, and create it if there is none. InvalidArgument: it is something
-        else, for it has queues."""
+        else, for it has queues or notes."""
         routed = self._engine.routed_queues
         try:
             await routed.create_namespace(name)
         except NamespaceNameTaken:
-            if await routed.queues_of(name):
+            notes = await routed.notes(name)
+            if VHOST not in notes and (notes or await routed.queues_of(name)):
                 raise InvalidArgument(f"the namespace '{name}' is no virtual host") from None
         await routed.set_note(name, VHOST, b"")
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from mainstem.doors.pubsub import schemas
 from mainstem.doors.pubsub.calls import RpcMethod
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext
 
-SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = ()
+SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (schemas.handlers,)
 
 
 def all_methods(context: DoorContext) -> dict[str, RpcMethod]:
