@@ -69,7 +69,7 @@ def test_a_bad_line_is_reported_and_the_others_are_written(mainstem: Mainstem, t
 def test_strict_stops_at_the_first_bad_line(mainstem: Mainstem) -> None:
     done = mainstem("produce", "strict", "--key", "k", "--strict", stdin='{"k":"a"}\nbad\n{"k":"b"}\n')
     assert done.code == 4
-    assert done.err.splitlines()[1].startswith("produced 1 events, ")
+    assert done.err.splitlines()[1].startswith("produced 1 event, ")
     assert [row["key"] for row in events(mainstem, "strict")] == ["a"]
 
 

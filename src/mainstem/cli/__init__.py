@@ -11,13 +11,18 @@ import importlib
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import shell_complete
 
 from mainstem.cli.common import print_error
 from mainstem.cli.credentials import keep_context
 from mainstem.cli.exit_codes import ExitCode
 from mainstem.version import __version__
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as ReadableBuffer
 
 COMMANDS = (
     "serve",
@@ -47,6 +52,9 @@ COMMANDS = (
 )
 
 
+COMPLETE = "_MAINSTEM_COMPLETE"
+"""The variable by which a shell's script for completion asks, as click names it."""
+
 MODULES = {"import": "import_definitions"}
 """The commands whose modules could not have their names."""
 
@@ -64,6 +72,14 @@ class LazyGroup(click.Group):
         module = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         command: click.Command = importlib.import_module(f"mainstem.cli.commands.{module}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click knows only the commands that have been imported
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
 
 @click.group(
@@ -92,19 +108,51 @@ def mainstem() -> None:
 
 
 def main() -> None:
-    """Entry point of the `mainstem` command: run the command line and exit with its code."""
+    """Entry point of the `mainstem` command: run the command line and exit with its code. With the variable
+    `_MAINSTEM_COMPLETE`, print what a shell needs to complete a command line."""
     set_output_encodings()
+    if instruction := os.environ.get(COMPLETE):
+        sys.exit(shell_complete(mainstem, {}, "mainstem", COMPLETE, instruction))
     sys.exit(run(sys.argv[1:]))
 
 
 def set_output_encodings() -> None:
     """Let output never fail for a character: in a pipe it is UTF-8, whatever the locale; on a terminal that
-    has not the character, it is escaped (`\\u20ac`)."""
+    has not the character, it is escaped (`\\u20ac`). Another failure is `OutputFailed`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _reporting(sys.stdout)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             if not stream.isatty():
                 stream.reconfigure(encoding="utf-8")
             stream.reconfigure(errors="backslashreplace")
+
+
+class OutputFailed(Exception):
+    """Standard output cannot be written; the text says why. A closed pipe is BrokenPipeError as ever."""
+
+
+class _ReportingFile(io.FileIO):
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # commands handle OSError as an error of the file or socket that they use
+            raise OutputFailed(error.strerror) from error
+
+
+def _reporting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The stream in a form that says when its file cannot be written."""
+    file = _ReportingFile(stream.fileno(), "w", closefd=False)
+    unbuffered = isinstance(stream.buffer, io.RawIOBase)  # python -u
+    return io.TextIOWrapper(
+        file if unbuffered else io.BufferedWriter(file),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def run(arguments: list[str]) -> int:
@@ -116,6 +164,9 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return ExitCode.DONE
     except click.UsageError as error:
         print_error(error.format_message())
         if error.ctx is not None:
@@ -127,12 +178,20 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Otherwise Python would report the closed pipe again when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return ExitCode.PIPE_CLOSED
+    except OutputFailed as error:
+        _discard_output()
+        print_error(f"standard output cannot be written: {error}")
+        return ExitCode.OUTPUT
     except Exception as error:
         return _report_failure(error)
     return int(code or ExitCode.DONE)
+
+
+def _discard_output() -> None:
+    """Otherwise Python would report the output that fails again when it flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_failure(error: Exception) -> int:

@@ -49,6 +49,7 @@ class ExitCode(IntEnum):
         "`serve`, `users`, `acls`, `quotas`, `masking-rules`, `doctor`, `restore`: another server is using"
         " the data folder.",
     )
+    OUTPUT = 9, "Standard output cannot be written, for example because the disk is full."
     INTERRUPTED = 130, "Ctrl-C."
     PIPE_CLOSED = 141, "The reader of standard output closed the pipe."
 

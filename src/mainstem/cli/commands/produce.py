@@ -44,9 +44,10 @@ class ProduceTally:
         """The last line of output: `produced 336,776 events, 101.2 MB, in 2.31 s (145,790 events/s, 43.8
         MB/s)`."""
         seconds = max(time.monotonic() - self.started, 1e-6)
+        events = plural(self.events, "event", "events")
         bad = f"; {plural(self.bad_lines, 'bad line', 'bad lines')} left out" if self.bad_lines else ""
         return (
-            f"produced {self.events:,} events, {format_size(self.bytes)}, in {seconds:.2f} s"
+            f"produced {events}, {format_size(self.bytes)}, in {seconds:.2f} s"
             f" ({self.events / seconds:,.0f} events/s, {format_size(self.bytes / seconds)}/s){bad}"
         )
 
