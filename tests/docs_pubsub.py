@@ -1,0 +1,48 @@
+"""The table of docs/PUBSUB.md that is made from the code: see docs_blocks.py."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from mainstem.doors.pubsub.services import all_methods
+from mainstem.pubsub.messages import SERVICES, methods
+
+NOTES = {
+    "CreateTopic": "settings that need Google's cloud are refused, see below",
+    "UpdateTopic": "as above",
+    "Publish": "10 MB and 1,000 messages at most; one ordering key a request",
+    "CreateSubscription": "as for topics",
+    "StreamingPull": "limits of messages and bytes are the server's, too",
+    "CreateSchema": "a revision has at most 64 KB when it is deflated; Protocol Buffers without imports",
+    "CommitSchema": "20 revisions at most, compatible with each other or not",
+    "ListSchemaRevisions": "the latest first",
+}
+"""What there is to know of a method."""
+PARTIAL = {"CreateTopic", "UpdateTopic", "CreateSubscription", "CreateSchema", "CommitSchema"}
+"""Those of which a part is missing that Google's have."""
+
+
+class _Anything:
+    """In place of a door's context, of which methods use nothing before they are called."""
+
+    def __getattr__(self, name: str) -> _Anything:
+        return self
+
+    def __getitem__(self, name: object) -> _Anything:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Anything:
+        return self
+
+
+def pubsub_methods() -> str:
+    """Every method of the services of Pub/Sub's protocol."""
+    present = all_methods(cast(Any, _Anything()))
+    rows = []
+    for path in sorted(methods(), key=lambda path: (SERVICES.index(path.split("/")[1]), path)):
+        name = path.rpartition("/")[2]
+        support = "none" if path not in present else "partial" if name in PARTIAL else "full"
+        note = NOTES.get(name, "") if support != "none" else ""
+        service = path.split("/")[1].rpartition(".")[2]
+        rows.append(f"| {service} | {name} | {support} | {note} |")
+    return "\n".join(["| service | method | support | notes |", "|---|---|---|---|", *rows])
