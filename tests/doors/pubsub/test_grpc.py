@@ -142,6 +142,29 @@ def test_what_is_no_grpc_gets_415() -> None:
         assert b"gRPC" in data
 
 
+def test_what_is_no_grpc_is_answered_when_it_has_ended_or_is_long() -> None:
+    client = Client(METHODS)
+    kinds = (("content-type", "text/plain"), ("content-length", "8"))
+    streams = []
+    for headers in (kinds, kinds, kinds[:1]):
+        block = client.block((":method", "POST"), (":scheme", "http"), (":path", "/"), *headers)
+        streams.append(client._next_stream)
+        client._next_stream += 2
+        client.send(frame(frames.HEADERS, frames.END_HEADERS, streams[-1], block))
+    whole, malformed, long = streams
+    assert [answer.kind for answer in client.read()] == []
+    client.data(whole, b"A-1001")
+    client.data(whole, b"\r\n", is_last=True)
+    assert client.outcome(client.read(), whole)[1][":status"] == "415"
+    client.data(malformed, b"A-1001", is_last=True)
+    assert reset_code(client.read(), malformed) == H2Error.PROTOCOL_ERROR
+    body = frame(frames.DATA, 0, long, bytes(16_000))
+    client.send(body * 3)
+    answers = client.read()
+    assert client.outcome(answers, long)[1][":status"] == "415"
+    assert reset_code(answers, long) == H2Error.NO_ERROR
+
+
 def test_compressed_messages() -> None:
     client = Client(METHODS)
     packed = gzip.compress(ORDER)

@@ -30,6 +30,8 @@ CALLS_MAX = 2 * STREAMS_MAX
 """Calls that are worked on, with those that their client gave up."""
 WRITE_BYTES = 256 << 10
 """Of data that are given to the socket together."""
+REFUSED_BODY_MAX = 32 << 10
+"""Bytes of the body of a request that is no call, from which on its end is not waited for."""
 GRPC = "application/grpc"
 NO_GRPC = b"this address serves gRPC: the content-type is not application/grpc\n"
 
@@ -131,7 +133,7 @@ class GrpcConnection:
         content_type = head.fields.get("content-type", "")
         is_grpc = content_type.startswith(GRPC) and content_type[len(GRPC) : len(GRPC) + 1] in ("", "+", ";")
         if head.method != "POST" or not is_grpc:
-            return _refuse(stream)
+            return _NotACall(stream)
         try:
             method = self.dispatcher.find(head.path)
         except RpcError as error:
@@ -208,8 +210,25 @@ ANSWERED = _Answered()
 _REFUSAL = encode_headers([(b":status", b"415"), (b"content-type", b"text/plain")])
 
 
-def _refuse(stream: H2Stream) -> StreamUser:
-    stream.respond(_REFUSAL)
-    stream.send(NO_GRPC)
-    stream.end()
-    return ANSWERED
+class _NotACall:
+    """A request that is no call. It is answered when it has ended, so that one that is malformed is seen to
+    be (RFC 9113, 8.1.1), or when its body is longer than REFUSED_BODY_MAX."""
+
+    def __init__(self, stream: H2Stream) -> None:
+        self._stream = stream
+        self._body_bytes = 0
+        self._is_answered = False
+
+    def on_data(self, data: bytes, *, is_last: bool) -> None:
+        self._body_bytes += len(data)
+        if not self._is_answered and (is_last or self._body_bytes > REFUSED_BODY_MAX):
+            self._is_answered = True
+            self._stream.respond(_REFUSAL)
+            self._stream.send(NO_GRPC)
+            self._stream.end()
+
+    def on_reset(self) -> None:
+        """Nothing is left of it."""
+
+    def on_room(self) -> None:
+        """Nothing more is sent."""
