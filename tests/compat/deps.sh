@@ -42,7 +42,12 @@ python_environment rabbitmq "$here/rabbitmq/requirements.txt"
 pubsub_clients() {
   python_environment pubsub "$here/pubsub/requirements.txt"
   if ! lacks go golang; then
-    (cd "$here/pubsub/go" && try go build -o "../../../../$built/bin/pstest" ./pstest)
+    (
+      cd "$here/pubsub/go"
+      try go build -o "../../../../$built/bin/pstest" ./pstest
+      try go build -o "../../../../$built/bin/grpc_interop" google.golang.org/grpc/interop/client
+      try go build -o "../../../../$built/bin/h2spec" github.com/summerwind/h2spec/cmd/h2spec
+    )
     try bash "$here/pubsub/go/integration_tests.sh" "$built/bin/pubsub_integration.test"
   fi
   if ! lacks npm npm; then node_modules pubsub/node; fi
@@ -80,7 +85,7 @@ aiokafka_at aiokafka-newest "aiokafka$aiokafka_range"
 if ! lacks java default-jdk-headless && ! lacks mvn maven; then
   # Without the network when everything has been fetched before; from nothing when versions have changed, for the
   # jars of both would be on the class path.
-  for folder in java rabbitmq_stream/java rabbitmq/java; do
+  for folder in java rabbitmq_stream/java rabbitmq/java pubsub/java; do
     (
       cd "$here/$folder"
       cmp -s pom.xml target/.installed || rm -rf target

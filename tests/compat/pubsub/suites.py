@@ -22,6 +22,7 @@ from tests.compat.suites import BUILT, ROOT, SUITE_SECONDS_MAX, Result, Suite, r
 
 HERE = Path(__file__).parent
 PYTHON = BUILT / "pubsub" / "bin" / "python"
+JARS = HERE / "java" / "target"
 GO_INTEGRATION = BUILT / "bin" / "pubsub_integration.test"
 GO_VERDICT = re.compile(r"^--- (PASS|FAIL|SKIP): (\w+)", re.MULTILINE)
 GO_LEFT_OUT = {"TestIntegration_PublicTopic": "needs a topic of Google's project pubsub-public-data"}
@@ -114,6 +115,13 @@ CLIENT_SUITES: Mapping[str, PubsubSuite] = {
     "gcloud_aio": _python("gcloud_aio"),
     "curl": _suite(Suite("curl", (sys.executable, "-m", "tests.compat.pubsub.clients.curl_suite"), "curl")),
     "node": _suite(Suite("node", ("node", str(HERE / "node" / "suite.mjs")), HERE / "node" / "node_modules")),
+    "java": _suite(
+        Suite(
+            "java",
+            ("java", "-XX:+UseSerialGC", "-Xmx256m", "-cp", f"{JARS}/classes:{JARS}/lib/*", "PubsubCases"),
+            JARS / "pubsub-compat-1.jar",
+        )
+    ),
     "go_integration": PubsubSuite(
         lambda: None if GO_INTEGRATION.exists() else f"{GO_INTEGRATION.name}: run `make deps-all`",
         _go_integration,
