@@ -20,7 +20,7 @@ APPLIES_TO = ("all", "queues", "classic_queues", "quorum_queues", "streams", "ex
 EXCHANGE_KEYS = ("alternate-exchange",)
 IGNORED_KEYS = frozenset({
     "ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure", "queue-mode",
-    "queue-version", "queue-master-locator", "dead-letter-strategy", "consumer-timeout", "max-age",
+    "queue-version", "queue-master-locator", "dead-letter-strategy", "max-age",
     "stream-max-segment-size-bytes", "initial-cluster-size", "max-in-memory-length", "max-in-memory-bytes",
 })  # fmt: skip
 """What RabbitMQ knows and means nothing here: accepted, for definitions are imported with it."""
@@ -82,7 +82,7 @@ def _value_problem(key: str, value: Any, is_operator: bool) -> str:
         return f"'{key}' is no setting of a policy"
     if key in IGNORED_KEYS:
         return ""
-    if key in NUMBERS_OF_OPERATORS:
+    if key in NUMBERS_OF_OPERATORS or key == "consumer-timeout":
         least = 1 if key == "expires" else -1 if key == "delivery-limit" else 0
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             return f"{key} is {least} or more, not {value!r}"

@@ -120,6 +120,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "x-overflow": _overflow,
     "x-max-priority": _priority,
     "x-single-active-consumer": _flag,
+    "x-consumer-timeout": _not_negative,
     "x-delivery-limit": lambda value: "" if value == -1 else _not_negative(value),
     "x-queue-type": _kind,
     "x-queue-mode": _mode,
@@ -127,7 +128,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
 """Argument -> what is wrong with a value; empty: nothing. Others are accepted and mean nothing."""
 _TEXTS_WITHOUT_VALUE = frozenset({"x-dead-letter-exchange", "x-dead-letter-routing-key"})
 """Arguments about whose type RabbitMQ has a text of its own."""
-_OF_QUORUM_ALONE = frozenset({"x-delivery-limit", "x-dead-letter-strategy"})
+_OF_QUORUM_ALONE = frozenset({"x-delivery-limit", "x-dead-letter-strategy", "x-consumer-timeout"})
 _OF_CLASSIC_ALONE = frozenset({"x-max-priority", "x-queue-mode"})
 
 POLICY_KEYS = (
@@ -139,9 +140,12 @@ POLICY_KEYS = (
     "max-length-bytes",
     "overflow",
     "delivery-limit",
+    "consumer-timeout",
 )
 """What a policy may say of queues; each is an argument with `x-` before it, too."""
-LOWEST_WINS = frozenset({"expires", "message-ttl", "max-length", "max-length-bytes", "delivery-limit"})
+LOWEST_WINS = frozenset(
+    {"expires", "message-ttl", "max-length", "max-length-bytes", "delivery-limit", "consumer-timeout"}
+)
 """Of several of these, the lowest is in effect."""
 
 

@@ -7,7 +7,7 @@ answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from itertools import count
 from typing import Any
@@ -54,6 +54,7 @@ class RecordingConnection:
     requester = Requester(principal=ANONYMOUS, host="127.0.0.1")
     frame_max = 131_072
     is_sending_blocked = False
+    swept_at = 0.0
     throttle = ByteThrottle(
         NoQuotas(),
         SimClock(),
@@ -111,6 +112,7 @@ class QueueOfRig:
         self.subscription = f"%2F/{name}"
         self.kind = "classic"
         self.is_single_active = False
+        self.effective: Mapping[str, Any] = {}
 
 
 class VhostOfRig:

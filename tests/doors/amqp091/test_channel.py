@@ -134,7 +134,7 @@ def add_unanswered(rig: ChannelRig, count: int) -> None:
     """Let the consumer have deliveries, with the tokens t1, t2 …"""
     source = rig.channel.consumers.by_tag["c"].source
     for number in range(1, count + 1):
-        rig.channel.consumers.unanswered.add(f"t{number}", source)
+        rig.channel.consumers.unanswered.add(f"t{number}", source, 0.0)
         for window in source.windows:
             window.take(1)
 

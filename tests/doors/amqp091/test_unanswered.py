@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from mainstem.amqp.errors import AmqpError
+from mainstem.amqp.topology import AmqpQueue
 from mainstem.doors.amqp091.unanswered import DeliverySource, UnansweredDeliveries
 
-ORDERS = DeliverySource("%2F/orders", ())
+QUEUE = AmqpQueue("orders", "%2F/orders", durable=True, exclusive=False, auto_delete=False, arguments={})
+ORDERS = DeliverySource(QUEUE, ())
 
 
 def delivered(count: int) -> UnansweredDeliveries:
     """This number of deliveries, whose tokens are t1, t2 …"""
     deliveries = UnansweredDeliveries()
     for number in range(1, count + 1):
-        assert deliveries.add(f"t{number}", ORDERS) == number
+        assert deliveries.add(f"t{number}", ORDERS, 0.0) == number
     return deliveries
 
 
@@ -39,7 +41,7 @@ def test_multiple_answers_all_up_to_a_tag_and_with_0_all() -> None:
 def test_tags_count_deliveries_that_need_no_answer() -> None:
     deliveries = delivered(1)
     assert deliveries.next_tag() == 2
-    assert deliveries.add("t3", ORDERS) == 3
+    assert deliveries.add("t3", ORDERS, 0.0) == 3
     assert len(deliveries) == 2
 
 

@@ -67,6 +67,9 @@ class RecordingHandler:
     async def close(self) -> None:
         self.closed += 1
 
+    def check_oldest(self, now: float, timeout_ms: int) -> None:
+        pass
+
     def info(self) -> ChannelInfo:
         return ChannelInfo(number=self.number, consumers=1)
 

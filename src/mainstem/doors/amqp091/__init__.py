@@ -65,6 +65,14 @@ DOOR = Door(
             doc="The largest body of a message that the AMQP 0-9-1 door accepts, in bytes.",
             minimum=1,
         ),
+        SettingDefinition(
+            name="amqp091_consumer_timeout_ms",
+            type=int,
+            default=30 * 60 * 1000,
+            doc="How long a client of the AMQP 0-9-1 door may leave a delivery unacknowledged until its"
+            " channel is closed, in ms, unless the queue says otherwise; 0: for ever.",
+            minimum=0,
+        ),
     ),
     metrics={
         "mainstem_amqp091_connections": MetricDefinition(

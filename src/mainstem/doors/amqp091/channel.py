@@ -192,6 +192,10 @@ class AmqpChannel:
     def _reply(self, method: Method) -> None:
         self._scope.connection.send_method(self._scope.number, method)
 
+    def check_oldest(self, now: float, timeout_ms: int) -> None:
+        """See `ChannelHandler`."""
+        self.consumers.check_oldest(now, timeout_ms)
+
     # --- what administrators see --------------------------------------------------------------------------
 
     def info(self) -> ChannelInfo:

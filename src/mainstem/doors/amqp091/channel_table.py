@@ -214,6 +214,15 @@ class ChannelTable:
         self._owner.send_method(number, ChannelClose(*close_fields(error, method)))
         self._owner.start_task(self._end(entry))
 
+    def check_oldest(self, now: float, timeout_ms: int) -> None:
+        """Close the channels whose clients have left a delivery unanswered for too long."""
+        for number, entry in list(self._entries.items()):
+            try:
+                if entry.state is ChannelState.OPEN:
+                    entry.handler.check_oldest(now, timeout_ms)
+            except AmqpError as error:
+                self.fail(number, error, None)
+
     async def _close(self, number: int, entry: ChannelEntry) -> None:
         """Answer channel.close when nothing of the channel is left."""
         await self._end(entry)

@@ -93,14 +93,12 @@ class Amqp091Connection:
         self._block = PublishBlock(context.publish_refusal, self._gate, self)
         self._table = ChannelTable(self, self._block.may_publish)
         self._deliveries = DeliveryGate()
-        self.throttle = throttle_of(
-            context.quotas, context.clock, self.requester, self._gate, self._deliveries
-        )
+        self.throttle = throttle_of(context, self.requester, self._gate, self._deliveries)
         self._out = OutgoingFrames(context.clock, transport, self._after_write)
         self._tail = b""
         """The protocol header so far; after bytes that were no frame, the last of them."""
         now = context.clock.monotonic()
-        self._opened_at = self._received_at = self._sent_at = self._closing_at = now
+        self._opened_at = self._received_at = self._sent_at = self._closing_at = self.swept_at = now
         self._opened_ms = context.clock.wall_ms()
         self._has_received = self._is_framing_lost = False
         self.received_bytes = 0
@@ -137,6 +135,7 @@ class Amqp091Connection:
     def tick(self, now: float) -> str | None:
         """Send a heartbeat if it is time. Why the connection has to be closed; None: it may stay. To be
         called every second or so."""
+        self.swept_at = now
         if self._has_received:
             self._has_received, self._received_at = False, now
         if self._out.has_sent:
@@ -148,6 +147,7 @@ class Amqp091Connection:
             return f"opened no connection in {limit_s:.0f} s" if now - self._opened_at > limit_s else None
         if self._block.has_ended():
             self._go_on(PauseReason.BLOCKED)
+        self._table.check_oldest(now, self.context.limits.consumer_timeout_ms)
         if not self.heartbeat_s:
             return None
         if now - self._sent_at >= self.heartbeat_s / 2:

@@ -51,10 +51,10 @@ class QueueConsumer:
         scope, queue, source = self._scope, self.queue, self.source
         connection, unanswered = scope.connection, self._unanswered
         number, frame_max = scope.number, connection.frame_max
-        size_bytes = 0
+        size_bytes, now = 0, connection.swept_at
         for delivery in deliveries:
             message = scope.vhost.from_event(delivery.event, delivery.failures + 1, queue.kind)
-            tag = unanswered.next_tag() if self.no_ack else unanswered.add(delivery.token, source)
+            tag = unanswered.next_tag() if self.no_ack else unanswered.add(delivery.token, source, now)
             frames = deliver_frames(
                 number,
                 self._tag_bytes,

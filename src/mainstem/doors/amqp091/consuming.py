@@ -124,7 +124,7 @@ class ChannelConsumers:
             self._scope,
             tag,
             queue,
-            DeliverySource(queue.subscription, windows),
+            DeliverySource(queue, windows),
             self.unanswered,
             no_ack=method.no_ack,
             exclusive=method.exclusive,
@@ -230,7 +230,8 @@ class ChannelConsumers:
             tag = unanswered.next_tag()
         else:
             self.get_window.take(1)
-            tag = unanswered.add(delivery.token, DeliverySource(queue.subscription, (self.get_window,)))
+            source = DeliverySource(queue, (self.get_window,))
+            tag = unanswered.add(delivery.token, source, scope.connection.swept_at)
         reply = methods.BasicGetOk(tag, delivery.attempt > 1, message.exchange, message.routing_key, count)
         scope.connection.send_message(scope.number, reply, message.properties_raw, message.body)
         scope.connection.throttle.fetched(len(message.body) + MESSAGE_HEAD_BYTES)
@@ -268,20 +269,34 @@ class ChannelConsumers:
     def _settle(self, deliveries: Sequence[UnansweredDelivery], outcome: Callable[[str], Outcome]) -> None:
         settle_soon = self._scope.attached.settle_soon
         if len(deliveries) == 1:
-            _, token, (subscription, windows) = deliveries[0]
-            settle_soon(subscription, (outcome(token),))
+            _, token, (queue, windows), _ = deliveries[0]
+            settle_soon(queue.subscription, (outcome(token),))
             for window in windows:
                 window.free(1)
             return
         by_subscription: dict[str, list[Outcome]] = {}
         taken: Counter[DeliveryWindow] = Counter()
-        for _, token, (subscription, windows) in deliveries:
-            by_subscription.setdefault(subscription, []).append(outcome(token))
+        for _, token, (queue, windows), _ in deliveries:
+            by_subscription.setdefault(queue.subscription, []).append(outcome(token))
             taken.update(windows)
         for subscription, outcomes in by_subscription.items():
             settle_soon(subscription, outcomes)
         for window, count in taken.items():
             window.free(count)
+
+    def check_oldest(self, now: float, timeout_ms: int) -> None:
+        """AmqpError (406): the oldest delivery that is not answered is older than its queue allows, or than
+        `timeout_ms` (0: no limit) where the queue does not say."""
+        oldest = self.unanswered.oldest()
+        if oldest is None:
+            return
+        limit_ms = oldest.source.queue.effective.get("consumer-timeout", timeout_ms or None)
+        if limit_ms is not None and (now - oldest.sent_at) * 1000 > limit_ms:
+            raise amqp_error(
+                406,
+                f"delivery acknowledgement on channel {self._scope.number} timed out."
+                f" Timeout value used: {limit_ms} ms. This timeout value can be configured",
+            )
 
     # --- transactions -------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class AmqpConnection(Protocol):
     """The largest frame in bytes; 0: any."""
     client_capabilities: frozenset[str]
     """The names of the capabilities that the client says it has."""
+    swept_at: float
+    """The time of the last sweep, monotonic seconds: at most a second ago or so."""
     throttle: ByteThrottle
     """Counts what is published and delivered for the client's quotas."""
 
@@ -73,6 +75,10 @@ class ChannelHandler(Protocol):
 
     async def close(self) -> None:
         """The channel is over: give back what is not acknowledged, end the consumers, finish publishing."""
+
+    def check_oldest(self, now: float, timeout_ms: int) -> None:
+        """AmqpError: the client has left a delivery unanswered for too long. `timeout_ms`: where its queue
+        has no time of its own; 0: no limit."""
 
     def info(self) -> ChannelInfo:
         """How it is now."""

@@ -16,10 +16,9 @@ from mainstem.doors.net.throttle import ByteThrottle
 if TYPE_CHECKING:
     from mainstem.access_contract import Requester
     from mainstem.clock import Clock
-    from mainstem.doors.amqp091.connection_context import AmqpTransport
+    from mainstem.doors.amqp091.connection_context import AmqpTransport, ConnectionContext
     from mainstem.doors.amqp091.contract import AmqpConnection, VhostConnection
     from mainstem.doors.amqp091.method import Method
-    from mainstem.quota_contract import ClientQuotas
 
 FLUSH_BYTES = 256 << 10
 """What is sent in a turn of the loop is written at once when it is more than this."""
@@ -221,12 +220,12 @@ class DeliveryGate:
 
 
 def throttle_of(
-    quotas: ClientQuotas, clock: Clock, requester: Requester, reading: ReadingGate, deliveries: DeliveryGate
+    context: ConnectionContext, requester: Requester, reading: ReadingGate, deliveries: DeliveryGate
 ) -> ByteThrottle:
     """Counts what a connection uses, and closes these gates while it is beyond its quotas."""
     return ByteThrottle(
-        quotas,
-        clock,
+        context.quotas,
+        context.clock,
         requester,
         pause_reading=lambda: reading.pause(PauseReason.QUOTA),
         resume_reading=lambda: reading.resume(PauseReason.QUOTA),

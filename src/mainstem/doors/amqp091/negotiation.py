@@ -41,6 +41,8 @@ class Limits:
     """The interval that the server proposes; 0: no heartbeats."""
     message_max_bytes: int = 16 << 20
     """The largest body of a message."""
+    consumer_timeout_ms: int = 30 * 60 * 1000
+    """How long a delivery may be unanswered where its queue does not say; 0: for ever."""
 
 
 def start(mechanisms: str, version: str, cluster_name: str) -> ConnectionStart:

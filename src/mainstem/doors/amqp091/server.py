@@ -122,6 +122,7 @@ class AmqpDoor:
                 frame_max=int(str(values["amqp091_frame_max_bytes"])),
                 heartbeat_s=int(str(values["amqp091_heartbeat_s"])),
                 message_max_bytes=int(str(values["amqp091_message_max_bytes"])),
+                consumer_timeout_ms=int(str(values["amqp091_consumer_timeout_ms"])),
             ),
             open_vhost=sessions.open,
             registry=broker.connections,

@@ -7,16 +7,19 @@ anything; what a client answered is returned to the caller.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mainstem.amqp.errors import amqp_error
 from mainstem.attach_contract import DeliveryWindow
+
+if TYPE_CHECKING:
+    from mainstem.amqp.topology import AmqpQueue
 
 
 class DeliverySource(NamedTuple):
     """Where deliveries come from: a consumer, or the calls of basic.get for a queue."""
 
-    subscription: str
+    queue: AmqpQueue
     windows: tuple[DeliveryWindow, ...]
     """What they have taken room of."""
 
@@ -27,6 +30,8 @@ class UnansweredDelivery(NamedTuple):
     tag: int
     token: str
     source: DeliverySource
+    sent_at: float
+    """Monotonic seconds, to the second."""
 
 
 class UnansweredDeliveries:
@@ -46,11 +51,15 @@ class UnansweredDeliveries:
         self._last += 1
         return self._last
 
-    def add(self, token: str, source: DeliverySource) -> int:
+    def add(self, token: str, source: DeliverySource, sent_at: float) -> int:
         """The tag of a delivery that needs one."""
         self._last = tag = self._last + 1
-        self._by_tag[tag] = UnansweredDelivery(tag, token, source)
+        self._by_tag[tag] = UnansweredDelivery(tag, token, source, sent_at)
         return tag
+
+    def oldest(self) -> UnansweredDelivery | None:
+        """The one with the lowest tag; None: there is none."""
+        return next(iter(self._by_tag.values()), None)
 
     def take(self, tag: int, multiple: bool) -> Sequence[UnansweredDelivery]:
         """Those that are answered by this tag: the delivery that has it, with `multiple` also all before it,
