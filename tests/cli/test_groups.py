@@ -18,6 +18,7 @@ def test_lag_is_reported_in_events_and_in_time(mainstem: Mainstem) -> None:
     assert first[:7] == ["position", "g-lag", "lagging", "0", "1", "4", "3"]
     assert 0 <= float(first[7]) < 300
     assert second == ["position", "g-lag", "lagging", "1", "", "0", "", "", ""]
+    assert ["group", "g-lag", "Empty"] in [row[:3] for row in mainstem("groups", "describe").rows]
     described = json.loads(mainstem("groups", "describe", "g-lag", "--json").out)
     assert described["positions"][0]["lag"] == 3
 

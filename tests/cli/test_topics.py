@@ -11,6 +11,7 @@ def test_a_topic_is_created_listed_described_altered_and_deleted(mainstem: Mains
     assert mainstem("topics", "create", "t1", "--partitions", "3", "--config", "retention.ms=1000").code == 0
     assert ["t1", "3", "0"] in mainstem("topics", "list").rows
     rows = mainstem("topics", "describe", "t1").rows
+    assert rows == [row for row in mainstem("topics", "describe").rows if row[1] == "t1"]
     assert [row[:2] for row in rows if row[0] == "topic"] == [["topic", "t1"]]
     assert [row for row in rows if row[0] == "partition"] == [
         ["partition", "t1", str(partition), "0", "0", "0", "1"] for partition in range(3)

@@ -53,11 +53,11 @@ def list_groups(address: str, as_json: bool) -> None:
 
 
 @command.command("describe")
-@click.argument("names", metavar="GROUP...", nargs=-1, required=True)
+@click.argument("names", metavar="[GROUP]...", nargs=-1)
 @at_option
 @json_option
 def describe_groups(names: tuple[str, ...], address: str, as_json: bool) -> None:
-    """Show the positions of groups, how far they are behind, and their members.
+    """Show the positions of groups, how far they are behind, and their members. Without GROUP: of all groups.
 
     The lag is given in events and in time: how long ago the next unread event happened, by its timestamp. In
     a pipe, the first column is the type of the line: `group` (name, state, assignor), `position` (group,
@@ -67,7 +67,7 @@ def describe_groups(names: tuple[str, ...], address: str, as_json: bool) -> None
     """
 
     async def work(engine: Engine) -> list[GroupInfo]:
-        return [await engine.group(name) for name in names]
+        return [await engine.group(name) for name in names or [group.name for group in await engine.groups()]]
 
     for info in with_engine(address, work):
         if as_json:

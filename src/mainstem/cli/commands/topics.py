@@ -76,18 +76,18 @@ def create_topic(name: str, address: str, partitions: int | None, settings: dict
 
 
 @command.command("describe")
-@click.argument("names", metavar="TOPIC...", nargs=-1, required=True)
+@click.argument("names", metavar="[TOPIC]...", nargs=-1)
 @at_option
 @json_option
 def describe_topics(names: tuple[str, ...], address: str, as_json: bool) -> None:
-    """Show partitions and settings of topics.
+    """Show partitions and settings of topics. Without TOPIC: of all topics but the server's internal ones.
 
     In a pipe, the first column is the type of the line: `topic` (name, id), `partition` (topic, partition,
     first offset, end offset, events, leader), `setting` (topic, name, value, `set` or `default`).
     """
 
     async def work(engine: Engine) -> list[TopicInfo]:
-        return [await engine.topic(name) for name in names]
+        return [await engine.topic(name) for name in names or [topic.name for topic in await engine.topics()]]
 
     for info in with_engine(address, work):
         if as_json:
