@@ -194,6 +194,7 @@ IO_ALLOWED = {
     "doors/kafka/server.py": "connects accepted sockets with the state machine of connection.py",
     "doors/pubsub/exchange.py": "runs functions of methods as tasks, and has the futures that they wait for",
     "doors/pubsub/schema_catalog.py": "has a lock of the changes of schemas",
+    "doors/pubsub/http1.py": "passes sockets of HTTP/1.1 to uvicorn",
     "doors/pubsub/server.py": "connects accepted sockets with the state machine of grpc_connection.py",
     "doors/rabbitmq_stream/server.py": "connects accepted sockets with the state machine of connection.py",
     "doors/rabbitmq_management/accounting.py": "names asyncio.CancelledError, of a change that is cancelled",

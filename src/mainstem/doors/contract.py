@@ -276,6 +276,9 @@ class Door:
     """Whether the door is on without any setting or flag. If its port is then taken, the start fails."""
     preload: bool = False
     """Whether the door's code is imported soon after the start, also without a connection."""
+    started_text: str = ""
+    """A line that is logged when the door accepts connections, `{port}` being its first port: what programs
+    wait for that start another server of the protocol in a container."""
 
     @property
     def flag(self) -> str:

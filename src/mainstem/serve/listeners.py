@@ -201,6 +201,8 @@ class Listeners:
             self._acceptors.append(acceptor)
         self._log_suppressed()
         for slot in self._slots.values():
+            if slot.door.started_text:
+                log.info(slot.door.started_text.format(port=slot.listeners[0].address.port))
             if slot.door.preload:
                 slot.open_soon()
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import hpack
+import pytest
 import uvloop
 
 from mainstem.doors.pubsub import frames
 from mainstem.serve import options
 from mainstem.serve.server import Running, start
 from tests.doors.pubsub.h2_kit import Frame, frame, goaway_code, message
+from tests.support.certificates import client_context, server_files
 
 CALL = [
     (":method", "POST"),
@@ -42,11 +48,38 @@ def run(
         runner.run(body())
 
 
-async def connect(running: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(
+    running: Running, context: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     address = running.addresses["pubsub"][0]
-    reader, writer = await asyncio.open_connection(address.host, address.port)
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
     writer.write(frames.PREFACE + frames.settings_frame({}))
     return reader, writer
+
+
+async def refund(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str]:
+    """The headers of the answer to CALL, which is the first of the connection."""
+    block = hpack.Encoder().encode(CALL)
+    writer.write(frame(frames.HEADERS, frames.END_HEADERS, 1, block))
+    writer.write(frame(frames.DATA, frames.END_STREAM, 1, message(b"A-1001")))
+    while (answer := await read_frame(reader)).kind != frames.HEADERS:
+        pass
+    return {str(name): str(value) for name, value in hpack.Decoder().decode(answer.payload)}
+
+
+async def http1(
+    running: Running, method: str, path: str, host: str = "localhost", context: ssl.SSLContext | None = None
+) -> tuple[int, bytes]:
+    """Status and body of a request of HTTP/1.1, whose first byte comes alone."""
+    address = running.addresses["pubsub"][0]
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+    request = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    writer.write(request[:1])
+    await asyncio.sleep(0)
+    writer.write(request[1:])
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), body
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame:
@@ -58,13 +91,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame:
 def test_a_call_of_a_method_that_there_is_not_and_the_end_of_the_server(tmp_path: Path) -> None:
     async def scenario(running: Running) -> None:
         reader, writer = await connect(running)
-        block = hpack.Encoder().encode(CALL)
-        writer.write(frame(frames.HEADERS, frames.END_HEADERS, 1, block))
-        writer.write(frame(frames.DATA, frames.END_STREAM, 1, message(b"A-1001")))
-        while (answer := await read_frame(reader)).kind != frames.HEADERS:
-            pass
-        headers = {str(name): str(value) for name, value in hpack.Decoder().decode(answer.payload)}
-        assert headers["grpc-status"] == "12"
+        assert (await refund(reader, writer))["grpc-status"] == "12"
         metrics = {
             sample[0]: sample
             for status in running.statuses()
@@ -102,3 +129,50 @@ def test_other_protocols_are_refused(tmp_path: Path) -> None:
         writer.close()
 
     run(tmp_path, scenario)
+
+
+def test_http1_at_the_same_port(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(running: Running) -> None:
+        port = running.addresses["pubsub"][0].port
+        assert f"Server started, listening on {port}" in caplog.messages
+        assert await http1(running, "GET", "/") == (200, b"Ok\n")
+        assert await http1(running, "HEAD", "/") == (200, b"")
+        status, body = await http1(running, "POST", "/v1/nothing")
+        assert (status, json.loads(body)["error"]["status"]) == (404, "NOT_FOUND")
+        status, body = await http1(running, "POST", "/", "rebound.example")
+        assert (status, json.loads(body)["error"]["status"]) == (403, "PERMISSION_DENIED")
+        status, body = await http1(running, "GET", "/ of what")
+        assert (status, json.loads(body)["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+    with caplog.at_level(logging.INFO, "mainstem.serve.listeners"):
+        run(tmp_path, scenario)
+
+
+def test_tls_with_either_protocol(tmp_path: Path) -> None:
+    async def scenario(running: Running) -> None:
+        grpc, web = client_context(), client_context()
+        grpc.set_alpn_protocols(["h2"])
+        web.set_alpn_protocols(["http/1.1"])
+        reader, writer = await connect(running, grpc)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        assert (await refund(reader, writer))["grpc-status"] == "12"
+        writer.close()
+        assert await http1(running, "GET", "/", context=web) == (200, b"Ok\n")
+
+    files = server_files()
+    run(tmp_path, scenario, tls_cert=str(files.cert), tls_key=str(files.key), pubsub="SSL://127.0.0.1:0")
+
+
+def test_a_connection_that_sends_nothing_does_not_keep_the_server_from_its_end(tmp_path: Path) -> None:
+    async def scenario(running: Running) -> None:
+        address = running.addresses["pubsub"][0]
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"P")
+        while running.statuses()[-1].connections < 1:
+            await asyncio.sleep(0.01)
+        await running.close()
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+    run(tmp_path, scenario, closes=False)

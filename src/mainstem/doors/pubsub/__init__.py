@@ -1,9 +1,10 @@
-"""The Pub/Sub door: the protocol of Google Cloud Pub/Sub, gRPC over HTTP/2, for its clients.
+"""The Pub/Sub door: the protocol of Google Cloud Pub/Sub, gRPC and REST on one port, for its clients.
 
 Owns: HTTP/2 and gRPC; `calls.py` is what its services see of them. Refuses: topics and subscriptions as
 Pub/Sub sees them, which are in `mainstem.pubsub`.
 
-The bytes are made and read by hand, without a socket: `http2.py` is a connection, `exchange.py` a call.
+The bytes of HTTP/2 are made and read by hand, without a socket: `http2.py` is a connection, `exchange.py` a
+call. HTTP/1.1 is uvicorn's: `http1.py`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door, MetricDefinition
+from mainstem.doors.pubsub.first_bytes import sniff
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import Opener
-
-GREETING = b"PRI * HTTP/2.0\r\n"
-
-
-def sniff(first_bytes: bytes) -> bool | None:
-    """Whether the bytes can begin a connection of HTTP/2."""
-    if first_bytes.startswith(GREETING):
-        return True
-    return None if GREETING.startswith(first_bytes) else False
 
 
 def _load() -> Opener:
@@ -37,8 +30,9 @@ DOOR = Door(
     port=8085,
     sniff=sniff,
     load=_load,
-    alpn=("h2",),
+    alpn=("h2", "http/1.1"),
     mechanisms=("PLAIN", "OAUTHBEARER"),
+    started_text="Server started, listening on {port}",
     metrics={
         "mainstem_pubsub_connections": MetricDefinition("gauge", (), "Open connections of the Pub/Sub door."),
         "mainstem_pubsub_calls_running": MetricDefinition(

@@ -1,8 +1,8 @@
 """Serves the sockets of the Pub/Sub door.
 
-Owns: one object for each socket, the timeouts of clients that do not begin, do not read, or are gone, and
-draining at the end. Refuses: what is not HTTP/2. Everything about the protocol is in `grpc_connection.py` and
-below, which know no socket.
+Owns: one object for each socket, which protocol it speaks, the timeouts of clients that do not begin, do not
+read, or are gone, and draining at the end. Refuses: what is not HTTP. Everything about HTTP/2 is in
+`grpc_connection.py` and below, which know no socket; sockets of HTTP/1.1 are passed to `http1.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from mainstem.doors.net.limits import MemoryBudget
 from mainstem.doors.pubsub.callers import Callers, ConnectionCaller
 from mainstem.doors.pubsub.calls import Code, RpcError, RpcMethod
 from mainstem.doors.pubsub.dispatcher import MethodDispatcher
+from mainstem.doors.pubsub.first_bytes import is_http1
 from mainstem.doors.pubsub.grpc_connection import GrpcConnection
-from mainstem.doors.pubsub.services import all_methods
+from mainstem.doors.pubsub.http1 import Http1Side
+from mainstem.doors.pubsub.services import all_methods, rest_app
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext, Listener, MetricSample
@@ -55,7 +57,9 @@ class PubsubSocket(ClientSocket, asyncio.Protocol):
         self._opened_at = self._received_at = door.context.clock.monotonic()
         self._blocked_since: float | None = None
         self._ends_since: float | None = None
+        self._first_bytes = b""
         self.connection: GrpcConnection | None = None
+        """None: too little has come to know the protocol."""
 
     # --- asyncio's side
 
@@ -65,6 +69,27 @@ class PubsubSocket(ClientSocket, asyncio.Protocol):
             transport.abort()  # type: ignore[attr-defined] # uvloop's and ours are no asyncio.Transport
             return
         self.opened(transport, UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self._received_at = self._door.context.clock.monotonic()
+        self._was_asked = False
+        if self.connection is not None:
+            self.connection.received(data)
+        else:
+            self._begin(self._first_bytes + data)
+
+    def _begin(self, data: bytes) -> None:
+        """These are the first bytes: see which protocol it is."""
+        verdict, transport = is_http1(data), self._transport
+        if verdict is None or transport is None:
+            self._first_bytes = data
+            return
+        door = self._door
+        if verdict:
+            self._transport = None
+            door.sockets.remove(self)
+            door.http1.take(transport, self._listener, self._accepted, data)
+            return
         name = transport.get_extra_info("peername")
         self.connection = GrpcConnection(
             self,
@@ -74,13 +99,7 @@ class PubsubSocket(ClientSocket, asyncio.Protocol):
             ConnectionCaller(door.callers, self._listener, self._accepted.host, self._accepted.principal),
             f"{name[0]}:{name[1]}" if name else "unknown",
         )
-        self.connection.flush()
-
-    def data_received(self, data: bytes) -> None:
-        self._received_at = self._door.context.clock.monotonic()
-        self._was_asked = False
-        if self.connection is not None:
-            self.connection.received(data)
+        self.connection.received(data)
 
     def eof_received(self) -> bool:
         return False
@@ -124,7 +143,7 @@ class PubsubSocket(ClientSocket, asyncio.Protocol):
         """Why this connection has to end now; None: it may stay."""
         connection = self.connection
         if connection is None:
-            return None
+            return f"has not begun in {first_s:.0f} s" if now - self._opened_at > first_s else None
         http2, silent_s = connection.http2, now - self._received_at
         if http2.is_over or http2.is_draining:
             if self._ends_since is None:
@@ -161,11 +180,12 @@ class PubsubDoor:
             lambda client, now: client.end_reason(now, first_s, idle_s),
             context.warnings.warn,
         )
+        self.http1 = Http1Side(context, self.callers, rest_app(context, self.dispatcher))
         context.access.admin.on_user_deleted.append(self._on_user_deleted)
 
     @property
     def connections(self) -> int:
-        return len(self.sockets)
+        return len(self.sockets) + len(self.http1)
 
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
         self.sockets.accept(connection, PubsubSocket(self, listener, connection))
@@ -178,7 +198,7 @@ class PubsubDoor:
         return ()
 
     def metric_samples(self) -> Iterator[MetricSample]:
-        yield "mainstem_pubsub_connections", (), len(self.sockets)
+        yield "mainstem_pubsub_connections", (), self.connections
         running = sum(
             len(client.connection.calls) for client in self.sockets if client.connection is not None
         )
@@ -193,6 +213,11 @@ class PubsubDoor:
         for client in self.sockets:
             if client.connection is not None:
                 client.connection.drain()
+            else:
+                client.abort()
+        await asyncio.gather(self._drain_sockets(), self.http1.drain())
+
+    async def _drain_sockets(self) -> None:
         await self.sockets.until_empty(NOTICE_S)
         for client in self.sockets:
             if client.connection is not None:
@@ -207,6 +232,7 @@ class PubsubDoor:
                 client.connection.stop_calls()
         await self.sockets.until_empty(CLOSE_S)
         self.sockets.abort_all()
+        await self.http1.drain()
         await self.sockets.until_empty(CLOSE_S)
 
     def _on_user_deleted(self, name: str) -> None:
@@ -222,4 +248,6 @@ class PubsubDoor:
 
 async def open_door(context: DoorContext) -> PubsubDoor:
     """Create the Pub/Sub door. The server calls this through `Door.load`."""
-    return PubsubDoor(context, all_methods(context))
+    door = PubsubDoor(context, all_methods(context))
+    await door.http1.start()
+    return door

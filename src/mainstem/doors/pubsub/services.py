@@ -12,7 +12,8 @@ from mainstem.doors.pubsub import schemas
 from mainstem.doors.pubsub.calls import RpcMethod
 
 if TYPE_CHECKING:
-    from mainstem.doors.contract import DoorContext
+    from mainstem.doors.contract import DoorContext, HttpApp
+    from mainstem.doors.pubsub.dispatcher import MethodDispatcher
 
 SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (schemas.handlers,)
 
@@ -23,3 +24,8 @@ def all_methods(context: DoorContext) -> dict[str, RpcMethod]:
     for handlers in SERVICES:
         methods.update(handlers(context))
     return methods
+
+
+def rest_app(context: DoorContext, dispatcher: MethodDispatcher) -> HttpApp | None:
+    """What answers the API's requests of HTTP/1.1; None: nothing does."""
+    return None
