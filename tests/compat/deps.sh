@@ -60,6 +60,19 @@ node_modules() { # FOLDER
 pubsub_clients &
 pubsub_job=$!
 
+# rabbitmqadmin 2 is a program in Rust, of many crates: built without optimisation, in a minute or two of both cores.
+# A toolchain too old for it is no reason to stop.
+rabbitmqadmin() {
+  local version=2.35.0
+  [ "$(cat "$built/rabbitmqadmin/.version" 2>/dev/null)" = "$version" ] && return
+  CARGO_PROFILE_DEV_DEBUG=0 try cargo install --quiet --locked --debug --force --root "$built/rabbitmqadmin" \
+    --version "$version" rabbitmqadmin && echo "$version" >"$built/rabbitmqadmin/.version"
+}
+if ! lacks cargo rustup; then
+  { rabbitmqadmin || echo "NOT BUILT: rabbitmqadmin 2; its test will be skipped" >&2; } &
+  rabbitmqadmin_job=$!
+fi
+
 # The frameworks of examples/recipes, beside mainstem: an environment of its own, for Quix Streams excludes the newest
 # confluent-kafka.
 if ! cmp -s pyproject.toml "$built/examples/.installed"; then
@@ -106,3 +119,4 @@ lacks kcat kcat || true
 lacks amqp-publish amqp-tools || true
 compgen -G "/usr/share/rubygems-integration/all/gems/bunny-*" >/dev/null || echo "NOT INSTALLED: bunny (apt-get install ruby-bunny); its suite will be skipped" >&2
 wait "$pubsub_job"
+wait ${rabbitmqadmin_job:-}

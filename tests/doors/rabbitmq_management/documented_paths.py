@@ -103,7 +103,6 @@ REASONS = {
     "/parameters": "operator policies have their own paths; there are no plugins with parameters",
     "/global-parameters": "there are none",
     "/vhost-limits": "there are none",
-    "/rebalance": "there is a single node",
     "/federation-links": "there is no federation",
     "/auth/attempts": "`/metrics` counts logins",
 }

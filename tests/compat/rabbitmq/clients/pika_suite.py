@@ -12,31 +12,8 @@ import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
-from tests.compat.cases import Address, case, main, same
-
-ORDER = b'{"order": 7, "amount": 12.5}'
-
-
-def host_and_port() -> tuple[str, int]:
-    host, _, port = Address.value.rpartition(":")
-    return host, int(port)
-
-
-class BlockingSession:
-    """A blocking connection with a channel."""
-
-    def __init__(self, **given: Any) -> None:
-        host, port = host_and_port()
-        parameters = pika.ConnectionParameters(host, port, **given)
-        self.connection = pika.BlockingConnection(parameters)
-        self.channel: BlockingChannel = self.connection.channel()
-
-    def __enter__(self) -> BlockingChannel:
-        return self.channel
-
-    def __exit__(self, *_: object) -> None:
-        if self.connection.is_open:
-            self.connection.close()
+from tests.compat.cases import case, main, same
+from tests.compat.rabbitmq.clients.pika_session import ORDER, BlockingSession, host_and_port
 
 
 @case("publish-and-consume")

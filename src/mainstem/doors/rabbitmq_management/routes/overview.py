@@ -165,6 +165,11 @@ async def no_items(request: ManagementRequest) -> ApiAnswer:
     return ApiAnswer(200, [])
 
 
+async def rebalance(request: ManagementRequest) -> ApiAnswer:
+    """Spread the leaders of queues over the nodes: there is a single one, so nothing is done."""
+    return ApiAnswer(204)
+
+
 NODE_LACKS = "figures of memory, files and Erlang's machine"
 EMPTY_LISTS: Sequence[str] = (
     "/extensions",
@@ -178,6 +183,7 @@ EMPTY_LISTS: Sequence[str] = (
     "/user-limits/{user}",
     "/feature-flags",
     "/deprecated-features",
+    "/deprecated-features/used",
 )
 ROUTES = (
     ManagementRoute(
@@ -187,6 +193,7 @@ ROUTES = (
     ManagementRoute(
         method="GET", path="/nodes/{node}", handle=get_node, rights=Tag.MONITORING, lacks=NODE_LACKS
     ),
+    ManagementRoute(method="POST", path="/rebalance/queues", handle=rebalance, rights=Tag.ADMINISTRATOR),
     ManagementRoute(method="GET", path="/cluster-name", handle=cluster_name, rights=Tag.MANAGEMENT),
     ManagementRoute(
         method="GET", path="/auth", handle=auth_settings, rights=Tag.MANAGEMENT, lacks="always no OAuth"
