@@ -27,7 +27,7 @@ segment.bytes segment.index.bytes segment.jitter.ms segment.ms unclean.leader.el
 def test_the_table_has_every_setting_of_kafka_4_and_ours() -> None:
     ours = (
         *("mainstem.queue.overflow", "mainstem.retention.early", "mainstem.retention.time"),
-        *("mainstem.publishers", "mainstem.search"),
+        *("mainstem.publishers", "mainstem.pubsub", "mainstem.search"),
     )
     assert sorted(TOPIC_CONFIGS) == sorted([*KAFKA_4_TOPIC_CONFIGS.split(), *ours])
 

@@ -226,6 +226,14 @@ _TABLE = (
         " (docs/SEARCH.md; needs the extra mainstem[index] and 2 to 20 % of the topic's size)."
         " scan: token filters only, about 1 %.",
     ),
+    TopicConfig(
+        "mainstem.pubsub",
+        "string",
+        "",
+        any_value,
+        "What clients of Pub/Sub have set: JSON of google.pubsub.v1.Topic, with the name that they use."
+        " Empty: they see a topic of the default project, if Pub/Sub allows its name.",
+    ),
     *IGNORED_CONFIGS,
 )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door, MetricDefinition
 from mainstem.doors.pubsub.first_bytes import sniff
+from mainstem.setting_definition import SettingDefinition
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import Opener
@@ -33,6 +34,16 @@ DOOR = Door(
     alpn=("h2", "http/1.1"),
     mechanisms=("PLAIN", "OAUTHBEARER"),
     started_text="Server started, listening on {port}",
+    settings=(
+        SettingDefinition(
+            name="pubsub_project",
+            type=str,
+            default="mainstem",
+            doc="Project of Pub/Sub whose topics and subscriptions have their ids as names in the log;"
+            " those of others have PROJECT.ID.",
+            metavar="PROJECT",
+        ),
+    ),
     metrics={
         "mainstem_pubsub_connections": MetricDefinition("gauge", (), "Open connections of the Pub/Sub door."),
         "mainstem_pubsub_calls_running": MetricDefinition(

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from mainstem.doors.pubsub import schemas
+from mainstem.doors.pubsub import publisher, schemas
 from mainstem.doors.pubsub.calls import RpcMethod
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext, HttpApp
     from mainstem.doors.pubsub.dispatcher import MethodDispatcher
 
-SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (schemas.handlers,)
+SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (
+    publisher.handlers,
+    schemas.handlers,
+)
 
 
 def all_methods(context: DoorContext) -> dict[str, RpcMethod]:
