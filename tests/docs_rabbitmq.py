@@ -29,12 +29,12 @@ NOTES = {
     "basic.consume": "`no_local` is ignored, as in RabbitMQ; consumers of streams are none",
     "basic.recover": "`requeue=false` is refused (540), as in RabbitMQ 4",
     "basic.recover-async": "`requeue=false` is refused (540), as in RabbitMQ 4",
-    "tx.commit": "messages first, then answers: a crash between them delivers answered ones again",
+    "tx.commit": "messages first, then answers; durable when answered, not atomic before, as in RabbitMQ",
     "basic.nack": "with `requeue`, counts no failure, as in RabbitMQ 4",
     "basic.reject": "with `requeue`, counts against the delivery limit",
     "basic.publish": CONNECTION_METHODS["basic.publish"],
 }
-PARTIAL = {"queue.declare", "basic.consume", "tx.commit"}
+PARTIAL = {"queue.declare", "basic.consume"}
 """Those of which a part is missing that RabbitMQ has."""
 
 SENT = {

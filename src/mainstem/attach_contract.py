@@ -166,6 +166,10 @@ class AttachedConsumers(Protocol):
         are durable within some milliseconds. What is answered already, and tokens that are unknown, change
         nothing; so does a call about a subscription that does not exist."""
 
+    async def settle(self, subscription: str, outcomes: Sequence[Outcome]) -> None:
+        """As `settle_soon`, but they are recorded at once, and durable when this returns. StreamError: they
+        could not be recorded, and what they are about is delivered again."""
+
     async def take(self, subscription: str, consumer: str, *, auto_ack: bool = False) -> Delivery | None:
         """The next event, as if attached for a single one; None: none is ready. NoSuchSubscription."""
 

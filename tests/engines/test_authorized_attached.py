@@ -24,6 +24,7 @@ QUEUE = f"{SPACE}/a"
 CALLS: dict[str, tuple[Any, ...]] = {
     "attach": (AttachRequest(QUEUE, "c"), print, print),
     "settle_soon": (QUEUE, ()),
+    "settle": (QUEUE, ()),
     "take": (QUEUE, "c"),
     "queue_counts": (QUEUE,),
     "delivery_states": (QUEUE, ()),

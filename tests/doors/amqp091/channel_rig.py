@@ -214,6 +214,9 @@ class AttachedOfRig:
     def settle_soon(self, subscription: str, outcomes: Sequence[Outcome]) -> None:
         self.outcomes += [(subscription, outcome) for outcome in outcomes]
 
+    async def settle(self, subscription: str, outcomes: Sequence[Outcome]) -> None:
+        self.settle_soon(subscription, outcomes)
+
 
 class ChannelRig:
     """Channel 1, and what is around it."""

@@ -152,10 +152,11 @@ class AmqpChannel:
             raise amqp_error(406, "channel is not transactional")
 
     async def commit(self) -> None:
-        """tx.commit: what was published is stored before anything that was answered is done."""
+        """tx.commit: what was published is stored before anything that was answered is done. Both are durable
+        when the client has its answer."""
         self._require_transactions()
         await self.publisher.commit()
-        self.consumers.commit()
+        await self.consumers.commit()
         self._reply(methods.TxCommitOk())
 
     def roll_back(self) -> None:

@@ -305,11 +305,23 @@ class ChannelConsumers:
         if self.answers is None:
             self.answers = []
 
-    def commit(self) -> None:
-        """Give the answers that are kept."""
+    async def commit(self) -> None:
+        """Give the answers that are kept. They are durable when this returns. StreamError: a part of them
+        could not be recorded."""
         answers, self.answers = self.answers or [], []
+        outcomes: dict[str, list[Outcome]] = {}
         for deliveries, outcome in answers:
-            self._settle(deliveries, outcome)
+            for delivery in deliveries:
+                of_queue = outcomes.setdefault(delivery.source.queue.subscription, [])
+                of_queue.append(outcome(delivery.token))
+        try:
+            for subscription, of_queue in outcomes.items():
+                await self._scope.attached.settle(subscription, of_queue)
+        finally:
+            for deliveries, _ in answers:
+                for delivery in deliveries:
+                    for window in delivery.source.windows:
+                        window.free(1)
 
     def roll_back(self) -> None:
         """Forget the answers that are kept: their deliveries are to be answered again."""

@@ -72,6 +72,12 @@ class AuthorizedAttachedConsumers(AuthorizedPart):
         self.rights.require(Operation.READ, ResourceType.SUBSCRIPTION, subscription)
         self.engine.settle_soon(subscription, outcomes)
 
+    @needs(READ_SUBSCRIPTION)
+    async def settle(self, subscription: str, outcomes: Sequence[Outcome]) -> None:
+        """See the contract."""
+        self.rights.require(Operation.READ, ResourceType.SUBSCRIPTION, subscription)
+        await self.engine.settle(subscription, outcomes)
+
     @needs(READ_SUBSCRIPTION, READ_TOPIC)
     async def take(self, subscription: str, consumer: str, *, auto_ack: bool = False) -> Delivery | None:
         """See the contract."""

@@ -124,6 +124,13 @@ class EmbeddedAttachedConsumers:
             self.clock.call_soon(self.settle_pending)
         self._pending.setdefault(stored.id, []).extend(outcomes)
 
+    async def settle(self, subscription: str, outcomes: Sequence[Outcome]) -> None:
+        """See the contract. InvalidArgument, as `settle_soon`."""
+        self.settle_soon(subscription, outcomes)
+        with about(subscription):
+            for recorded in self._record_pending():
+                await recorded
+
     async def take(self, subscription: str, consumer: str, *, auto_ack: bool = False) -> Delivery | None:
         """See the contract."""
         with about(subscription):
@@ -178,25 +185,38 @@ class EmbeddedAttachedConsumers:
 
     def settle_pending(self) -> None:
         """See `DispatchHost`."""
+        self._record_pending()
+
+    def _record_pending(self) -> list[Promise[list[list[Run]]]]:
         pending, self._pending = self._pending, {}
+        recorded = []
         for subscription, outcomes in pending.items():
             queue = self._service.served(subscription)
-            if queue is not None:
-                self.settle_unwaited(queue, outcomes)
+            if queue is not None and (settled := self._record(queue, outcomes)) is not None:
+                recorded.append(settled)
+        return recorded
 
     def settle_unwaited(self, queue: SubscriptionQueue, outcomes: Sequence[Outcome]) -> None:
         """See `DispatchHost`."""
+        self._record(queue, outcomes)
+
+    def _record(
+        self, queue: SubscriptionQueue, outcomes: Sequence[Outcome]
+    ) -> Promise[list[list[Run]]] | None:
+        """Record answers. None: they give back what needs no record."""
         service, subscription = self._service, queue.stored.id
         answers = Answers(self.machine, subscription, outcomes)
         if answers.extend(self.machine.lock_time.now_ms()):
             self.note_leases(self.machine.views.of_subscription(subscription))
         if answers.withdraw():
             service.after_release(subscription)
+        settled = None
         if answers.settlements:
             settled = service.settle_at_once(subscription, answers.settlements)
             settled.then(lambda done: self._on_settled(queue, answers, done))
             if any(settlement.verb == "nack" for settlement in answers.settlements):
                 queue.wake()  # what comes back is there before that is durable
+        return settled
 
     def _on_settled(self, queue: SubscriptionQueue, answers: Answers, done: Promise[list[list[Run]]]) -> None:
         if done.error is None:
