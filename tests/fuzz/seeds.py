@@ -22,6 +22,8 @@ NAMES = (
     "body",
     "stream_frames",
     "amqp",
+    "http2",
+    "header_block",
 )
 
 
@@ -52,6 +54,7 @@ def seeds() -> dict[str, list[bytes]]:
     from tests.doors.kafka.kit import fetch_request, produce_request, request_frame
     from tests.doors.kafka.test_captures import captured, is_offered
     from tests.fuzz.amqp import seeds as amqp_seeds
+    from tests.fuzz.http2_target import header_block_seeds, http2_seeds
 
     handlers = discover()
     keys = sorted(handlers)
@@ -97,6 +100,8 @@ def seeds() -> dict[str, list[bytes]]:
     out["files"] = [b"MSSNAP01" + bytes(80)]
     out["stream_frames"] = stream_seeds()
     out["amqp"] = amqp_seeds()
+    out["http2"] = http2_seeds()
+    out["header_block"] = header_block_seeds()
     return out
 
 

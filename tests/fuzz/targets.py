@@ -42,6 +42,7 @@ from tests.doors.kafka.access_kit import MemoryAuthorizer, memory_access
 from tests.doors.kafka.kit import DoorClient, RecordingWaiter, frame_reader
 from tests.doors.kafka.oracle import entity_of
 from tests.fuzz.amqp import amqp
+from tests.fuzz.http2_target import header_block, http2
 from tests.fuzz.stream_target import stream_frames
 from tests.log.logs import TOPIC
 from tests.log.logs import LogRig as Log
@@ -342,4 +343,6 @@ def targets() -> dict[str, FuzzTarget]:
         "body": body,
         "stream_frames": stream_frames,
         "amqp": amqp,
+        "http2": http2,
+        "header_block": header_block,
     }
