@@ -196,6 +196,7 @@ IO_ALLOWED = {
     "doors/pubsub/schema_catalog.py": "has a lock of the changes of schemas",
     "doors/pubsub/http1.py": "passes sockets of HTTP/1.1 to uvicorn",
     "doors/pubsub/server.py": "connects accepted sockets with the state machine of grpc_connection.py",
+    "doors/pubsub/streaming_pull.py": "has the two tasks of a stream",
     "doors/pubsub/topic_catalog.py": "has a lock of the changes of topics",
     "doors/rabbitmq_stream/server.py": "connects accepted sockets with the state machine of connection.py",
     "doors/rabbitmq_management/accounting.py": "names asyncio.CancelledError, of a change that is cancelled",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from mainstem.doors.pubsub import publisher, schemas
+from mainstem.doors.pubsub import publisher, schemas, subscriber
 from mainstem.doors.pubsub.calls import RpcMethod
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (
     publisher.handlers,
+    subscriber.handlers,
     schemas.handlers,
 )
 
