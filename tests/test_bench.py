@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from bench import limits, outbox, tls
+from bench import grpc_calls, limits, outbox, tls
 from bench.bars import BARS, verdicts
 from bench.contestants import CONTESTANTS, KAFKA, MAINSTEM, present
 from bench.figures import Figures, markdown, number
 from bench.folders import data_folder
+
+from tests.compat.pubsub.suites import PYTHON as GRPC_PYTHON
 
 
 def test_a_bar_is_held_or_missed_by_the_figures_of_its_own_promise() -> None:
@@ -98,3 +101,13 @@ def test_the_relay_of_an_outbox_is_measured() -> None:
     cpu_rate, wall_rate = outbox.measured(rows=300, runs=1)
     assert cpu_rate > 0
     assert wall_rate > 0
+
+
+@pytest.mark.slow
+def test_calls_of_grpc_are_measured() -> None:
+    if not GRPC_PYTHON.exists():
+        assert not os.environ.get("CI"), "grpcio is missing: make deps-all"
+        pytest.skip("grpcio is missing: make deps-all")
+    figures = grpc_calls.measure(calls=500)
+    assert {name for name, _ in figures} == {"mainstem", "grpcio.aio"}
+    assert all(median_us > 0 for rounds in figures.values() for _, median_us in rounds)

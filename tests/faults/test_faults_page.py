@@ -14,6 +14,7 @@ ALSO = (
     "Two servers",
     "above 1 MiB",
     "HTTP bodies that are never finished",
+    "HTTP/2 is attacked",
     "a proxy in front",
     "An event of the time 0",
     "million committed offsets",
