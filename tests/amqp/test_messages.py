@@ -19,8 +19,10 @@ from mainstem.amqp.messages import (
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.properties_codec import decode_properties, encode_properties
 from mainstem.contract import Event, Headers
+from mainstem.masking.mask import TopicMask
 from mainstem.queues.event_headers import expiry_of, level_of
 from tests.amqp.field_strategies import PROPERTIES
+from tests.masking.test_mask import rule
 
 
 def event_of(headers: Headers, key: bytes | None = b"k", value: bytes | None = b"body") -> Event:
@@ -98,6 +100,15 @@ def test_a_header_may_be_the_key_of_the_event() -> None:
     event = stored(message)
     assert event.key == b"customer-7"
     assert received(event, "orders").routing_key == "order.paid"
+
+
+def test_a_masked_header_is_masked_for_amqp_clients_too() -> None:
+    sent = Properties(content_type="text/plain", headers={"card": "4111-1111", "source": "shop"})
+    event = stored(AmqpMessage("orders", "k", sent, b"body"))
+    mask = TopicMask([rule("header.card")], b"secret")
+    properties = decode_properties(received(mask.masked(event), "orders").properties_raw)
+    assert properties.content_type == "text/plain"
+    assert properties.headers == {"card": "[hidden]", "source": "shop"}
 
 
 def test_an_event_of_another_door_has_properties_by_its_headers() -> None:

@@ -132,6 +132,17 @@ def test_the_whole_payload_the_key_and_headers() -> None:
     assert masked.headers == (("auth", "…5678".encode()), ("auth", None), ("x", b"1"))
 
 
+RAW = (("mainstem-amqp091", b"raw"), ("mainstem-amqp", b"raw"), ("user.mainstem-amqp091", b"raw"))
+
+
+@pytest.mark.parametrize("path", ["header.auth", "header.other", "key"])
+def test_headers_that_may_have_a_masked_one_in_them_are_left_out(path: str) -> None:
+    mask = TopicMask([rule(path)], SECRET)
+    assert mask.masked(event(b"1", headers=(*RAW, ("x", b"1")))).headers == (("x", b"1"),)
+    with_fields = TopicMask([rule("card")], SECRET)
+    assert with_fields.masked(event(b"{}", headers=RAW)).headers == RAW
+
+
 def test_of_two_rules_for_a_place_the_stricter_holds() -> None:
     for rules in ([MaskKind.LAST4, MaskKind.HIDDEN], [MaskKind.HIDDEN, MaskKind.LAST4]):
         masked = shown_json({"card": CARD}, *(rule("card", kind) for kind in rules))

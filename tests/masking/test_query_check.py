@@ -23,6 +23,8 @@ RULES = [rule("customer.card"), rule("header.auth"), rule("*.pin")]
         "status:paid OR (status:open AND customer.card:>4)",
         "_exists_:customer.card",
         "header.auth:x",
+        "header.mainstem-amqp091:x",
+        "_exists_:header.mainstem-amqp",
         "any.pin:1",
         "any:1",
         "4111",
@@ -57,6 +59,9 @@ def test_any_other_query_is_not(query: str) -> None:
 
 
 def test_the_key_may_be_masked() -> None:
+    with pytest.raises(InvalidArgument, match="masked for you"):
+        check_query(parse("header.mainstem-amqp091:x"), [rule("key")], "orders")
+    check_query(parse("header.mainstem-amqp091:x"), [rule("card")], "orders")
     with pytest.raises(InvalidArgument, match=r"^key: it is masked for you in topic orders"):
         check_query(parse("key:1"), [rule("key")], "orders")
 
@@ -69,5 +74,6 @@ def test_fields_of_facets() -> None:
             check_fields([field], RULES, "orders")
     for field in ("key", "header.other", "customer.name", "x.y"):
         assert not is_masked_field(field, paths)
+    assert is_masked_field("header.mainstem-amqp", paths)
     assert is_masked_field("anything", [MaskPath.parse("$")])
     assert is_masked_field("not a..path", paths), "what cannot be read is not shown"

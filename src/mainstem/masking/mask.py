@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 
 from mainstem.contract import Event
+from mainstem.door_contract import AMQP_SECTIONS_HEADER
 from mainstem.masking.rules import ANY_PART, MaskKind, MaskRule
+from mainstem.routing_contract import AMQP091_HEADER
 from mainstem.search.text.numbers import SpelledNumber
 from mainstem.search.text.payload import json_of, looks_like_json
 from mainstem.search.text.tokens import Scalar, scalar_text
@@ -25,6 +27,10 @@ HIDDEN_TEXT = "[hidden]"
 HIDDEN_BYTES = b'"[hidden]"'
 """The payload that is shown in the place of one that is hidden whole: JSON."""
 HASH_DIGITS = 16
+RAW_HEADERS = frozenset(
+    f"{prefix}{name}" for name in (AMQP091_HEADER, AMQP_SECTIONS_HEADER) for prefix in ("", "user.")
+)
+"""Headers that have others in them, as AMQP clients have sent them; of a copy, with a prefix."""
 LAST4_CHARACTERS_MIN = 8
 
 _encode = msgspec.json.Encoder().encode
@@ -54,6 +60,7 @@ class TopicMask:
         self._has_fields = False
         for rule in rules:
             self._add(rule)
+        self._hides_raw = any(rule.path.hides_raw for rule in rules)
 
     def _add(self, rule: MaskRule) -> None:
         path, kind = rule.path, rule.kind
@@ -73,10 +80,11 @@ class TopicMask:
         value = self._payload(event.value)
         key = event.key if self._key is None or event.key is None else self._bytes(self._key, event.key)
         headers = event.headers
-        if self._headers and any(name in self._headers for name, _ in headers):
+        if self._hides_raw and any(name in self._headers or name in RAW_HEADERS for name, _ in headers):
             headers = tuple(
                 (name, content if content is None or kind is None else self._bytes(kind, content))
                 for name, content in headers
+                if name not in RAW_HEADERS
                 for kind in (self._headers.get(name),)
             )
         if value is event.value and key is event.key and headers is event.headers:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mainstem.contract import InvalidArgument
+from mainstem.masking.mask import RAW_HEADERS
 from mainstem.masking.rules import ANY_PART, MaskPath, MaskRule
 from mainstem.search.query.ast import And, Node, Not, Or, Term, TermTarget
 from mainstem.search.query.format import format_target
@@ -40,7 +41,7 @@ def is_masked_field(field: str, paths: Iterable[MaskPath]) -> bool:
         asked = MaskPath.parse(field)
     except ValueError:
         return True
-    return any(path.kind == asked.kind and _overlap(path, asked.parts) for path in paths)
+    return any(_is_about(asked.kind, asked.parts, path) for path in paths)
 
 
 def _targets(node: Node) -> Iterator[TermTarget]:
@@ -60,7 +61,13 @@ def _reveals(target: TermTarget, path: MaskPath) -> bool:
         return False
     if target.kind == "text":
         return True
-    return target.kind == path.kind and _overlap(path, target.path)
+    return _is_about(target.kind, target.path, path)
+
+
+def _is_about(kind: str, asked: tuple[str, ...], path: MaskPath) -> bool:
+    if kind == "header" and path.hides_raw and asked[:1] and asked[0] in RAW_HEADERS:
+        return True
+    return kind == path.kind and _overlap(path, asked)
 
 
 def _overlap(path: MaskPath, asked: tuple[str, ...]) -> bool:

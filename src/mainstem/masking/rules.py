@@ -18,7 +18,6 @@ RULES_MAX = 1_000
 PATH_PARTS_MAX = 50
 ANY_PART = "*"
 """A part of a path that every field name matches."""
-
 _PART = re.compile(r'"((?:[^"\\]|\\.)*)"|((?:[^".\\]|\\.)+)')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -55,6 +54,11 @@ class MaskPath(NamedTuple):
         if first_is_taken:
             parts[0] = _quoted(self.parts[0])
         return ".".join(parts) or "$"
+
+    @property
+    def hides_raw(self) -> bool:
+        """Whether the raw headers of AMQP messages may say what is here: they are not shown then."""
+        return self.kind in ("header", "key")
 
     @classmethod
     def parse(cls, text: str) -> MaskPath:
