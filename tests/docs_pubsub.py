@@ -13,12 +13,22 @@ NOTES = {
     "Publish": "10 MB and 1,000 messages at most; one ordering key a request",
     "CreateSubscription": "as for topics",
     "StreamingPull": "limits of messages and bytes are the server's, too",
+    "CreateSnapshot": "it goes with its subscription, and keeps no message from retention",
+    "Seek": "to a time, or to a snapshot of the same subscription",
     "CreateSchema": "a revision has at most 64 KB when it is deflated; Protocol Buffers without imports",
     "CommitSchema": "20 revisions at most, compatible with each other or not",
     "ListSchemaRevisions": "the latest first",
 }
 """What there is to know of a method."""
-PARTIAL = {"CreateTopic", "UpdateTopic", "CreateSubscription", "CreateSchema", "CommitSchema"}
+PARTIAL = {
+    "CreateTopic",
+    "UpdateTopic",
+    "CreateSubscription",
+    "CreateSnapshot",
+    "Seek",
+    "CreateSchema",
+    "CommitSchema",
+}
 """Those of which a part is missing that Google's have."""
 
 

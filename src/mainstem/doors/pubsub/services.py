@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from mainstem.doors.pubsub import publisher, schemas, subscriber
+from mainstem.doors.pubsub import publisher, schemas, snapshots, subscriber
 from mainstem.doors.pubsub.calls import RpcMethod
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (
     publisher.handlers,
     subscriber.handlers,
+    snapshots.handlers,
     schemas.handlers,
 )
 

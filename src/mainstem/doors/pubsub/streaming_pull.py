@@ -21,6 +21,7 @@ from mainstem.doors.pubsub.acknowledging import Acknowledging, AckOutcome
 from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError, RpcRequests, RpcResponses
 from mainstem.doors.pubsub.outstanding import OutstandingMessages, StreamWindow
 from mainstem.doors.pubsub.received_messages import MessageMaker
+from mainstem.doors.pubsub.seeking import without_discarded
 from mainstem.doors.pubsub.subscription_catalog import PubsubSubscription, SubscriptionCatalog, queues_of
 from mainstem.doors.pubsub.subscription_fields import ACK_DEADLINE_RANGE_S, invalid
 from mainstem.pubsub.messages import message
@@ -164,7 +165,10 @@ class DeliveryStream:
                 lock_ms=self._deadline_s * 1000,
             )
             if deliveries:
-                await self._send_messages(await self._subscription(), deliveries)
+                subscription = await self._subscription()
+                wanted = await without_discarded(self._engine, subscription, deliveries)
+                if wanted:
+                    await self._send_messages(subscription, wanted)
 
     async def _wait_for_room(self, subscription: PubsubSubscription) -> None:
         """Wait until something was answered, or its deadline is over."""

@@ -28,6 +28,7 @@ from mainstem.doors.pubsub.calls import (
 )
 from mainstem.doors.pubsub.outstanding import OutstandingMessages
 from mainstem.doors.pubsub.received_messages import MessageMaker
+from mainstem.doors.pubsub.seeking import without_discarded
 from mainstem.doors.pubsub.streaming_pull import PULL_BYTES_MAX, DeliveryStream, check_attached, consumer_of
 from mainstem.doors.pubsub.subscription_catalog import (
     SubscriptionCatalog,
@@ -207,6 +208,7 @@ class SubscriberService:
             wait_ms=0 if request.return_immediately else self._wait_ms(call),
             max_bytes=PULL_BYTES_MAX,
         )
+        deliveries = list(await without_discarded(self._context.engine, subscription, deliveries))
         response = _message("PullResponse")()
         await self._maker.add(response.received_messages, subscription, deliveries)
         return bytes(response.SerializeToString())
