@@ -193,6 +193,7 @@ IO_ALLOWED = {
     "doors/http/server.py": "connects accepted sockets with uvicorn",
     "doors/kafka/server.py": "connects accepted sockets with the state machine of connection.py",
     "doors/pubsub/exchange.py": "runs functions of methods as tasks, and has the futures that they wait for",
+    "doors/pubsub/rest.py": "ends calls whose client is gone, and gives bodies a deadline",
     "doors/pubsub/schema_catalog.py": "has a lock of the changes of schemas",
     "doors/pubsub/http1.py": "passes sockets of HTTP/1.1 to uvicorn",
     "doors/pubsub/server.py": "connects accepted sockets with the state machine of grpc_connection.py",

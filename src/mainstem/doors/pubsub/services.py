@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mainstem.doors.pubsub import publisher, schemas, snapshots, subscriber
 from mainstem.doors.pubsub.calls import RpcMethod
+from mainstem.doors.pubsub.rest import RestApp
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext, HttpApp
@@ -31,6 +32,6 @@ def all_methods(context: DoorContext) -> dict[str, RpcMethod]:
     return methods
 
 
-def rest_app(context: DoorContext, dispatcher: MethodDispatcher) -> HttpApp | None:
-    """What answers the API's requests of HTTP/1.1; None: nothing does."""
-    return None
+def rest_app(context: DoorContext, dispatcher: MethodDispatcher) -> HttpApp:
+    """What answers the API's requests of HTTP/1.1."""
+    return RestApp(context, dispatcher)
