@@ -83,20 +83,21 @@ def rules() -> dict[str, list[HttpRule]]:
 
 def _rule(path: str, http_method: str, template: str, body: str) -> HttpRule:
     variables, pattern = [], ""
-    for name, inside, literal in _VARIABLE.findall(template):
-        if name:
-            variables.append(name)
-            pattern += f"({_segments(inside)})"
+    for match in _VARIABLE.finditer(template):
+        if match[1]:
+            variables.append(match[1])
+            is_in_middle = template[match.end() :].startswith("/")
+            pattern += f"({_segments(match[2], '[^/]+' if is_in_middle else '[^/:]+')})"
         else:
-            pattern += re.escape(literal)
+            pattern += re.escape(match[3])
     return HttpRule(path, http_method, re.compile(pattern), tuple(variables), body)
 
 
-def _segments(template: str) -> str:
-    """The pattern of a variable's segments. The last has no colon, which begins the verb behind it."""
+def _segments(template: str, last_pattern: str) -> str:
+    """The pattern of a variable's segments. The last one of a path has no colon, which begins the verb."""
     *rest, last = template.split("/")
     patterns = ["[^/]+" if segment == "*" else re.escape(segment) for segment in rest]
-    patterns.append({"*": "[^/:]+", "**": ".+"}.get(last) or re.escape(last))
+    patterns.append({"*": last_pattern, "**": ".+"}.get(last) or re.escape(last))
     return "/".join(patterns)
 
 
@@ -180,8 +181,8 @@ def _field(descriptor: Any, name: str) -> Any:
 
 def _unknown(name: str) -> RequestInvalid:
     return RequestInvalid(
-        f"Invalid JSON payload received. Unknown name {name[:100]!r}: Cannot bind query parameter. Field could"
-        " not be table in request message."
+        f'Invalid JSON payload received. Unknown name "{name[:100]}": Cannot bind query parameter. Field'
+        " could not be found in request message."
     )
 
 

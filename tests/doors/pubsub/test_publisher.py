@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mainstem.contract import Event, EventTooLarge, NewEvent, Position
-from mainstem.doors.pubsub import publisher, schemas
+from mainstem.doors.pubsub import publisher, schemas, subscriber
 from mainstem.doors.pubsub.calls import Code
 from mainstem.doors.pubsub.topic_catalog import BATCH_BYTES_MAX, RECORD
 from mainstem.pubsub.events import place_of
@@ -227,6 +227,29 @@ def test_a_topic_that_another_client_has_deleted_or_made_again_is_not_the_one_be
         assert place_of((await publish(client, {"data": data(b"LH 8")}))[0])[1] == 0
 
     run(test, publisher.handlers)
+
+
+def test_a_deleted_topic_has_no_subscriptions_when_it_is_made_again() -> None:
+    async def test(client: ServiceClient) -> None:
+        prefix = f"projects/{PROJECT}/subscriptions"
+        for topic in (NAME, OTHER):
+            await create(client, topic)
+        for id_, topic in (("desks", NAME), ("gates", NAME), ("gone", NAME), ("rails", OTHER)):
+            await client.call("CreateSubscription", name=f"{prefix}/{id_}", topic=topic)
+        await client.call("DetachSubscription", subscription=f"{prefix}/gone")
+        listed = await client.call("ListTopicSubscriptions", topic=NAME, pageSize=1)
+        assert list(listed.subscriptions) == [f"{prefix}/desks"]
+        listed = await client.call("ListTopicSubscriptions", topic=NAME, pageToken=listed.next_page_token)
+        assert (list(listed.subscriptions), listed.next_page_token) == ([f"{prefix}/gates"], "")
+        await client.call("DeleteTopic", topic=NAME)
+        assert (await client.refusal("ListTopicSubscriptions", topic=NAME)).code == Code.NOT_FOUND
+        await create(client)
+        assert (await client.call("ListTopicSubscriptions", topic=NAME)).subscriptions == []
+        await client.crash()
+        shown = await client.call("GetSubscription", subscription=f"{prefix}/gates")
+        assert shown.topic == "_deleted-topic_"
+
+    run(test, publisher.handlers, subscriber.handlers)
 
 
 def test_messages_agree_with_the_schema_of_their_topic() -> None:

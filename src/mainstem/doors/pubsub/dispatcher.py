@@ -95,12 +95,13 @@ class MethodDispatcher:
 
     async def call_unary(self, call: RpcCall, message: bytes) -> bytes:
         """The whole of a unary call, for REST. RpcError."""
-        code = Code.OK
+        code = Code.CANCELLED
         try:
             method = self.find(call.method)
             result = self.start_unary(method, call, message)
             answer = result if isinstance(result, bytes) else await result
             self.charge(method, call, sent=len(answer))
+            code = Code.OK
             return answer
         except Exception as error:
             status = self.status_of(call, error)

@@ -16,6 +16,7 @@ from mainstem.doors.pubsub.calls import RpcCall, RpcMethod, engine_of
 from mainstem.doors.pubsub.refusals import arguments, not_found
 from mainstem.doors.pubsub.schema_catalog import SchemaCatalog
 from mainstem.doors.pubsub.schemas import encoding_of
+from mainstem.doors.pubsub.subscription_catalog import SubscriptionCatalog, queues_of
 from mainstem.doors.pubsub.topic_catalog import PubsubTopic, PubsubTopics, new_record
 from mainstem.doors.pubsub.topic_fields import CHANGEABLE, checked_record, shown
 from mainstem.pubsub.events import message_id, new_event
@@ -40,7 +41,9 @@ class PublisherService:
 
     def __init__(self, context: DoorContext) -> None:
         self._context = context
-        self._catalog = PubsubTopics(context, context.settings.door_values["pubsub_project"])
+        default_project = context.settings.door_values["pubsub_project"]
+        self._catalog = PubsubTopics(context, default_project)
+        self._subscriptions = SubscriptionCatalog(context, default_project)
         self._schemas = SchemaCatalog(context)
         self._request = _message("PublishRequest")
         self._response = _message("PublishResponse")
@@ -103,7 +106,25 @@ class PublisherService:
         topic = await self._catalog.find(engine, name)
         await engine.delete_topic(topic.stored_name)
         self._catalog.forget(name)
+        await self._subscriptions.topic_deleted(topic.stored_name)
         return EMPTY
+
+    async def list_subscriptions(self, call: RpcCall, data: bytes) -> bytes:
+        """ListTopicSubscriptions: the names of those that are attached."""
+        request = _message("ListTopicSubscriptionsRequest").FromString(data)
+        engine = engine_of(self._context, call)
+        topic = await self._catalog.find(engine, request.topic)
+        attached = [
+            subscription.stored.name
+            for subscription in await self._subscriptions.all(queues_of(engine))
+            if subscription.stored.topic == topic.name and not subscription.stored.is_detached
+        ]
+        with arguments():
+            names, token = page_of(
+                attached, request.page_size, request.page_token, f"subscriptions of {topic.name}"
+            )
+        response = _message("ListTopicSubscriptionsResponse")(subscriptions=names, next_page_token=token)
+        return bytes(response.SerializeToString())
 
     async def _encoded(self, record: Any) -> bytes:
         return bytes(shown(record, has_schema=await self._has_schema(record)).SerializeToString())
@@ -177,6 +198,7 @@ def handlers(context: DoorContext) -> Mapping[str, RpcMethod]:
         "UpdateTopic": RpcMethod(unary=publisher.update, rights=alters, changes=True),
         "Publish": RpcMethod(unary=publisher.publish, rights=writes, changes=True),
         "GetTopic": RpcMethod(unary=publisher.get, rights=()),
+        "ListTopicSubscriptions": RpcMethod(unary=publisher.list_subscriptions, rights=()),
         "ListTopics": RpcMethod(unary=publisher.list_topics, rights=()),
         "DeleteTopic": RpcMethod(unary=publisher.delete, rights=deletes, changes=True),
     }

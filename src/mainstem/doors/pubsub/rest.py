@@ -70,7 +70,7 @@ class RestApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        memory = _BodyMemory(self)
+        memory = _ReservedBytes(self)
         try:
             content = await self._answer(scope, receive, memory)
             status = 200
@@ -91,7 +91,7 @@ class RestApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
 
-    async def _answer(self, scope: Scope, receive: Receive, memory: _BodyMemory) -> Any:
+    async def _answer(self, scope: Scope, receive: Receive, memory: _ReservedBytes) -> Any:
         """JSON of the answer. RpcError, ClientGone."""
         match = find_rule(scope["method"], scope["raw_path"].decode("latin-1"))
         if match is None:
@@ -121,7 +121,7 @@ class RestApp:
         return json_of(rule.response_type, answer)
 
     async def _call(self, call: RpcCall, request: bytes, receive: Receive) -> bytes:
-        """Call the method, until the client is gone: what is then pulled would reach nobody."""
+        """Call the method, until the client is gone: what is pulled then would be lost for a time."""
         calling = asyncio.ensure_future(self._dispatcher.call_unary(call, request))
         leaving = asyncio.ensure_future(_until_gone(receive))
         try:
@@ -148,7 +148,7 @@ class RestApp:
         self._body_bytes -= count
 
 
-class _BodyMemory:
+class _ReservedBytes:
     """What is reserved for the body of a request."""
 
     def __init__(self, app: RestApp) -> None:
@@ -170,7 +170,7 @@ class _BodyMemory:
         self._size = 0
 
 
-async def _read_body(receive: Receive, memory: _BodyMemory, headers: dict[str, str]) -> bytes:
+async def _read_body(receive: Receive, memory: _ReservedBytes, headers: dict[str, str]) -> bytes:
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise RpcError(Code.INVALID_ARGUMENT, f"the encoding {encoding[:50]} of the body is not supported")

@@ -6,11 +6,11 @@ google/pubsub/v1/pubsub.proto.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from mainstem.doors.pubsub.refusals import arguments, invalid_argument
 from mainstem.doors.pubsub.schemas import encoding_of
+from mainstem.doors.pubsub.subscription_fields import labels_of
 from mainstem.pubsub.messages import message
 from mainstem.pubsub.names import parse_name
 
@@ -29,11 +29,8 @@ OUTPUT_ONLY = ("satisfies_pzs", "state")
 NEEDS_GOOGLE = ("kms_key_name", "ingestion_data_source_settings", "message_transforms")
 RETENTION_MIN_MS = 10 * 60_000
 RETENTION_MAX_MS = 31 * 86_400_000
-LABELS_MAX = 64
 DELETED_SCHEMA = "_deleted-schema_"
 """In place of the schema of a topic whose schema was deleted."""
-_LABEL_NAME = re.compile(r"[\w-]{1,63}")
-_LABEL_VALUE = re.compile(r"[\w-]{0,63}")
 
 
 def checked_record(asked: Any) -> Any:
@@ -47,11 +44,7 @@ def checked_record(asked: Any) -> Any:
     for name in NEEDS_GOOGLE:
         if name in set_fields:
             raise invalid_argument(f"{name} needs Google's cloud: this server does not have it")
-    if len(record.labels) > LABELS_MAX:
-        raise invalid_argument(f"a resource has at most {LABELS_MAX} labels")
-    for name, value in record.labels.items():
-        if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
-            raise invalid_argument(f"Invalid label given (key={name[:63]}): 1 to 63 letters, digits, _ and -")
+    labels_of(record.labels)
     if "message_retention_duration" in set_fields:
         _check_retention(record.message_retention_duration)
     if "schema_settings" in set_fields:
