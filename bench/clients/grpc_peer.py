@@ -14,7 +14,6 @@ import time
 import grpc
 
 SERVICE, METHOD = "bench.Echo", "Call"
-MESSAGE = bytes(range(256)) * 4
 
 
 async def _echo(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -30,17 +29,17 @@ async def serve() -> None:
     await server.wait_for_termination()
 
 
-async def load(address: str, calls: int, in_flight: int) -> None:
-    """Call; prints the median time of a call in microseconds."""
+async def load(address: str, path: str, request: bytes, calls: int, in_flight: int) -> None:
+    """Make the same call again and again; prints the median time of one in microseconds."""
     times: list[float] = []
     left = iter(range(calls))
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        call = channel.unary_unary(path)
 
         async def some() -> None:
             for _ in left:
                 began = time.perf_counter()
-                assert await call(MESSAGE) == MESSAGE
+                assert await call(request)
                 times.append(time.perf_counter() - began)
 
         await asyncio.gather(*(some() for _ in range(in_flight)))
@@ -51,4 +50,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         asyncio.run(serve())
     else:
-        asyncio.run(load(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+        given = sys.stdin.buffer.read()
+        asyncio.run(load(sys.argv[2], sys.argv[3], given, int(sys.argv[4]), int(sys.argv[5])))
