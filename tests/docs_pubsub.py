@@ -15,6 +15,8 @@ NOTES = {
     "StreamingPull": "limits of messages and bytes are the server's, too",
     "CreateSnapshot": "it goes with its subscription, and keeps no message from retention",
     "Seek": "to a time, or to a snapshot of the same subscription",
+    "SetIamPolicy": "stored and shown, also for Terraform; it grants nothing",
+    "TestIamPermissions": "by the rights of access control; all, if it is off",
     "CreateSchema": "a revision has at most 64 KB when it is deflated; Protocol Buffers without imports",
     "CommitSchema": "20 revisions at most, compatible with each other or not",
     "ListSchemaRevisions": "the latest first",

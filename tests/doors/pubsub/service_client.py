@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from mainstem.access_contract import ANONYMOUS, Requester
 from mainstem.doors.pubsub.calls import RpcCall, RpcError, RpcMethod
 from mainstem.pubsub.messages import message, methods, pool
+from mainstem.settings import Settings
 from tests.engines.queue_server import SimulatedServer
 
 PROJECT = "airline"
@@ -23,6 +24,7 @@ class ServiceClient:
 
     def __init__(self, server: SimulatedServer, *services: Callable[[Any], Mapping[str, RpcMethod]]) -> None:
         self.server = server
+        self.principal = ANONYMOUS
         self._services = services
         self.open()
 
@@ -32,6 +34,7 @@ class ServiceClient:
         self.context = SimpleNamespace(
             engine=server.engine,
             clock=server.clock,
+            access=server.node.access,
             views=SimpleNamespace(limit=lambda _: False),
             settings=SimpleNamespace(door_values={"pubsub_project": PROJECT}),
         )
@@ -57,7 +60,7 @@ class ServiceClient:
         call = RpcCall(
             method=path,
             metadata={},
-            requester=Requester(principal=ANONYMOUS, host="127.0.0.1"),
+            requester=Requester(principal=self.principal, host="127.0.0.1"),
             peer="127.0.0.1:50001",
         )
         answer = method(call, request.SerializeToString())
@@ -72,12 +75,14 @@ class ServiceClient:
 
 
 def run(
-    test: Callable[[ServiceClient], Awaitable[None]], *services: Callable[[Any], Mapping[str, RpcMethod]]
+    test: Callable[[ServiceClient], Awaitable[None]],
+    *services: Callable[[Any], Mapping[str, RpcMethod]],
+    settings: Settings | None = None,
 ) -> None:
     """Run a test with a client of these services."""
 
     async def main() -> None:
-        server = SimulatedServer()
+        server = SimulatedServer(settings=settings)
         await test(ServiceClient(server, *services))
         await server.engine.close()
 

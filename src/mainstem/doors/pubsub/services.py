@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from mainstem.doors.pubsub import publisher, schemas, snapshots, subscriber
+from mainstem.doors.pubsub import iam, publisher, schemas, snapshots, subscriber
 from mainstem.doors.pubsub.calls import RpcMethod
 from mainstem.doors.pubsub.rest import RestApp
 
@@ -21,6 +21,7 @@ SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (
     subscriber.handlers,
     snapshots.handlers,
     schemas.handlers,
+    iam.handlers,
 )
 
 

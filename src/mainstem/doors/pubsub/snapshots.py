@@ -109,7 +109,7 @@ class SnapshotService:
         await self._store(snapshot.note, None)
         return None
 
-    async def _find(self, text: str) -> tuple[StoredSnapshot, PubsubSubscription]:
+    async def find(self, text: str) -> tuple[StoredSnapshot, PubsubSubscription]:
         """A snapshot and its subscription. RpcError: it does not exist."""
         with arguments():
             name = parse_name(text, "snapshots")
@@ -162,14 +162,14 @@ class SnapshotService:
 
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetSnapshot."""
-        snapshot, subscription = await self._find(_message("GetSnapshotRequest").FromString(data).snapshot)
+        snapshot, subscription = await self.find(_message("GetSnapshotRequest").FromString(data).snapshot)
         await queues_of(engine_of(self._context, call)).subscription_settings(subscription.queue)
         return _encoded(snapshot)
 
     async def update(self, call: RpcCall, data: bytes) -> bytes:
         """UpdateSnapshot: its labels, and when it expires."""
         request = _message("UpdateSnapshotRequest").FromString(data)
-        snapshot, subscription = await self._find(request.snapshot.name)
+        snapshot, subscription = await self.find(request.snapshot.name)
         queues = queues_of(engine_of(self._context, call))
         await queues.alter_subscription(subscription.queue, subscription.settings, dry_run=True)  # the right
         changed = _snapshot_message(snapshot)
@@ -190,7 +190,7 @@ class SnapshotService:
 
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSnapshot."""
-        snapshot, subscription = await self._find(_message("DeleteSnapshotRequest").FromString(data).snapshot)
+        snapshot, subscription = await self.find(_message("DeleteSnapshotRequest").FromString(data).snapshot)
         try:
             queues = queues_of(engine_of(self._context, call))
             await queues.delete_snapshot(subscription.queue, snapshot.stored)
@@ -249,7 +249,7 @@ class SnapshotService:
         subscription = await self._subscriptions.find(request.subscription)
         match request.WhichOneof("target"):
             case "snapshot":
-                snapshot, other = await self._find(request.snapshot)
+                snapshot, other = await self.find(request.snapshot)
                 if other.queue != subscription.queue:
                     raise failed_precondition(
                         f"the snapshot was taken of the subscription {snapshot.subscription}:"
