@@ -7,11 +7,16 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.compat.apache_kafka import JARS, apache_kafka
 
 pytest_plugins = ["pytester"]
+
+# A busy machine makes any single example slow, and the tests assert no times.
+hypothesis.settings.register_profile("mainstem", deadline=None)
+hypothesis.settings.load_profile("mainstem")
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ CONNECTION_METHODS = {
 
 NOTES = {
     "channel.flow": "only `active=true`, as in RabbitMQ",
-    "queue.declare": "arguments: see below; streams are refused",
+    "queue.declare": "arguments: see below",
     "basic.qos": "`prefetch_size` is refused (540), as in RabbitMQ; without a limit, 65,535",
-    "basic.consume": "`no_local` is ignored, as in RabbitMQ; consumers of streams are none",
+    "basic.consume": "`no_local` is ignored, as in RabbitMQ",
     "basic.recover": "`requeue=false` is refused (540), as in RabbitMQ 4",
     "basic.recover-async": "`requeue=false` is refused (540), as in RabbitMQ 4",
     "tx.commit": "messages first, then answers; durable when answered, not atomic before, as in RabbitMQ",
@@ -34,7 +34,7 @@ NOTES = {
     "basic.reject": "with `requeue`, counts against the delivery limit",
     "basic.publish": CONNECTION_METHODS["basic.publish"],
 }
-PARTIAL = {"queue.declare", "basic.consume"}
+PARTIAL = {"queue.declare"}
 """Those of which a part is missing that RabbitMQ has."""
 
 SENT = {

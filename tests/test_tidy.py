@@ -178,7 +178,9 @@ IO_MODULES = {"asyncio", "socket", "time", "select", "selectors", "ssl", "thread
 IO_ALLOWED = {
     "doors/amqp091/server.py": "connects accepted sockets with the state machine of connection.py",
     "amqp/moved_copies.py": "has a lock of its note",
+    "doors/amqp091/stream_consumer.py": "cancels the task that reads for it",
     "amqp/publisher.py": "answers with a future",
+    "amqp/stream_publisher.py": "waits for several requests of the engine",
     "amqp/vhost.py": "answers with a future",
     "amqp/vhost_exchanges.py": "waits for several requests of the engine",
     "amqp/vhost_queues.py": "waits for several requests of the engine",

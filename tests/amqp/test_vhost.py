@@ -136,7 +136,6 @@ def test_declarations_that_differ_are_refused() -> None:
         await refused(model, model.queue("amq.mine"), 403, "queue name 'amq.mine' contains reserved prefix")
         await refused(model, model.queue("q", {"x-message-ttl": "1"}), 406, '"expected integer, got longstr"')
         await refused(model, model.queue("q", {"x-max-length": -1}), 406, "{value_negative,-1}")
-        await refused(model, model.queue("q", {"x-queue-type": "stream"}), 540, "NOT_IMPLEMENTED")
         await refused(
             model, model.queue("q", {"x-queue-type": "quorum"}, durable=False), 406, "property 'non-durable'"
         )

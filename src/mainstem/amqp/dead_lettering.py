@@ -15,12 +15,12 @@ from mainstem.amqp.deaths import Death, buried, without_cycles
 from mainstem.amqp.errors import AmqpError
 from mainstem.amqp.field_tables import FieldTableError
 from mainstem.amqp.messages import AmqpMessage, properties_of, routing_key_of
+from mainstem.amqp.publisher import StoredMessage
 from mainstem.amqp.topology import AmqpQueue
 from mainstem.amqp.vhost import Vhost
 from mainstem.attach_contract import DeadEvent
 from mainstem.clock import Clock
 from mainstem.contract import StreamError
-from mainstem.routing_contract import RoutedEvent
 
 REASONS = {"failed": "delivery_limit"}
 """The engine's word -> RabbitMQ's, where they differ."""
@@ -56,13 +56,13 @@ class DeadLettering:
                 await copies.begin(subscription, topic)
         except StreamError as error:
             return [error if event.origin in missing else None for event in events]
-        routed: dict[str, RoutedEvent] = {}
+        routed: dict[str, StoredMessage] = {}
         for event in missing.values():
             letter = self._letter(vhost, queue, str(target), event)
             if (copy := self._routed(vhost, name, letter, event)) is not None:
                 routed[event.origin] = copy
-        results = dict(zip(routed, await vhost.publisher.publish_events([*routed.values()]), strict=True))
-        errors = {origin: result for origin, result in results.items() if isinstance(result, StreamError)}
+        results = dict(zip(routed, await vhost.publisher.publish_prepared([*routed.values()]), strict=True))
+        errors = {origin: error for origin, error in results.items() if error is not None}
         if not is_once:
             copies.copied(subscription, results.keys() - errors.keys())
         return [errors.get(event.origin) for event in events]
@@ -96,8 +96,8 @@ class DeadLettering:
 
     def _routed(
         self, vhost: Vhost, queue: str, letter: AmqpMessage | None, dead: DeadEvent
-    ) -> RoutedEvent | None:
-        """The event of a letter; None: it goes nowhere."""
+    ) -> StoredMessage | None:
+        """What is stored of a letter; None: it goes nowhere."""
         if letter is None:
             return None
         try:
@@ -108,7 +108,7 @@ class DeadLettering:
                 allowed, circular = without_cycles(queues, letter.properties)
                 self._warn(vhost.name, queue, circular)
                 queues = tuple(allowed)
-            return vhost.publisher.routed_event(letter, queues, dead.origin) if queues else None
+            return vhost.publisher.prepared(letter, queues, dead.origin) if queues else None
         except (AmqpError, FieldTableError, ValueError):
             log.warning("queue %s: a message without valid properties is dropped", queue, exc_info=True)
             return None

@@ -87,3 +87,8 @@ def inequivalent(argument: str, what: str, name: str, vhost: str, difference: st
 def invalid_argument(argument: str, name: str, vhost: str, why: str) -> AmqpError:
     """406: an argument of a queue that is declared."""
     return amqp_error(406, f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}': {why}")
+
+
+def not_of_streams(what: str, name: str, vhost: str) -> AmqpError:
+    """540: what streams do not have."""
+    return amqp_error(540, f"{what} not supported by stream queues queue '{name}' in vhost '{vhost}'")

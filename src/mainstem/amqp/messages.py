@@ -23,12 +23,16 @@ from mainstem.amqp.properties import Properties
 from mainstem.amqp.properties_codec import decode_properties, encode_properties
 from mainstem.contract import Event, Headers
 from mainstem.queues.event_headers import EXPIRES_HEADER, NOT_BEFORE_HEADER, PRIORITY_HEADER
-from mainstem.routing_contract import AMQP091_HEADER
+from mainstem.routing_contract import AMQP091_HEADER, EXCHANGE_HEADER
 
 ROUTING_KEY_HEADER = "routing-key"
 """Header with the routing key, where it is not the event's key."""
 KEY_HEADER = "key"
 """A message's header that is the event's key, in place of the routing key."""
+STREAM_OFFSET = "x-stream-offset"
+"""Header of what a stream delivers, and argument of who consumes one."""
+STREAM_FILTER_VALUE = "x-stream-filter-value"
+"""Header by which consumers of a stream may choose."""
 EXPIRATION_MS_MAX = (1 << 32) - 1
 DELAY_MS_MAX = 7 * 24 * 3600 * 1000
 """The longest delay of a message: that of events."""
@@ -272,3 +276,16 @@ def received(event: Event, exchange: str, failures: int = 0) -> ReceivedMessage:
             properties = with_headers(properties, {"x-delivery-count": Int64(failures)})
         raw = encode_properties(properties)
     return ReceivedMessage(exchange, routing_key_of(event), raw, event.value or b"")
+
+
+def received_from_stream(event: Event, stream: str) -> ReceivedMessage:
+    """The message that an event of a stream is. Any client may have written it, so that its properties are
+    encoded anew. The routing key of an event without one is the stream's name, as in RabbitMQ."""
+    exchange = ""
+    for name, value in event.headers:
+        if name == EXCHANGE_HEADER and value is not None:
+            exchange = _short(value)
+    properties = with_headers(properties_of(event), {STREAM_OFFSET: Int64(event.offset)})
+    return ReceivedMessage(
+        exchange, routing_key_of(event) or stream, encode_properties(properties), event.value or b""
+    )

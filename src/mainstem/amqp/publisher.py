@@ -7,9 +7,9 @@ what a message's own times mean. Refuses: to confirm or return anything: the doo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from mainstem.amqp.binding_tables import Routable, keys_of
 from mainstem.amqp.errors import AmqpError
@@ -25,6 +25,7 @@ from mainstem.amqp.messages import (
 from mainstem.amqp.queue_arguments import LIVE_MOMENT_MS
 from mainstem.amqp.router import Router
 from mainstem.amqp.stored_topology import TOPIC
+from mainstem.amqp.stream_publisher import AppendsEvents, StreamEvent, append_to_streams, stream_event
 from mainstem.amqp.topic_names import SHARED, topic_name
 from mainstem.amqp.topology import AmqpQueue, Exchange
 from mainstem.clock import Clock
@@ -44,13 +45,22 @@ kept in any case; there is room for the largest message that the doors accept, w
 queue would get is refused."""
 
 
-class CreatesTopics(Protocol):
+class CreatesTopics(AppendsEvents, Protocol):
     """The methods of an engine that this needs."""
 
     async def create_topic(
         self, name: str, *, partitions: int | None = None, settings: Mapping[str, str] = ...
     ) -> None:
         """See `mainstem.contract.Admin`."""
+
+
+class StoredMessage(NamedTuple):
+    """What is stored of a message."""
+
+    event: RoutedEvent | None
+    """For queues; None: it has streams only."""
+    streams: Sequence[StreamEvent]
+    has_route: bool
 
 
 class VhostPublisher:
@@ -121,23 +131,45 @@ class VhostPublisher:
     async def _publish(
         self, calls: Sequence[tuple[Sequence[AmqpMessage], asyncio.Future[list[PublishOutcome]]]]
     ) -> None:
-        events = [self._event(message) for messages, _ in calls for message in messages]
-        results = iter(await self.publish_events([event for event, _ in events if event is not None]))
-        outcomes = iter(events)
+        prepared = [self._prepare(message) for messages, _ in calls for message in messages]
+        errors = iter(await self.publish_prepared([message for message in prepared if message is not None]))
+        outcomes = iter(prepared)
         for messages, done in calls:
             answer: list[PublishOutcome] = []
             for _ in messages:
-                event, has_route = next(outcomes)
-                answer.append("refused" if event is None else self._outcome(event, next(results), has_route))
+                message = next(outcomes)
+                if message is None or next(errors) is not None:
+                    answer.append("refused")
+                else:
+                    answer.append("routed" if message.has_route else "unrouted")
             if not done.done():
                 done.set_result(answer)
 
-    def _outcome(self, event: RoutedEvent, result: Position | StreamError, has_route: bool) -> PublishOutcome:
-        if isinstance(result, StreamError):
-            if isinstance(result, UnknownTopic):
-                self._existing.discard(event.topic)  # somebody has deleted it: the next message makes it
-            return "refused"
-        return "routed" if has_route else "unrouted"
+    async def publish_prepared(self, prepared: Sequence[StoredMessage]) -> list[StreamError | None]:
+        """Publish messages, after those of earlier calls. The error of each; None: all its queues and streams
+        have it, durably. Never raises a StreamError."""
+        for_streams = [event for message in prepared for event in message.streams]
+        appending = (
+            asyncio.ensure_future(append_to_streams(self._engine, for_streams)) if for_streams else None
+        )
+        events = [message.event for message in prepared if message.event is not None]
+        results = iter(await self.publish_events(events))
+        appended = iter(await appending if appending is not None else ())
+        return [self._error_of(message, results, appended) for message in prepared]
+
+    def _error_of(
+        self,
+        message: StoredMessage,
+        results: Iterator[Position | StreamError],
+        appended: Iterator[Position | StreamError],
+    ) -> StreamError | None:
+        """What has failed of a message, by the next results of its queues and streams."""
+        mine = [next(results)] if message.event is not None else []
+        mine += [next(appended) for _ in message.streams]
+        failures = [result for result in mine if isinstance(result, StreamError)]
+        if message.event is not None and isinstance(mine[0], UnknownTopic):
+            self._existing.discard(message.event.topic)  # it was deleted: the next message makes it
+        return failures[0] if failures else None
 
     async def publish_events(self, events: Sequence[RoutedEvent]) -> list[Position | StreamError]:
         """Publish events that are routed, in this order for each queue. Never raises a StreamError."""
@@ -158,17 +190,35 @@ class VhostPublisher:
 
     # --- one message --------------------------------------------------------------------------------------
 
-    def _event(self, message: AmqpMessage) -> tuple[RoutedEvent | None, bool]:
-        """The event of a message, or None: it cannot be published; and whether it has queues to go to."""
+    def _prepare(self, message: AmqpMessage) -> StoredMessage | None:
+        """What is stored of a message; None: it cannot be published."""
         try:
             keys = keys_of(message.routing_key, message.properties.headers)
             queues = self._router.route(message.exchange, Routable(keys, message.properties))
             live = queues
             if any(self._dies_at_once(name) for name in queues):
                 live = tuple(name for name in queues if not self._dies_at_once(name))
-            return self.routed_event(message, live), bool(queues)
+            return self.prepared(message, live, has_route=bool(queues))
         except (AmqpError, FieldTableError, ValueError, KeyError):
-            return None, False
+            return None
+
+    def prepared(
+        self, message: AmqpMessage, queues: Sequence[str], origin: str = "", *, has_route: bool = True
+    ) -> StoredMessage:
+        """What is stored of a message for these queues. What the default exchange sends to streams alone is
+        stored there alone. Errors as `routed_event`."""
+        places = [
+            queue.place
+            for name in queues
+            if (queue := self._queues.get(name)) is not None and queue.place is not None
+        ]
+        if not places:
+            return StoredMessage(self.routed_event(message, queues, origin), (), has_route)
+        streams = [stream_event(message, place) for place in places]
+        others = [name for name in queues if (queue := self._queues.get(name)) and queue.place is None]
+        if not others and message.exchange == "":
+            return StoredMessage(None, streams, has_route)
+        return StoredMessage(self.routed_event(message, others, origin), streams, has_route)
 
     def _dies_at_once(self, name: str) -> bool:
         """Whether a message expires when it gets to a queue: its time to live is 0, there is no consumer,

@@ -6,7 +6,7 @@ Refuses: to keep anything. Times are milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from mainstem.amqp.errors import AmqpError, amqp_error, inequivalent, invalid_argument
@@ -21,6 +21,7 @@ from mainstem.amqp.field_values import (
     UInt16,
     UInt32,
 )
+from mainstem.amqp.streams import age_ms
 from mainstem.queues.settings import OVERFLOWS, SubscriptionSettings
 
 DELIVERY_LIMIT_DEFAULT = 20
@@ -126,6 +127,26 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "x-queue-mode": _mode,
 }
 """Argument -> what is wrong with a value; empty: nothing. Others are accepted and mean nothing."""
+
+
+def _age(value: Any) -> str:
+    try:
+        age_ms(value if isinstance(value, str) else "")
+    except ValueError:
+        return f"\"'{value}' is no time such as 7D or 90m\""
+    return ""
+
+
+_STREAM_CHECKS: dict[str, Callable[[Any], str]] = {
+    "x-queue-type": _kind,
+    "x-max-length-bytes": _not_negative,
+    "x-max-age": _age,
+    "x-stream-max-segment-size-bytes": _not_negative,
+    "x-stream-filter-size-bytes": _not_negative,
+    "x-initial-cluster-size": _not_negative,
+    "x-queue-leader-locator": _text,
+}
+"""As _CHECKS, for streams. The last three are about replicas and RabbitMQ's files, and mean nothing."""
 _TEXTS_WITHOUT_VALUE = frozenset({"x-dead-letter-exchange", "x-dead-letter-routing-key"})
 """Arguments about whose type RabbitMQ has a text of its own."""
 _OF_QUORUM_ALONE = frozenset({"x-delivery-limit", "x-dead-letter-strategy", "x-consumer-timeout"})
@@ -157,9 +178,14 @@ def kind_of(arguments: FieldTable) -> str:
 def check_arguments(
     name: str, vhost: str, arguments: FieldTable, *, durable: bool, exclusive: bool, auto_delete: bool
 ) -> None:
-    """Check a declaration. AmqpError: 406; 540 for a stream, which is declared by the stream protocol."""
+    """Check a declaration. AmqpError: 406."""
+    kind = kind_of(arguments)
+    if kind == "stream":
+        _refuse_properties(name, vhost, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
+        _refuse_arguments(name, vhost, arguments, _CHECKS.keys() - _STREAM_CHECKS.keys(), kind)
+    checks = _STREAM_CHECKS if kind == "stream" else _CHECKS
     for argument, value in arguments.items():
-        check = _CHECKS.get(argument)
+        check = checks.get(argument)
         problem = check(value) if check is not None else ""
         if problem and argument in _TEXTS_WITHOUT_VALUE:
             raise invalid_type(argument, value, "queue", name, vhost)
@@ -167,25 +193,32 @@ def check_arguments(
             raise invalid_argument(argument, name, vhost, problem)
     if "x-dead-letter-routing-key" in arguments and "x-dead-letter-exchange" not in arguments:
         raise invalid_argument("x-dead-letter-routing-key", name, vhost, "routing_key_but_no_dlx_defined")
-    kind = kind_of(arguments)
-    if kind == "stream":
-        raise amqp_error(540, "queues of the type stream are not declared by AMQP 0-9-1")
     if kind == "quorum":
-        for field, is_wrong in (
-            ("non-durable", not durable),
-            ("exclusive-owner", exclusive),
-            ("auto-delete", auto_delete),
-        ):
-            if is_wrong:
-                raise amqp_error(406, f"invalid property '{field}' for queue '{name}' in vhost '{vhost}'")
-        for argument in sorted(_OF_CLASSIC_ALONE & arguments.keys()):
-            raise amqp_error(
-                406,
-                f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}'"
-                " of queue type rabbit_quorum_queue",
-            )
+        _refuse_properties(name, vhost, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
+        _refuse_arguments(name, vhost, arguments, _OF_CLASSIC_ALONE, kind)
         if arguments.get("x-overflow") == "reject-publish-dlx":
             raise invalid_argument("x-overflow", name, vhost, "{unsupported,reject-publish-dlx}")
+
+
+def _refuse_properties(name: str, vhost: str, *, durable: bool, exclusive: bool, auto_delete: bool) -> None:
+    """406 for what only classic queues can be."""
+    for field, is_wrong in (
+        ("non-durable", not durable),
+        ("exclusive-owner", exclusive),
+        ("auto-delete", auto_delete),
+    ):
+        if is_wrong:
+            raise amqp_error(406, f"invalid property '{field}' for queue '{name}' in vhost '{vhost}'")
+
+
+def _refuse_arguments(name: str, vhost: str, arguments: FieldTable, refused: Set[str], kind: str) -> None:
+    """406 for arguments that queues of this type do not have."""
+    for argument in sorted(refused & arguments.keys()):
+        raise amqp_error(
+            406,
+            f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}'"
+            f" of queue type rabbit_{kind}_queue",
+        )
 
 
 def invalid_type(argument: str, value: object, what: str, name: str, vhost: str) -> AmqpError:
@@ -199,8 +232,9 @@ def check_equivalent(name: str, vhost: str, received: FieldTable, current: Field
     """Check that a declaration has the arguments that the queue has. Those that its type does not know are
     not compared. AmqpError: 406."""
     kind = kind_of(current)
+    compared = _STREAM_CHECKS if kind == "stream" else _CHECKS
     unknown = _OF_QUORUM_ALONE if kind == "classic" else _OF_CLASSIC_ALONE
-    for argument in _CHECKS:
+    for argument in compared:
         if argument not in unknown:
             _compare(argument, "queue", name, vhost, received, current)
 

@@ -54,30 +54,32 @@ def queue_from(name: str, data: bytes) -> QueueDeclaration:
     return QueueDeclaration(name, True, False, table["auto_delete"], table["arguments"])
 
 
-def binding_data(binding: AmqpBinding) -> bytes:
-    """What a durable binding is kept as: with its queue, or as a note."""
+def binding_data(binding: AmqpBinding, *, is_noted: bool = False) -> bytes:
+    """What a durable binding is kept as: with its queue, or as a note, as those to exchanges and streams
+    are."""
     table: dict[str, Any] = {
         "source": binding.source,
         "routing_key": binding.routing_key,
         "arguments": binding.arguments,
     }
-    if not binding.is_to_queue:
+    if is_noted or not binding.is_to_queue:
         table["destination"] = binding.destination
+    if is_noted and binding.is_to_queue:
+        table["to_queue"] = True
     return encode_table(table)
 
 
 def binding_from(data: bytes, queue: str | None) -> AmqpBinding:
-    """The binding that was kept. `queue`: the queue with which it was; None: it leads to an exchange."""
+    """The binding that was kept. `queue`: the queue with which it was; None: it was a note."""
     table: dict[str, Any] = _table(data)
     destination = table["destination"] if queue is None else queue
-    return AmqpBinding(
-        table["source"], destination, queue is not None, table["routing_key"], table["arguments"]
-    )
+    is_to_queue = queue is not None or table.get("to_queue", False)
+    return AmqpBinding(table["source"], destination, is_to_queue, table["routing_key"], table["arguments"])
 
 
 def binding_note(binding: AmqpBinding) -> str:
-    """The name of the note of a binding between exchanges."""
-    return BINDING + hashlib.sha256(binding_data(binding)).hexdigest()
+    """The name of the note of a binding that is kept as one."""
+    return BINDING + hashlib.sha256(binding_data(binding, is_noted=True)).hexdigest()
 
 
 def policy_data(policy: Policy) -> bytes:

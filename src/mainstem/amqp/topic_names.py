@@ -34,6 +34,11 @@ def topic_name(vhost: str, exchange: str, *, is_taken: bool = False) -> str:
     return PREFIX + name
 
 
+def is_of_exchange(topic: str) -> bool:
+    """Whether a topic may be that of an exchange, so that nothing but its exchange writes to it."""
+    return topic.startswith(PREFIX)
+
+
 def _escaped(text: str) -> str:
     data = text.encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"_{byte:02x}" for byte in data)

@@ -5,12 +5,13 @@ Owns: these types. Refuses: rules (`vhost.py`), and where anything is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mainstem.amqp.field_tables import encode_table
 from mainstem.amqp.field_values import FieldTable
+from mainstem.amqp.streams import StreamPlace
 from mainstem.clock import Timer
 
 QueueKind: TypeAlias = Literal["classic", "quorum", "stream"]
@@ -106,7 +107,11 @@ class AmqpQueue:
     consumers: int = 0
     used_s: float = 0.0
     """When it was last used, monotonic."""
+    place: StreamPlace | None = None
+    """Of a stream: where its messages are. None: the engine's routes say which it has."""
     expiry_timer: Timer | None = None
+    on_removed: dict[object, Callable[[], None]] = field(default_factory=dict)
+    """Of a stream: what its consumers do when it is deleted. The engine ends those of other queues."""
 
     @property
     def kind(self) -> QueueKind:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mainstem.amqp.messages import AmqpMessage, ReceivedMessage, received
+from mainstem.amqp.messages import AmqpMessage, ReceivedMessage, received, received_from_stream
 from mainstem.amqp.policies import Policy, check_policy
 from mainstem.amqp.publisher import PublishOutcome
 from mainstem.amqp.queue_arguments import kind_of, settings_of
@@ -27,9 +27,10 @@ from mainstem.amqp.stored_topology import (
     policy_from,
     queue_from,
 )
-from mainstem.amqp.topology import AmqpBinding
+from mainstem.amqp.streams import place_of
+from mainstem.amqp.topology import AmqpBinding, AmqpQueue
 from mainstem.amqp.vhost_queues import VhostQueues
-from mainstem.amqp.vhost_state import engine_errors
+from mainstem.amqp.vhost_state import KEPT_AS_NOTE, engine_errors
 from mainstem.contract import Event
 from mainstem.queue_contract import NoSuchSubscription
 
@@ -44,6 +45,10 @@ class Vhost(VhostQueues):
         """Publish messages, after those of earlier calls; `check_publish` has allowed their exchanges. The
         value has the result of each. It does not fail."""
         return self.publisher.publish(messages)
+
+    def from_stream(self, event: Event, queue: AmqpQueue) -> ReceivedMessage:
+        """The message that an event of a stream is. Its header `x-stream-offset` has the offset."""
+        return received_from_stream(event, queue.name)
 
     def from_event(self, event: Event, attempt: int = 1, kind: str = "classic") -> ReceivedMessage:
         """The message that a delivered event is. A quorum queue counts its deliveries in a header."""
@@ -81,6 +86,8 @@ class Vhost(VhostQueues):
             self.apply_policy_to_exchange(exchange)
         self.router.changed()
         for queue in list(self.queues.values()):
+            if queue.place is not None:
+                continue
             before = settings_of(kind_of(queue.arguments), queue.arguments, queue.effective)
             self.apply_policies_to_queue(queue)
             after = settings_of(kind_of(queue.arguments), queue.arguments, queue.effective)
@@ -122,8 +129,9 @@ class Vhost(VhostQueues):
     async def _load_queues(self, notes: dict[str, bytes]) -> None:
         names = set(await self._routed.queues_of(self.name))
         for name, data in notes.items():
-            if name in names:
-                queue = self.new_queue(name, queue_from(name, data), None)
+            queue = self.new_queue(name, queue_from(name, data), None)
+            queue.place = await place_of(self._engine, name) if queue.kind == "stream" else None
+            if name in names or queue.place is not None:
                 self.queues[name] = queue
                 self.note_use(queue)
             else:
@@ -144,6 +152,8 @@ class Vhost(VhostQueues):
             binding = binding_from(data, None)
             if self._can_bind(binding):
                 self.router.add(binding)
+                if binding.is_to_queue:
+                    self._binding_ids[binding.identity] = KEPT_AS_NOTE
             else:
                 await self._note(note, None)
 

@@ -23,7 +23,7 @@ from mainstem.amqp.policies import applying
 from mainstem.amqp.queue_arguments import check_same_argument, invalid_type, shown
 from mainstem.amqp.stored_topology import EXCHANGE, binding_data, binding_note, exchange_data
 from mainstem.amqp.topology import AmqpBinding, AmqpQueue, Exchange, ExchangeDeclaration
-from mainstem.amqp.vhost_state import RESERVED_PREFIX, VhostState, clean_name, engine_errors
+from mainstem.amqp.vhost_state import KEPT_AS_NOTE, RESERVED_PREFIX, VhostState, clean_name, engine_errors
 
 DELAYED = "x-delayed-message"
 
@@ -209,16 +209,19 @@ class VhostExchanges(VhostState):
         return no_queue(name, self.name)
 
     async def _keep_binding(self, binding: AmqpBinding) -> None:
-        data = binding_data(binding)
-        if binding.is_to_queue:
-            self._binding_ids[binding.identity] = await self._routed.bind_queue(
-                self.name, binding.destination, data
-            )
+        if not binding.is_to_queue:
+            await self._note(binding_note(binding), binding_data(binding, is_noted=True))
+        elif self.queues[binding.destination].place is not None:
+            await self._note(binding_note(binding), binding_data(binding, is_noted=True))
+            self._binding_ids[binding.identity] = KEPT_AS_NOTE
         else:
-            await self._note(binding_note(binding), data)
+            self._binding_ids[binding.identity] = await self._routed.bind_queue(
+                self.name, binding.destination, binding_data(binding)
+            )
 
     async def _forget_binding(self, binding: AmqpBinding) -> None:
-        if not binding.is_to_queue:
+        id_ = self._binding_ids.pop(binding.identity, None) if binding.is_to_queue else KEPT_AS_NOTE
+        if id_ == KEPT_AS_NOTE:
             await self._note(binding_note(binding), None)
-        elif (id_ := self._binding_ids.pop(binding.identity, None)) is not None:
+        elif id_ is not None:
             await self._routed.unbind_queue(self.name, id_)

@@ -10,7 +10,14 @@ from __future__ import annotations
 import asyncio
 import base64
 
-from mainstem.amqp.errors import AmqpError, amqp_error, inequivalent, locked_queue, reserved_name
+from mainstem.amqp.errors import (
+    AmqpError,
+    amqp_error,
+    inequivalent,
+    locked_queue,
+    not_of_streams,
+    reserved_name,
+)
 from mainstem.amqp.policies import applying
 from mainstem.amqp.queue_arguments import (
     check_arguments,
@@ -21,22 +28,26 @@ from mainstem.amqp.queue_arguments import (
 )
 from mainstem.amqp.stored_topology import QUEUE, queue_data
 from mainstem.amqp.topology import AmqpQueue, QueueDeclaration, QueueFigures
-from mainstem.amqp.vhost_exchanges import VhostExchanges
 from mainstem.amqp.vhost_state import RESERVED_PREFIX, clean_name, engine_errors
-from mainstem.queue_contract import NoSuchSubscription
+from mainstem.amqp.vhost_streams import VhostStreams
+from mainstem.contract import Engine
 
 GENERATED_PREFIX = "amq.gen-"
 
 
-class VhostQueues(VhostExchanges):
-    """What clients ask of queues."""
+class VhostQueues(VhostStreams):
+    """What clients ask of queues. `engine`: as the requester may use it, for what is done to topics; None: it
+    may do everything."""
 
     def queue(self, name: str, owner: object = None) -> AmqpQueue:
         """The queue of this name. AmqpError: 404; 405: it is another connection's."""
         return self.queue_for(name, owner)
 
-    async def declare_queue(self, declaration: QueueDeclaration, owner: object = None) -> QueueFigures:
-        """Declare a queue; without a name it gets one. AmqpError: 403 (the name), 405, 406."""
+    async def declare_queue(
+        self, declaration: QueueDeclaration, owner: object = None, engine: Engine | None = None
+    ) -> QueueFigures:
+        """Declare a queue; without a name it gets one. AmqpError: 403 (the name, or the topic of a stream),
+        405, 406."""
         name = clean_name(declaration.name)
         is_generated = not name
         if is_generated:
@@ -46,7 +57,7 @@ class VhostQueues(VhostExchanges):
             if known is not None:
                 self._check_declared(known, declaration, owner)
                 self.note_use(known)
-                return self._figures(known)
+                return await self.figures(known)
             if name.startswith(RESERVED_PREFIX) and not is_generated:
                 raise reserved_name("queue", name)
             check_arguments(
@@ -58,13 +69,18 @@ class VhostQueues(VhostExchanges):
                 auto_delete=declaration.auto_delete,
             )
             made = self.new_queue(name, declaration, owner)
-            await self._create(made, declaration)
+            if made.kind == "stream":
+                made.place = await self._take_stream(name, declaration, engine or self._engine)
+                with engine_errors(f"queue '{name}'"):
+                    await self._note(QUEUE + name, queue_data(declaration))
+            else:
+                await self._create(made, declaration)
             self.queues[name] = made
             self.router.changed()
             if made.exclusive:
                 self._exclusive.setdefault(owner, {})[name] = made
             self.note_use(made)
-            return QueueFigures(name, 0, 0)
+            return QueueFigures(name, 0, 0) if made.place is None else await self.figures(made)
 
     def new_queue(self, name: str, declaration: QueueDeclaration, owner: object) -> AmqpQueue:
         """The queue of a declaration, with the policies that apply."""
@@ -114,7 +130,9 @@ class VhostQueues(VhostExchanges):
                     raise failure
 
     def apply_policies_to_queue(self, queue: AmqpQueue) -> None:
-        """Set what the present policies say of a queue."""
+        """Set what the present policies say of a queue. They say nothing of streams."""
+        if queue.kind == "stream":
+            return
         policy = applying(self.policies.values(), queue.name, queue.kind)
         limits = applying(self.operator_policies.values(), queue.name, queue.kind)
         queue.policy = "" if policy is None else policy.name
@@ -131,49 +149,54 @@ class VhostQueues(VhostExchanges):
         """A passive declaration. AmqpError: 404, 405."""
         queue = self.queue_for(clean_name(name), owner)
         self.note_use(queue)
-        return self._figures(queue)
-
-    def _figures(self, queue: AmqpQueue) -> QueueFigures:
-        return QueueFigures(queue.name, self.ready_count(queue), queue.consumers)
-
-    def ready_count(self, queue: AmqpQueue) -> int:
-        """Messages that no consumer has and that could be delivered now; 0 if it is being deleted."""
-        try:
-            return self._engine.attached.queue_counts(queue.subscription).ready
-        except NoSuchSubscription:
-            return 0
+        return await self.figures(queue)
 
     async def purge_queue(self, name: str, owner: object = None) -> int:
         """Drop what is ready, and nothing that a consumer has. Returns how many there were. AmqpError: 404,
-        405."""
+        405; 540: it is a stream."""
         queue = self.queue_for(name, owner)
+        if queue.place is not None:
+            raise not_of_streams("queue.purge", name, self.name)
         with engine_errors(f"queue '{name}'"):
             return await self._engine.attached.purge_ready(queue.subscription)
 
     # --- deleting -----------------------------------------------------------------------------------------
 
     async def delete_queue(
-        self, name: str, owner: object = None, *, if_unused: bool = False, if_empty: bool = False
+        self,
+        name: str,
+        owner: object = None,
+        *,
+        if_unused: bool = False,
+        if_empty: bool = False,
+        engine: Engine | None = None,
     ) -> int:
-        """Delete a queue; one that does not exist, too. Returns how many messages were ready. AmqpError: 405;
-        406: it has consumers, or messages."""
+        """Delete a queue; one that does not exist, too. Returns how many messages were ready, which is 0 for
+        streams, as in RabbitMQ. AmqpError: 403 (the topic of a stream), 405; 406: it has consumers, or
+        messages."""
         if name not in self.queues:
             return 0
         queue = self.queue_for(name, owner)
         if if_unused and queue.consumers:
             raise amqp_error(406, f"queue '{name}' in vhost '{self.name}' in use")
-        ready = self.ready_count(queue)
+        ready = await self.message_count(queue)
         if if_empty and ready:
             raise amqp_error(406, f"queue '{name}' in vhost '{self.name}' not empty")
-        await self._remove_queue(queue)
-        return ready
+        await self.remove_queue(queue, engine or self._engine)
+        return 0 if queue.place is not None else ready
 
-    async def _remove_queue(self, queue: AmqpQueue) -> None:
+    async def remove_queue(self, queue: AmqpQueue, engine: Engine) -> None:
+        """Delete a queue with its bindings; nothing happens if it is deleted already. AmqpError: 403."""
         name = queue.name
         async with self._locks.of(f"queue {name}"):
             if self.queues.get(name) is not queue:
                 return
-            del self.queues[name]
+            if queue.place is not None:
+                with engine_errors(f"queue '{name}'"):
+                    await self._delete_store(queue, engine)  # first, for it may be refused
+            self.queues.pop(name, None)
+            for end_consumer in list(queue.on_removed.values()):
+                end_consumer()
             if queue.expiry_timer is not None:
                 queue.expiry_timer.cancel()
             owned = self._exclusive.get(queue.owner, {})
@@ -183,13 +206,14 @@ class VhostQueues(VhostExchanges):
             bindings = self.router.bindings_to(name, is_queue=True)
             for binding in bindings:
                 self.router.remove(binding)
-                self._binding_ids.pop(binding.identity, None)  # they go with the queue
+                if queue.place is None:
+                    self._binding_ids.pop(binding.identity, None)  # they go with the queue
             self.router.changed()
             with engine_errors(f"queue '{name}'"):
-                try:
-                    await self._engine.delete_subscription(queue.subscription)
-                except NoSuchSubscription:
-                    pass
+                if queue.place is None:
+                    await self._delete_store(queue, engine)
+                else:
+                    await asyncio.gather(*(self._forget_binding(binding) for binding in bindings))
                 if queue.durable and not queue.exclusive:
                     await self._note(QUEUE + name, None)
         for source in {binding.source for binding in bindings}:
@@ -198,7 +222,7 @@ class VhostQueues(VhostExchanges):
     async def connection_closed(self, owner: object) -> None:
         """Delete the exclusive queues of a connection."""
         queues = list(self._exclusive.get(owner, {}).values())
-        await asyncio.gather(*(self._remove_queue(queue) for queue in queues))
+        await asyncio.gather(*(self.remove_queue(queue, self._engine) for queue in queues))
 
     # --- queues that go by themselves ---------------------------------------------------------------------
 
@@ -249,7 +273,7 @@ class VhostQueues(VhostExchanges):
         if queue.consumers:
             return
         try:
-            await self._remove_queue(queue)
+            await self.remove_queue(queue, self._engine)
         except AmqpError:
             # The engine refuses changes. The queue has no name any more, and ends with a restart if it is
             # not durable; a durable one is back then, and its time begins anew.

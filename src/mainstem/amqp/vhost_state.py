@@ -20,7 +20,7 @@ from mainstem.amqp.router import Router
 from mainstem.amqp.topology import AmqpQueue, Exchange
 from mainstem.attach_contract import AttachesConsumers
 from mainstem.clock import Clock
-from mainstem.contract import Engine, InvalidArgument, StreamError
+from mainstem.contract import Engine, InvalidArgument, NotAuthorized, StreamError
 from mainstem.queue_contract import NoSuchSubscription, Queues, SubscriptionNameTaken
 from mainstem.routing_contract import OffersRoutedQueues
 
@@ -35,6 +35,8 @@ PREDECLARED = (
 )
 """Name, type and whether it is internal of the exchanges that each virtual host has."""
 RESERVED_PREFIX = "amq."
+KEPT_AS_NOTE = -1
+"""In place of the engine's id of a binding: a binding to a stream is a note."""
 
 StartTask = Callable[[Coroutine[Any, Any, None]], None]
 """Runs a coroutine; its errors are logged."""
@@ -68,11 +70,14 @@ class NameLocks:
 
 @contextmanager
 def engine_errors(subject: str) -> Iterator[None]:
-    """Convert errors of the engine: what it calls invalid is 406 here, what is gone 404, all else 541."""
+    """Convert errors of the engine: what it calls invalid is 406 here, what is gone 404, what the requester
+    may not do 403, all else 541."""
     try:
         yield
     except NoSuchSubscription as error:  # the queue was deleted meanwhile
         raise amqp_error(404, f"{subject}: {error}") from None
+    except NotAuthorized as error:
+        raise amqp_error(403, f"{subject}: {error}") from None
     except (InvalidArgument, SubscriptionNameTaken) as error:
         raise amqp_error(406, f"{subject}: {error}") from None
     except StreamError as error:
@@ -112,7 +117,7 @@ class VhostState:
         self._exclusive: dict[object, dict[str, AmqpQueue]] = {}
         """Connection -> its exclusive queues, by name."""
         self._binding_ids: dict[object, int] = {}
-        """Identity of a durable binding to a queue -> its id at the engine."""
+        """Identity of a durable binding to a queue -> its id at the engine, or KEPT_AS_NOTE."""
         self.router = Router(self.exchanges, self.queues, rng)
         self.publisher = VhostPublisher(
             name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from mainstem.amqp.dead_lettering import DeadLettering
@@ -20,6 +20,7 @@ from mainstem.amqp.vhost_state import BrokerEngine, engine_errors
 from mainstem.attach_contract import OffersDeadLetterSink
 from mainstem.clock import Clock
 from mainstem.contract import Engine, InvalidArgument
+from mainstem.door_contract import TopicChange, WatchesTopics
 from mainstem.routing_contract import NamespaceNameTaken, NoSuchNamespace
 
 DEFAULT_VHOST = "/"
@@ -36,6 +37,7 @@ class Vhosts:
         self._rng = rng
         self._vhosts: dict[str, Vhost] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_watching: Callable[[], None] = lambda: None
 
     @classmethod
     async def open(cls, engine: Engine, clock: Clock, rng: random.Random) -> Vhosts:
@@ -50,6 +52,8 @@ class Vhosts:
             vhost_names.append(DEFAULT_VHOST)
         for name in vhost_names:
             await vhosts._load(name)
+        if isinstance(engine, WatchesTopics):
+            vhosts._stop_watching = engine.watch_topics(vhosts._on_topic_change)
         if isinstance(engine, OffersDeadLetterSink):
             engine.attach_dead_letter_sink(DeadLettering(vhosts.of_subscription, clock))
         return vhosts
@@ -108,6 +112,13 @@ class Vhosts:
             except NoSuchNamespace:
                 pass
 
+    def _on_topic_change(self, change: TopicChange) -> None:
+        """A stream ends with its topic, whichever door deletes it."""
+        if change.kind == "deleted":
+            for vhost in self._vhosts.values():
+                for queue in vhost.streams_in(change.topic):
+                    self._start_task(vhost.remove_queue(queue, self._engine))
+
     # --- tasks --------------------------------------------------------------------------------------------
 
     def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -122,6 +133,7 @@ class Vhosts:
 
     async def close(self) -> None:
         """End timers and tasks. Idempotent."""
+        self._stop_watching()
         for vhost in self._vhosts.values():
             vhost.close()
         tasks = list(self._tasks)

@@ -113,6 +113,7 @@ class QueueOfRig:
         self.kind = "classic"
         self.is_single_active = False
         self.effective: Mapping[str, Any] = {}
+        self.place = None
 
 
 class VhostOfRig:
@@ -132,7 +133,7 @@ class VhostOfRig:
     async def queue_figures(self, name: str, owner: object) -> Any:
         return self._figures(name)
 
-    async def declare_queue(self, declaration: Any, owner: object) -> Any:
+    async def declare_queue(self, declaration: Any, owner: object, engine: object) -> Any:
         await self.gate.wait()
         self.bodies.setdefault(declaration.name, [])
         return self._figures(declaration.name)
@@ -237,6 +238,7 @@ class ChannelRig:
             connection=self.connection,
             vhost=self.vhost,
             attached=self.attached,
+            engine=self.vhost,
             permissions=allow_all,
             replies=self.replies,
             user="guest",

@@ -32,6 +32,7 @@ class EngineChannels:
             connection=self.connection,
             vhost=self.model.vhost,
             attached=self.model.server.engine.attached,
+            engine=self.model.server.engine,
             permissions=allow_all,
             replies=self._replies,
             user="guest",

@@ -77,12 +77,14 @@ def bodies_of(channel: BlockingChannel, queue: str) -> list[str]:
 def test_the_code_of_the_page_runs(address: tuple[str, int], channel: BlockingChannel) -> None:
     """With the address of this server; its queue is empty then, and the event stays."""
     page = (Path(__file__).parents[3] / "docs" / "RABBITMQ.md").read_text()
-    code = page.partition("```python\n")[2].partition("```")[0]
+    code, of_streams = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
     assert '"127.0.0.1", 5672' in code
     names: dict[str, Any] = {}
     exec(code.replace('"127.0.0.1", 5672', f'"{address[0]}", {address[1]}'), names)
     assert names["method"].routing_key == "order.placed"
     assert names["body"] == b'{"order": 4711, "total": 25.9}'
+    exec(of_streams.replace('"127.0.0.1", 5672', f'"{address[0]}", {address[1]}'), names)
+    assert names["properties"].headers == {"x-stream-offset": 0}
     assert channel.queue_declare("billing", durable=True, passive=True).method.message_count == 0
 
 

@@ -13,8 +13,6 @@ ANSWERS = Path(__file__).parent / "rabbitmq_310.json"
 OTHER = {
     "PUT /exchanges/%2F/bad": "without a type RabbitMQ 3.10 kept a topology of an earlier run",
     "PUT /exchanges/nohost/orders": "the error of a path with an unknown virtual host",
-    "PUT /queues/%2F/stream": "streams are declared by the stream protocol",
-    "DELETE /queues/%2F/stream/contents": "there is none",
     "POST /queues/%2F/billing/get": "an unknown ackmode is 400, and 500 in RabbitMQ",
     "POST /queues/%2F/none/get": "the error of a path with an unknown queue",
     "PUT /policies/%2F/limit2": "other words for what is wrong with a policy",

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from mainstem.amqp.streams import StreamPlace
 from mainstem.contract import Engine, Position, StreamError
 from mainstem.doors.rabbitmq_stream.offsets import OffsetStore
 from mainstem.doors.rabbitmq_stream.response_code import ResponseCode
-from mainstem.doors.rabbitmq_stream.streams import StreamPlace
 from mainstem.quota_contract import DEFAULT, QuotaEntity, QuotaKey
 from mainstem.serve.server import Running
 from tests.doors.rabbitmq_stream.raw_client import connected, publish_frame, run

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mainstem.amqp.streams import StreamPlace
 from mainstem.doors.rabbitmq_stream.single_active import GroupKey, SingleActiveGroups
-from mainstem.doors.rabbitmq_stream.streams import StreamPlace
 
 KEY = GroupKey(StreamPlace("invoices", 1), "billing")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mainstem.amqp.vhost import Vhost
     from mainstem.attach_contract import AttachedConsumers
+    from mainstem.contract import Engine
     from mainstem.doors.amqp091.contract import AmqpConnection
     from mainstem.doors.amqp091.direct_replies import DirectReplies
     from mainstem.doors.amqp091.permissions import VhostPermissions
@@ -25,6 +26,8 @@ class ChannelScope:
     vhost: Vhost
     attached: AttachedConsumers
     """As the user may use it."""
+    engine: Engine
+    """As the user may use it: for streams."""
     permissions: VhostPermissions
     replies: DirectReplies
     user: str

@@ -14,7 +14,9 @@ from mainstem.doors.amqp091.frames import address_bytes, deliver_frames
 if TYPE_CHECKING:
     from mainstem.amqp.topology import AmqpQueue
     from mainstem.attach_contract import AttachedConsumer
+    from mainstem.contract import Event
     from mainstem.doors.amqp091.channel_scope import ChannelScope
+    from mainstem.doors.amqp091.stream_consumer import StreamAttachment
     from mainstem.doors.amqp091.unanswered import DeliverySource, UnansweredDeliveries
     from mainstem.queue_answers import Delivery
 
@@ -40,11 +42,28 @@ class QueueConsumer:
         self.no_ack = no_ack
         self.exclusive = exclusive
         self.arguments = arguments
-        self.attachment: AttachedConsumer | None = None
+        self.attachment: AttachedConsumer | StreamAttachment | None = None
         """None: not attached yet."""
         self._scope = scope
         self._unanswered = unanswered
         self._tag_bytes = encode_short(tag)
+
+    def deliver_from_stream(self, event: Event) -> None:
+        """Send an event of a stream to the client. Its answer makes room, and nothing else."""
+        scope, connection = self._scope, self._scope.connection
+        message = scope.vhost.from_stream(event, self.queue)
+        frames = deliver_frames(
+            scope.number,
+            self._tag_bytes,
+            self._unanswered.add("", self.source, connection.swept_at),
+            False,
+            address_bytes(message.exchange, message.routing_key),
+            message.properties_raw,
+            message.body,
+            connection.frame_max,
+        )
+        connection.send(frames)
+        connection.throttle.delivered(len(frames))
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Send these to the client."""

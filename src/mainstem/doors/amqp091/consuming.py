@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mainstem.access_contract import Operation
-from mainstem.amqp.errors import AmqpError, amqp_error, invalid_argument, no_queue
+from mainstem.amqp.errors import AmqpError, amqp_error, invalid_argument, no_queue, not_of_streams
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.properties_codec import encode_properties
 from mainstem.attach_contract import AttachRequest, ConsumerClash, DeliveryWindow
-from mainstem.contract import StreamError
+from mainstem.contract import StreamError, UnknownTopic
 from mainstem.doors.amqp091 import methods
 from mainstem.doors.amqp091.consumer import QueueConsumer
 from mainstem.doors.amqp091.direct_replies import REPLY_TO
+from mainstem.doors.amqp091.stream_consumer import attach_to_stream, check_stream_consumer
 from mainstem.doors.amqp091.unanswered import DeliverySource, UnansweredDeliveries, UnansweredDelivery
 from mainstem.doors.net.throttle import MESSAGE_HEAD_BYTES
 from mainstem.queue_answers import Ack, Nack, Outcome, Reject
@@ -107,6 +108,10 @@ class ChannelConsumers:
             raise amqp_error(
                 540, f"queue '{queue_name}' in vhost '{scope.vhost.name}' does not support global qos"
             )
+        if queue.place is not None:
+            check_stream_consumer(
+                scope.vhost.name, queue_name, no_ack=method.no_ack, prefetch_count=self.prefetch_count
+            )
         consumer = self._new_consumer(method, tag, queue)
         self.by_tag[tag] = consumer
         try:
@@ -133,6 +138,9 @@ class ChannelConsumers:
 
     async def _attach(self, consumer: QueueConsumer, priority: int) -> None:
         scope, queue = self._scope, consumer.queue
+        if queue.place is not None:
+            await self._attach_to_stream(consumer)
+            return
         request = AttachRequest(
             subscription=queue.subscription,
             consumer=f"{scope.connection.name} ({scope.number}) {consumer.tag}"[:255],
@@ -152,6 +160,22 @@ class ChannelConsumers:
         consumer.attachment = attachment
         if scope.connection.is_sending_blocked:
             attachment.pause()
+
+    async def _attach_to_stream(self, consumer: QueueConsumer) -> None:
+        scope, queue = self._scope, consumer.queue
+        try:
+            consumer.attachment = await attach_to_stream(
+                scope,
+                queue,
+                consumer.arguments,
+                consumer.source.windows,
+                consumer.deliver_from_stream,
+                lambda error: self._ended(consumer, error),
+            )
+        except UnknownTopic as error:
+            raise no_queue(queue.name, scope.vhost.name) from error
+        if scope.connection.is_sending_blocked:
+            consumer.attachment.pause()
 
     def _in_exclusive_use(self, queue: AmqpQueue) -> AmqpError:
         return amqp_error(403, f"queue '{queue.name}' in vhost '{self._scope.vhost.name}' in exclusive use")
@@ -212,6 +236,8 @@ class ChannelConsumers:
         scope = self._scope
         scope.permissions.require_queue(Operation.READ, queue_name)
         queue = scope.vhost.queue(queue_name, scope.owner)
+        if queue.place is not None:
+            raise not_of_streams("basic.get", queue_name, scope.vhost.name)
         scope.vhost.note_get(queue)
         if not method.no_ack and not self.get_window.room:
             raise amqp_error(406, f"{GETS_MAX} messages of basic.get are not acknowledged on this channel")
@@ -270,14 +296,16 @@ class ChannelConsumers:
         settle_soon = self._scope.attached.settle_soon
         if len(deliveries) == 1:
             _, token, (queue, windows), _ = deliveries[0]
-            settle_soon(queue.subscription, (outcome(token),))
+            if queue.place is None:  # an answer to a stream means nothing
+                settle_soon(queue.subscription, (outcome(token),))
             for window in windows:
                 window.free(1)
             return
         by_subscription: dict[str, list[Outcome]] = {}
         taken: Counter[DeliveryWindow] = Counter()
         for _, token, (queue, windows), _ in deliveries:
-            by_subscription.setdefault(queue.subscription, []).append(outcome(token))
+            if queue.place is None:
+                by_subscription.setdefault(queue.subscription, []).append(outcome(token))
             taken.update(windows)
         for subscription, outcomes in by_subscription.items():
             settle_soon(subscription, outcomes)

@@ -60,7 +60,7 @@ class ChannelDeclarations:
             declaration = QueueDeclaration(
                 name, method.durable, method.exclusive, method.auto_delete, method.arguments
             )
-            figures = await scope.vhost.declare_queue(declaration, scope.owner)
+            figures = await scope.vhost.declare_queue(declaration, scope.owner, scope.engine)
         self._last_queue = figures.name
         self._reply(methods.QueueDeclareOk(figures.name, figures.messages, figures.consumers), method.nowait)
 
@@ -83,7 +83,11 @@ class ChannelDeclarations:
         scope, name = self._scope, self.queue_name(method.queue)
         scope.permissions.require_queue(Operation.DELETE, name)
         count = await scope.vhost.delete_queue(
-            name, scope.owner, if_unused=method.if_unused, if_empty=method.if_empty
+            name,
+            scope.owner,
+            if_unused=method.if_unused,
+            if_empty=method.if_empty,
+            engine=scope.engine,
         )
         self._reply(methods.QueueDeleteOk(count), method.nowait)
 

@@ -7,11 +7,11 @@ which are the connection's; it opens a session when its client has logged in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mainstem.access_contract import Operation, RequesterRights, ResourceType
 from mainstem.amqp.errors import amqp_error
-from mainstem.attach_contract import AttachedConsumers, AttachesConsumers
+from mainstem.attach_contract import AttachesConsumers
 from mainstem.contract import Engine
 from mainstem.doors.amqp091.channel import AmqpChannel
 from mainstem.doors.amqp091.channel_scope import ChannelScope
@@ -22,6 +22,7 @@ from mainstem.routing_contract import OffersRoutedQueues
 if TYPE_CHECKING:
     from mainstem.access_contract import Authorizer, Requester
     from mainstem.amqp.vhost import Vhost
+    from mainstem.amqp.vhost_state import BrokerEngine
     from mainstem.amqp.vhosts import Vhosts
     from mainstem.doors.amqp091.contract import AmqpConnection
 
@@ -33,14 +34,14 @@ class VhostSession:
         self,
         connection: AmqpConnection,
         vhost: Vhost,
-        attached: AttachedConsumers,
+        engine: BrokerEngine,
         permissions: VhostPermissions,
         sessions: VhostSessions,
     ) -> None:
-        """`attached`: of the engine as the user may use it."""
+        """`engine`: as the user may use it."""
         self._connection = connection
         self._vhost = vhost
-        self._attached = attached
+        self._engine = engine
         self._permissions = permissions
         self._sessions = sessions
         self.channels: dict[int, AmqpChannel] = {}
@@ -51,7 +52,8 @@ class VhostSession:
             number=number,
             connection=self._connection,
             vhost=self._vhost,
-            attached=self._attached,
+            attached=self._engine.attached,
+            engine=self._engine,
             permissions=self._permissions,
             replies=self._sessions.replies,
             user=self._connection.user,
@@ -116,4 +118,4 @@ class VhostSessions:
         if not rights.allows(Operation.DESCRIBE, ResourceType.SUBSCRIPTION, name_in(vhost, "")):
             raise amqp_error(530, f"access to vhost '{vhost}' refused for user '{connection.user}'")
         permissions = VhostPermissions(rights, vhost, connection.user, name_in)
-        return VhostSession(connection, known, engine.attached, permissions, self)
+        return VhostSession(connection, known, cast("BrokerEngine", engine), permissions, self)

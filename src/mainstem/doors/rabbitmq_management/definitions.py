@@ -268,7 +268,7 @@ class DefinitionsImport:
         )
         vhost = self._vhost_of(item)
         if vhost is not None and declaration.name not in vhost.queues:
-            await vhost.declare_queue(declaration, self)
+            await vhost.declare_queue(declaration, self, self._request.engine)
 
     async def _exchange(self, item: Item) -> None:
         declaration = ExchangeDeclaration(

@@ -74,13 +74,16 @@ def queue_identity(vhost: Vhost, queue: AmqpQueue) -> dict[str, Any]:
     }
 
 
-def queue_json(
+async def queue_json(
     request: ManagementRequest, vhost: Vhost, queue: AmqpQueue, totals: SubscriptionTotals | None
 ) -> dict[str, Any]:
     """A queue with its figures."""
+    figures = message_figures(totals)
+    if queue.place is not None:
+        figures["messages"] = figures["messages_ready"] = await vhost.message_count(queue)
     item = {
         **queue_identity(vhost, queue),
-        **message_figures(totals),
+        **figures,
         "consumers": queue.consumers,
         "policy": queue.policy or None,
         "operator_policy": queue.operator_policy or None,
@@ -93,7 +96,7 @@ def queue_json(
         rates = request.context.rates.rates(queue.subscription, counters)
         item["message_stats"] = message_stats(counters, rates)
         item["head_message_timestamp"] = totals.oldest_ms
-    if queue.kind == "quorum":
+    if queue.kind in ("quorum", "stream"):
         item |= {"leader": NODE, "members": [NODE], "online": [NODE]}
     return item
 
@@ -141,4 +144,4 @@ async def queues_json(
 ) -> list[dict[str, Any]]:
     """Several queues with their figures."""
     totals = await totals_of(request, (queue for _, queue in part))
-    return [queue_json(request, vhost, queue, totals.get(queue.subscription)) for vhost, queue in part]
+    return [await queue_json(request, vhost, queue, totals.get(queue.subscription)) for vhost, queue in part]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mainstem.access_contract import Requester
     from mainstem.amqp.broker import AmqpBroker
     from mainstem.amqp.vhost import Vhost
+    from mainstem.contract import Engine
     from mainstem.doors.contract import DoorContext
     from mainstem.doors.rabbitmq_management.rates import RateSampler
 
@@ -117,6 +118,12 @@ class ManagementRequest:
         """The name of the exchange in the path."""
         name = self.parameters["exchange"]
         return "" if name == DEFAULT_EXCHANGE else name
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine as the requester may use it: for the topics of streams."""
+        views = self.context.door.views
+        return views.engine(self.requester) if views.limit(self.requester) else self.context.door.engine
 
     # --- rights -------------------------------------------------------------------------------------------
 

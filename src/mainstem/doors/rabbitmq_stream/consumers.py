@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from mainstem.amqp.streams import StreamPlace
 from mainstem.contract import Engine, Event, Position, PositionOutOfRange
 from mainstem.doors.rabbitmq_stream.chunks import chunk_length, deliver_frame
 from mainstem.doors.rabbitmq_stream.messages import filter_value_of, from_event
 from mainstem.doors.rabbitmq_stream.single_active import GroupKey
-from mainstem.doors.rabbitmq_stream.streams import StreamPlace
 from mainstem.promise import Promise
 
 CHUNK_BYTES = 256 << 10

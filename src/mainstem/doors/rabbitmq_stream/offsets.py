@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mainstem.amqp.streams import StreamPlace
 from mainstem.contract import Engine, Position, StreamError
 from mainstem.doors.rabbitmq_stream.response_code import CommandRefused, ResponseCode
-from mainstem.doors.rabbitmq_stream.streams import StreamPlace
 
 WAITING_MAX = 1_000
 OFFSET_MAX = (1 << 63) - 2

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from mainstem.amqp.streams import StreamPlace
 from mainstem.contract import Engine, NewEvent, Position, StreamError
 from mainstem.door_contract import PublishesOnce
 from mainstem.doors.rabbitmq_stream.messages import to_event_parts
@@ -22,7 +23,6 @@ from mainstem.doors.rabbitmq_stream.publish_frames import (
     error_frame,
 )
 from mainstem.doors.rabbitmq_stream.response_code import ResponseCode, code_of
-from mainstem.doors.rabbitmq_stream.streams import StreamPlace
 
 CALL_EVENTS = 5_000
 CALL_BYTES = 4 << 20

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mainstem.access_contract import Requester
+from mainstem.amqp.streams import OFFSET
 from mainstem.contract import Engine, Position
 from mainstem.door_contract import PublishesOnce
 from mainstem.doors.rabbitmq_stream import commands, streams
@@ -342,7 +343,7 @@ class StreamSession:
         place = await streams.find_stream(self.engine, request.stream)
         offset = await streams.resolve_offset(self.engine, place, request.offset_spec)
         return commands.ResolvedOffsetReply(
-            correlation_id=request.correlation_id, code=OK, offset_spec=(streams.OFFSET, offset)
+            correlation_id=request.correlation_id, code=OK, offset_spec=(OFFSET, offset)
         )
 
     async def _stats(self, request: commands.StreamStats) -> StreamReply:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from mainstem.doors.rabbitmq_stream.streams import StreamPlace
+from mainstem.amqp.streams import StreamPlace
 
 
 class GroupedConsumer(Protocol):

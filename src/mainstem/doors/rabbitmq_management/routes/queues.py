@@ -68,7 +68,7 @@ async def get_queue(request: ManagementRequest) -> ApiAnswer:
     """A queue with its consumers."""
     queue = _queue(request)
     totals = await totals_of(request, [queue])
-    item = queue_json(request, request.vhost, queue, totals.get(queue.subscription))
+    item = await queue_json(request, request.vhost, queue, totals.get(queue.subscription))
     item["consumer_details"] = [
         consumer_json(info, consumer)
         for connection in request.broker.connections
@@ -95,6 +95,7 @@ async def put_queue(request: ManagementRequest) -> ApiAnswer:
             arguments=bodies.table(body, "arguments"),
         ),
         request,
+        request.engine,
     )
     return CREATED if is_new else NO_CONTENT
 
@@ -104,7 +105,11 @@ async def delete_queue(request: ManagementRequest) -> ApiAnswer:
     queue = _queue(request)
     request.require_queue(Operation.DELETE, request.vhost.name, queue.name)
     await request.vhost.delete_queue(
-        queue.name, request, if_unused=request.is_asked("if-unused"), if_empty=request.is_asked("if-empty")
+        queue.name,
+        request,
+        if_unused=request.is_asked("if-unused"),
+        if_empty=request.is_asked("if-empty"),
+        engine=request.engine,
     )
     return NO_CONTENT
 
