@@ -180,6 +180,7 @@ IO_ALLOWED = {
     "amqp/moved_copies.py": "has a lock of its note",
     "doors/amqp091/stream_consumer.py": "cancels the task that reads for it",
     "amqp/publisher.py": "answers with a future",
+    "amqp/topic_publisher.py": "waits for several requests of the engine",
     "amqp/stream_publisher.py": "waits for several requests of the engine",
     "amqp/vhost.py": "answers with a future",
     "amqp/vhost_exchanges.py": "waits for several requests of the engine",

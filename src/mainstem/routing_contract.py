@@ -92,8 +92,10 @@ class RoutedQueues(Protocol):
 
     async def create_queue(self, namespace: str, name: str, settings: SubscriptionSettings) -> None:
         """Create a queue, which is a subscription without topics. It gets what is published to it from now
-        on. SubscriptionNameTaken; InvalidArgument: the name, or a setting: a routed queue has no topics
-        and no from_latest; UnknownTopic: no such dead-letter topic."""
+        on. With topics, it is a subscription of these under the name of a queue: it gets their events and no
+        others, has no limits, and is not of the namespace (`queues_of`, `delete_namespace`); only its dead
+        letters may go to the sink. SubscriptionNameTaken; InvalidArgument: the name, or a setting: a routed
+        queue has no from_latest; UnknownTopic: no such topic."""
 
     async def bind_queue(self, namespace: str, queue: str, data: bytes) -> int:
         """Keep something with a queue. Returns the id of the binding. NoSuchSubscription: there is no such

@@ -49,7 +49,7 @@ def test_a_letter_is_routed_by_the_exchange_with_the_keys_of_the_message() -> No
         await model.server.pass_time(120)
         for queue in ("paid", "copies"):
             event = await letter(model, queue)
-            message = model.vhost.from_event(event)
+            message = model.vhost.from_event(event, model.vhost.queue(queue))
             assert (message.exchange, message.routing_key, message.body) == ("dead", "work", b"1")
             found_properties = properties_of(event)
             assert (found_properties.message_id, found_properties.expiration) == ("m-1", None)

@@ -57,7 +57,7 @@ def test_what_is_durable_outlives_a_kill_and_what_is_not_ends() -> None:
             }
             assert await model.server.drive(model.server.engine.routed_queues.queues_of("/")) == ["billing"]
         (delivery,) = await model.pull("billing")
-        message = model.vhost.from_event(delivery.event)
+        message = model.vhost.from_event(delivery.event, vhost.queue("billing"))
         assert (message.exchange, message.routing_key, message.body) == ("orders", "order.7.paid", b"7")
 
     with_model(test)
@@ -81,7 +81,7 @@ def test_messages_go_where_the_bindings_lead() -> None:
         assert await model.bodies("b") == [b"1", b"2", b"5"]
         deliveries = await model.pull("c")
         assert [delivery.event.value for delivery in deliveries] == [b"3", b"5"]
-        message = model.vhost.from_event(deliveries[1].event)
+        message = model.vhost.from_event(deliveries[1].event, model.vhost.queue("c"))
         assert (message.exchange, message.routing_key) == ("", "c")
         assert b"BCC" not in message.properties_raw
         assert b"CC" in message.properties_raw
@@ -231,7 +231,7 @@ def test_messages_expire_when_they_say_so_and_wait_when_the_exchange_delays() ->
         await model.server.pass_time(5)
         (delivery,) = await model.pull("q")
         assert delivery.event.value == b"delayed"
-        assert b"x-delay" in model.vhost.from_event(delivery.event).properties_raw
+        assert b"x-delay" in model.vhost.from_event(delivery.event, model.vhost.queue("q")).properties_raw
 
     with_model(test)
 
@@ -300,7 +300,7 @@ def test_exchanges_that_do_not_last_share_a_topic() -> None:
         assert topics == {"amqp.transient", model.vhost.publisher.topics["transient"]}
         await model.crash()
         deliveries = await model.pull("q")
-        messages = [model.vhost.from_event(delivery.event) for delivery in deliveries]
+        messages = [model.vhost.from_event(delivery.event, model.vhost.queue("q")) for delivery in deliveries]
         assert [message.exchange.encode() for message in messages] == [message.body for message in messages]
         assert len(messages) == 4
 

@@ -221,7 +221,7 @@ def test_what_the_contract_refuses() -> None:
         for wrong in (
             {"filter": "("},
             {"in_key_order": True, "by_priority": True},
-            {"topics": ("orders",)},
+            {"topics": ("orders",), "length_max": 5},
             {"from_latest": True},
             {"lock_ms": 0},
         ):

@@ -289,3 +289,13 @@ def received_from_stream(event: Event, stream: str) -> ReceivedMessage:
     return ReceivedMessage(
         exchange, routing_key_of(event) or stream, encode_properties(properties), event.value or b""
     )
+
+
+def received_from_topic(event: Event, exchange: str, failures: int = 0) -> ReceivedMessage:
+    """The message that an event of a topic is; otherwise as `received`. Any client may have written it."""
+    properties = properties_of(event)
+    if failures:
+        properties = with_headers(properties, {"x-delivery-count": Int64(failures)})
+    return ReceivedMessage(
+        exchange[:255], routing_key_of(event), encode_properties(properties), event.value or b""
+    )

@@ -26,7 +26,7 @@ from mainstem.amqp.queue_arguments import LIVE_MOMENT_MS
 from mainstem.amqp.router import Router
 from mainstem.amqp.stored_topology import TOPIC
 from mainstem.amqp.stream_publisher import AppendsEvents, StreamEvent, append_to_streams, stream_event
-from mainstem.amqp.topic_names import SHARED, topic_name
+from mainstem.amqp.topic_names import SHARED, TOPIC_AS_EXCHANGE, topic_name
 from mainstem.amqp.topology import AmqpQueue, Exchange
 from mainstem.clock import Clock
 from mainstem.contract import Event, Headers, NewEvent, Position, StreamError, TopicExists, UnknownTopic
@@ -257,8 +257,8 @@ class VhostPublisher:
         return RoutedEvent(NewEvent(message.body, key), self.topics[place], queues, headers)
 
     def exchange_of(self, event: Event) -> str:
-        """The exchange to which a message was published; the default one for an event of another topic."""
-        exchange = self.exchange_of_topic.get(event.topic, "")
+        """The exchange to which a message was published; a topic that is no exchange's is one by itself."""
+        exchange = self.exchange_of_topic.get(event.topic, TOPIC_AS_EXCHANGE + event.topic)
         if exchange != SHARED:
             return exchange
         names = (value for name, value in event.headers if name == EXCHANGE_HEADER)

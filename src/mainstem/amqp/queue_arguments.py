@@ -21,7 +21,7 @@ from mainstem.amqp.field_values import (
     UInt16,
     UInt32,
 )
-from mainstem.amqp.streams import age_ms
+from mainstem.amqp.streams import FIRST, NEXT, TIMESTAMP, age_ms, consumer_start
 from mainstem.queues.settings import OVERFLOWS, SubscriptionSettings
 
 DELIVERY_LIMIT_DEFAULT = 20
@@ -34,6 +34,21 @@ LENGTH_MAX = 1 << 40
 TIME_MS_MAX = (1 << 32) - 1
 """RabbitMQ's longest time: 49 days."""
 IN_FLIGHT_MAX = 1_000_000
+TOPIC = "x-mainstem-topic"
+"""Argument of a queue that has the events of a topic, in place of what is routed to it."""
+TOPIC_FROM = "x-mainstem-from"
+"""Argument of such a queue: from where on: first, next (if it is not given), a timestamp in seconds, or a
+time before its declaration such as 5m."""
+TOPIC_FILTER = "x-mainstem-filter"
+"""Argument of such a queue: a query of the search, that its events match."""
+_NOT_WITH_TOPIC = (
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-max-priority",
+    "x-dead-letter-strategy",
+)
+"""Arguments that a queue of a topic does not have: nothing is published to it."""
 
 _TYPE_NAMES: dict[type, str] = {
     bool: "bool",
@@ -110,6 +125,14 @@ def _mode(value: Any) -> str:
     return "" if value in ("default", "lazy") else f"\"unsupported queue mode '{value}'\""
 
 
+def _topic_from(value: Any) -> str:
+    try:
+        topic_start(value, 0)
+    except ValueError as error:
+        return f'"{error}"'
+    return ""
+
+
 _CHECKS: dict[str, Callable[[Any], str]] = {
     "x-expires": _expires,
     "x-message-ttl": _time,
@@ -125,6 +148,9 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "x-delivery-limit": lambda value: "" if value == -1 else _not_negative(value),
     "x-queue-type": _kind,
     "x-queue-mode": _mode,
+    TOPIC: _text,
+    TOPIC_FROM: _topic_from,
+    TOPIC_FILTER: _text,
 }
 """Argument -> what is wrong with a value; empty: nothing. Others are accepted and mean nothing."""
 
@@ -193,11 +219,32 @@ def check_arguments(
             raise invalid_argument(argument, name, vhost, problem)
     if "x-dead-letter-routing-key" in arguments and "x-dead-letter-exchange" not in arguments:
         raise invalid_argument("x-dead-letter-routing-key", name, vhost, "routing_key_but_no_dlx_defined")
+    _check_topic(name, vhost, arguments)
     if kind == "quorum":
         _refuse_properties(name, vhost, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
         _refuse_arguments(name, vhost, arguments, _OF_CLASSIC_ALONE, kind)
         if arguments.get("x-overflow") == "reject-publish-dlx":
             raise invalid_argument("x-overflow", name, vhost, "{unsupported,reject-publish-dlx}")
+
+
+def _check_topic(name: str, vhost: str, arguments: FieldTable) -> None:
+    """406 for what goes only with a topic, or does not go with it."""
+    if TOPIC in arguments:
+        for argument in _NOT_WITH_TOPIC:
+            if argument in arguments:
+                raise invalid_argument(argument, name, vhost, '"not of a queue of a topic"')
+    for argument in (TOPIC_FROM, TOPIC_FILTER):
+        if argument in arguments and TOPIC not in arguments:
+            raise invalid_argument(argument, name, vhost, f'"only of a queue with {TOPIC}"')
+
+
+def topic_start(value: object, now_ms: int) -> int | None:
+    """Where a queue of a topic begins: 0 at the first event, None at the end, else at this time, ms since
+    1970. ValueError."""
+    kind, number = consumer_start(value, now_ms)
+    if kind not in (FIRST, NEXT, TIMESTAMP):
+        raise ValueError("a topic has partitions: first, next, a timestamp, or a time before now such as 5m")
+    return None if kind == NEXT else max(number, 0)
 
 
 def _refuse_properties(name: str, vhost: str, *, durable: bool, exclusive: bool, auto_delete: bool) -> None:
@@ -298,15 +345,20 @@ def settings_of(kind: str, arguments: FieldTable, effective: Mapping[str, Any]) 
     has_limit = kind == "quorum" and limit >= 0
     ttl_ms = effective.get("message-ttl")
     priority_max = int(arguments.get("x-max-priority") or 0) if kind == "classic" else 0  # type: ignore[arg-type] # checked
+    topic = arguments.get(TOPIC)
+    query = arguments.get(TOPIC_FILTER)
     return SubscriptionSettings(
+        topics=(topic,) if isinstance(topic, str) else (),
+        filter=query if isinstance(query, str) else "",
+        from_latest=isinstance(topic, str) and arguments.get(TOPIC_FROM, "next") == "next",
         in_flight_max=IN_FLIGHT_MAX,
         pin_ms=-1,
         priority_max=priority_max,
         ttl_ms=0 if ttl_ms is None else int(ttl_ms) or LIVE_MOMENT_MS,
         failures_max=limit + 1 if has_limit else 0,
         single_active=arguments.get("x-single-active-consumer") is True,
-        length_max=min(int(effective.get("max-length", -1)), LENGTH_MAX),
-        length_bytes_max=min(int(effective.get("max-length-bytes", -1)), LENGTH_MAX),
+        length_max=-1 if topic else min(int(effective.get("max-length", -1)), LENGTH_MAX),
+        length_bytes_max=-1 if topic else min(int(effective.get("max-length-bytes", -1)), LENGTH_MAX),
         overflow=str(effective.get("overflow", OVERFLOWS[0])),
         dead_letters_to_sink="dead-letter-exchange" in effective,
     )

@@ -113,7 +113,11 @@ class Router:
         while stack:
             name = stack.pop()
             if name == "":
-                queues.update(key for key in message.keys if key in self._queues)
+                queues.update(
+                    key
+                    for key in message.keys
+                    if (queue := self._queues.get(key)) is not None and not queue.topic
+                )
                 continue
             table = self._tables.get(name)
             targets = set() if table is None else set(table.match(message))

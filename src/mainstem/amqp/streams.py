@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mainstem.amqp.field_values import Timestamp
 from mainstem.contract import Engine, InvalidArgument, UnknownTopic
 
 _AGE = re.compile(r"([1-9][0-9]{0,8})([YMDhms])")
@@ -89,6 +90,23 @@ async def has_settings(engine: Engine, topic: str, settings: Mapping[str, str]) 
 
 FIRST, LAST, NEXT, OFFSET, TIMESTAMP = range(1, 6)
 """Types of an offset specification, by their numbers in the stream protocol."""
+
+
+_NAMED = {"first": FIRST, "last": LAST, "next": NEXT}
+
+
+def consumer_start(value: object, now_ms: int) -> tuple[int, int]:
+    """Where a consumer begins, by an argument: first, last, next, an offset, a timestamp in seconds, or a
+    time before now such as 5m. Times are ms since 1970. ValueError."""
+    if isinstance(value, Timestamp):
+        return TIMESTAMP, int(value) * 1_000
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("an offset is 0 or more")
+        return OFFSET, int(value)
+    if not isinstance(value, str):
+        raise ValueError("it is no text, number or timestamp")
+    return (_NAMED[value], 0) if value in _NAMED else (TIMESTAMP, now_ms - age_ms(value))
 
 
 async def offset_of(engine: Engine, place: StreamPlace, spec: tuple[int, int]) -> int:

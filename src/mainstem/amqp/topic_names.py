@@ -13,6 +13,8 @@ import hashlib
 import string
 
 PREFIX = "amqp."
+TOPIC_AS_EXCHANGE = "kafka."
+"""Before a topic's name: the exchange that the topic itself is for those who publish."""
 DEFAULT_EXCHANGE = "default"
 SHARED = "\n"
 """In place of an exchange that has no topic of its own. No exchange has such a name."""
@@ -32,6 +34,12 @@ def topic_name(vhost: str, exchange: str, *, is_taken: bool = False) -> str:
         digest = hashlib.sha256(f"{vhost}\0{exchange}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
         name = f"{name[:NAME_MAX]}-{digest}"
     return PREFIX + name
+
+
+def topic_of_exchange(exchange: str) -> str:
+    """The topic that is published to under the name of an exchange, `kafka.TOPIC`, unless an exchange of this
+    name was declared; empty: the name is not of this form."""
+    return exchange.removeprefix(TOPIC_AS_EXCHANGE) if exchange.startswith(TOPIC_AS_EXCHANGE) else ""
 
 
 def is_of_exchange(topic: str) -> bool:

@@ -107,6 +107,8 @@ class AmqpQueue:
     consumers: int = 0
     used_s: float = 0.0
     """When it was last used, monotonic."""
+    topic: str = ""
+    """The topic whose events it has; empty: it has what is routed to it."""
     place: StreamPlace | None = None
     """Of a stream: where its messages are. None: the engine's routes say which it has."""
     expiry_timer: Timer | None = None

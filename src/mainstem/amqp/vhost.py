@@ -9,7 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mainstem.amqp.messages import AmqpMessage, ReceivedMessage, received, received_from_stream
+from mainstem.amqp.messages import (
+    AmqpMessage,
+    ReceivedMessage,
+    received,
+    received_from_stream,
+    received_from_topic,
+)
 from mainstem.amqp.policies import Policy, check_policy
 from mainstem.amqp.publisher import PublishOutcome
 from mainstem.amqp.queue_arguments import kind_of, settings_of
@@ -50,10 +56,12 @@ class Vhost(VhostQueues):
         """The message that an event of a stream is. Its header `x-stream-offset` has the offset."""
         return received_from_stream(event, queue.name)
 
-    def from_event(self, event: Event, attempt: int = 1, kind: str = "classic") -> ReceivedMessage:
+    def from_event(self, event: Event, queue: AmqpQueue, attempt: int = 1) -> ReceivedMessage:
         """The message that a delivered event is. A quorum queue counts its deliveries in a header."""
-        exchange = self.publisher.exchange_of(event)
-        return received(event, exchange, attempt - 1 if kind == "quorum" else 0)
+        failures = attempt - 1 if queue.kind == "quorum" else 0
+        if queue.topic:
+            return received_from_topic(event, self.publisher.exchange_of(event), failures)
+        return received(event, self.publisher.exchange_of(event), failures)
 
     # --- policies -----------------------------------------------------------------------------------------
 
@@ -127,7 +135,7 @@ class Vhost(VhostQueues):
         await self.copies.load(notes.get(MOVES))
 
     async def _load_queues(self, notes: dict[str, bytes]) -> None:
-        names = set(await self._routed.queues_of(self.name))
+        names = {*await self._routed.queues_of(self.name), *await self._queues_of_topics()}
         for name, data in notes.items():
             queue = self.new_queue(name, queue_from(name, data), None)
             queue.place = await place_of(self._engine, name) if queue.kind == "stream" else None
@@ -139,6 +147,14 @@ class Vhost(VhostQueues):
         ended = names - notes.keys()
         for name in ended:
             await self._engine.delete_subscription(self._routed.subscription_of(self.name, name))
+
+    async def _queues_of_topics(self) -> list[str]:
+        """The queues of the virtual host that are subscriptions of topics."""
+        prefix = self._routed.subscription_of(self.name, "")
+        names = [name for name in await self._engine.subscriptions() if name.startswith(prefix)]
+        settings = [await self._engine.subscription_settings(name) for name in names]
+        # A share group can have any name, and has no topics of its own.
+        return [name.removeprefix(prefix) for name, its in zip(names, settings, strict=True) if its.topics]
 
     async def _load_bindings(self, notes: dict[str, bytes]) -> None:
         for stored in await self._routed.bindings(self.name):

@@ -22,6 +22,7 @@ from mainstem.amqp.errors import (
 from mainstem.amqp.policies import applying
 from mainstem.amqp.queue_arguments import check_same_argument, invalid_type, shown
 from mainstem.amqp.stored_topology import EXCHANGE, binding_data, binding_note, exchange_data
+from mainstem.amqp.topic_names import topic_of_exchange
 from mainstem.amqp.topology import AmqpBinding, AmqpQueue, Exchange, ExchangeDeclaration
 from mainstem.amqp.vhost_state import KEPT_AS_NOTE, RESERVED_PREFIX, VhostState, clean_name, engine_errors
 
@@ -42,10 +43,18 @@ class VhostExchanges(VhostState):
         """A passive declaration. AmqpError: 403, 404."""
         if name == "":
             raise default_exchange_refuses()
+        if self.is_topic(name):
+            return
         self.exchange(clean_name(name))
 
+    def is_topic(self, exchange: str) -> bool:
+        """Whether this name of an exchange is that of a topic, which may not exist."""
+        return exchange not in self.exchanges and bool(topic_of_exchange(exchange))
+
     def check_publish(self, exchange: str) -> None:
-        """Check that clients may publish there. AmqpError: 404, 403."""
+        """Check that clients may publish there: to an exchange, or a topic as such. AmqpError: 404, 403."""
+        if self.is_topic(exchange):
+            return
         if self.exchange(exchange).internal:
             raise amqp_error(403, f"cannot publish to internal exchange '{exchange}' in vhost '{self.name}'")
 
@@ -189,6 +198,12 @@ class VhostExchanges(VhostState):
         end: Exchange | AmqpQueue
         if binding.is_to_queue:
             queue = end = self.queue_for(binding.destination, owner)
+            if queue.topic:
+                raise amqp_error(
+                    406,
+                    f"queue '{queue.name}' in vhost '{self.name}' has the events of the topic"
+                    f" '{queue.topic}', and is bound to nothing",
+                )
             is_durable = queue.durable and not queue.exclusive
         else:
             end = self.exchange(binding.destination)

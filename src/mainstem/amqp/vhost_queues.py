@@ -20,17 +20,22 @@ from mainstem.amqp.errors import (
 )
 from mainstem.amqp.policies import applying
 from mainstem.amqp.queue_arguments import (
+    TOPIC,
+    TOPIC_FROM,
     check_arguments,
     check_equivalent,
     effective_arguments,
     kind_of,
     settings_of,
+    topic_start,
 )
 from mainstem.amqp.stored_topology import QUEUE, queue_data
 from mainstem.amqp.topology import AmqpQueue, QueueDeclaration, QueueFigures
 from mainstem.amqp.vhost_state import RESERVED_PREFIX, clean_name, engine_errors
 from mainstem.amqp.vhost_streams import VhostStreams
 from mainstem.contract import Engine
+from mainstem.queues.settings import SubscriptionSettings
+from mainstem.routing_contract import OffersRoutedQueues
 
 GENERATED_PREFIX = "amq.gen-"
 
@@ -74,7 +79,7 @@ class VhostQueues(VhostStreams):
                 with engine_errors(f"queue '{name}'"):
                     await self._note(QUEUE + name, queue_data(declaration))
             else:
-                await self._create(made, declaration)
+                await self._create(made, declaration, engine or self._engine)
             self.queues[name] = made
             self.router.changed()
             if made.exclusive:
@@ -92,6 +97,7 @@ class VhostQueues(VhostStreams):
             declaration.auto_delete,
             declaration.arguments,
             owner if declaration.exclusive else None,
+            topic=str(declaration.arguments.get(TOPIC, "")),
         )
         self.apply_policies_to_queue(made)
         return made
@@ -112,12 +118,12 @@ class VhostQueues(VhostStreams):
                 raise inequivalent(argument, "queue", known.name, self.name, difference)
         check_equivalent(known.name, self.name, declaration.arguments, known.arguments)
 
-    async def _create(self, queue: AmqpQueue, declaration: QueueDeclaration) -> None:
+    async def _create(self, queue: AmqpQueue, declaration: QueueDeclaration, engine: Engine) -> None:
         """Create the subscription. The note of a durable queue is written first, so that one without a note
-        is known to have ended."""
+        is known to have ended. `engine` reads the topic of a queue that has one."""
         is_kept = queue.durable and not queue.exclusive
         settings = settings_of(kind_of(queue.arguments), queue.arguments, queue.effective)
-        created = self._routed.create_queue(self.name, queue.name, settings)
+        created = self._create_subscription(queue, settings, engine)
         with engine_errors(f"queue '{queue.name}'"):
             if not is_kept:
                 await created
@@ -128,6 +134,18 @@ class VhostQueues(VhostStreams):
                 if failure is not None:
                     await self._note(QUEUE + queue.name, None)
                     raise failure
+
+    async def _create_subscription(
+        self, queue: AmqpQueue, settings: SubscriptionSettings, engine: Engine
+    ) -> None:
+        routed = (
+            engine.routed_queues if queue.topic and isinstance(engine, OffersRoutedQueues) else self._routed
+        )
+        await routed.create_queue(self.name, queue.name, settings)
+        if queue.topic:
+            start = topic_start(queue.arguments.get(TOPIC_FROM, "next"), self._clock.wall_ms())
+            if start:
+                await self._engine.seek(queue.subscription, start)
 
     def apply_policies_to_queue(self, queue: AmqpQueue) -> None:
         """Set what the present policies say of a queue. They say nothing of streams."""

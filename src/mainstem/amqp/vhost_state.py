@@ -20,7 +20,7 @@ from mainstem.amqp.router import Router
 from mainstem.amqp.topology import AmqpQueue, Exchange
 from mainstem.attach_contract import AttachesConsumers
 from mainstem.clock import Clock
-from mainstem.contract import Engine, InvalidArgument, NotAuthorized, StreamError
+from mainstem.contract import Engine, InvalidArgument, NotAuthorized, StreamError, UnknownTopic
 from mainstem.queue_contract import NoSuchSubscription, Queues, SubscriptionNameTaken
 from mainstem.routing_contract import OffersRoutedQueues
 
@@ -74,7 +74,10 @@ def engine_errors(subject: str) -> Iterator[None]:
     may not do 403, all else 541."""
     try:
         yield
-    except NoSuchSubscription as error:  # the queue was deleted meanwhile
+    except (
+        NoSuchSubscription,
+        UnknownTopic,
+    ) as error:  # the queue was deleted meanwhile, or there is no topic
         raise amqp_error(404, f"{subject}: {error}") from None
     except NotAuthorized as error:
         raise amqp_error(403, f"{subject}: {error}") from None

@@ -107,6 +107,8 @@ class Vhosts:
             raise amqp_error(404, f"no vhost '{name}'")
         vhost.close()
         with engine_errors(f"vhost '{name}'"):
+            for queue in [queue for queue in vhost.queues.values() if queue.topic]:
+                await vhost.remove_queue(queue, self._engine)
             try:
                 await self._engine.routed_queues.delete_namespace(name)
             except NoSuchNamespace:

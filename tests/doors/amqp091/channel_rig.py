@@ -150,6 +150,9 @@ class VhostOfRig:
     def no_such_queue(self, name: str) -> AmqpError:
         return amqp_error(404, f"no queue '{name}' in vhost '/'")
 
+    def is_topic(self, exchange: str) -> bool:
+        return False
+
     def check_publish(self, exchange: str) -> None:
         if exchange:
             raise amqp_error(404, f"no exchange '{exchange}' in vhost '/'")

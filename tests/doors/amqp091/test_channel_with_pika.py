@@ -77,7 +77,7 @@ def bodies_of(channel: BlockingChannel, queue: str) -> list[str]:
 def test_the_code_of_the_page_runs(address: tuple[str, int], channel: BlockingChannel) -> None:
     """With the address of this server; its queue is empty then, and the event stays."""
     page = (Path(__file__).parents[3] / "docs" / "RABBITMQ.md").read_text()
-    code, of_streams = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
+    code, of_streams, of_topics = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
     assert '"127.0.0.1", 5672' in code
     names: dict[str, Any] = {}
     exec(code.replace('"127.0.0.1", 5672', f'"{address[0]}", {address[1]}'), names)
@@ -85,6 +85,9 @@ def test_the_code_of_the_page_runs(address: tuple[str, int], channel: BlockingCh
     assert names["body"] == b'{"order": 4711, "total": 25.9}'
     exec(of_streams.replace('"127.0.0.1", 5672', f'"{address[0]}", {address[1]}'), names)
     assert names["properties"].headers == {"x-stream-offset": 0}
+    channel.queue_declare("arrivals", durable=True, arguments={"x-queue-type": "stream"})  # which is a topic
+    exec(of_topics.replace('"127.0.0.1", 5672', f'"{address[0]}", {address[1]}'), names)
+    assert (names["method"].exchange, names["method"].routing_key) == ("kafka.arrivals", "LH 454")
     assert channel.queue_declare("billing", durable=True, passive=True).method.message_count == 0
 
 

@@ -99,14 +99,15 @@ def test_consumers_begin_where_they_say(tmp_path: Path) -> None:
 
     async def scenario(running: Running) -> None:
         await with_channel(running, work)
-        later = NewEvent(b"of 2100", None, (), 4_102_444_800_000)
-        await running.engine.publish("orders", [later])
+        now = datetime.datetime.now(datetime.UTC)
+        soon = now + datetime.timedelta(minutes=30)  # more than an hour is refused
+        await running.engine.publish("orders", [NewEvent(b"soon", None, (), int(soon.timestamp() * 1_000))])
 
         def by_time(channel: BlockingChannel) -> Any:
             channel.basic_qos(prefetch_count=2)
-            return offsets_of(channel, 1, datetime.datetime(2090, 1, 1, tzinfo=datetime.UTC))
+            return offsets_of(channel, 1, now + datetime.timedelta(minutes=10))
 
-        assert await with_channel(running, by_time) == [(5, b"of 2100")]
+        assert await with_channel(running, by_time) == [(5, b"soon")]
 
     run(tmp_path / "data", scenario)
 

@@ -72,7 +72,7 @@ class QueueConsumer:
         number, frame_max = scope.number, connection.frame_max
         size_bytes, now = 0, connection.swept_at
         for delivery in deliveries:
-            message = scope.vhost.from_event(delivery.event, delivery.failures + 1, queue.kind)
+            message = scope.vhost.from_event(delivery.event, queue, delivery.failures + 1)
             tag = unanswered.next_tag() if self.no_ack else unanswered.add(delivery.token, source, now)
             frames = deliver_frames(
                 number,

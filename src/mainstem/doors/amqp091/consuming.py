@@ -250,7 +250,7 @@ class ChannelConsumers:
         if delivery is None:
             self._reply(methods.BasicGetEmpty())
             return
-        message = scope.vhost.from_event(delivery.event, delivery.failures + 1, queue.kind)
+        message = scope.vhost.from_event(delivery.event, queue, delivery.failures + 1)
         unanswered = self.unanswered
         if method.no_ack:
             tag = unanswered.next_tag()

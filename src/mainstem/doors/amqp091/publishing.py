@@ -17,6 +17,7 @@ from mainstem.amqp.errors import AmqpError, amqp_error
 from mainstem.amqp.messages import AmqpMessage
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.properties_codec import encode_properties
+from mainstem.amqp.topic_publisher import publish_to_topics
 from mainstem.contract import StreamError
 from mainstem.doors.amqp091.confirms import ConfirmTracker
 from mainstem.doors.amqp091.direct_replies import ADDRESS_PREFIX, REPLY_TO
@@ -127,12 +128,15 @@ class ChannelPublisher:
         stored: list[int] = []
         refused: list[int] = []
         waiting: list[Publication] = []
+        to_topics: list[Publication] = []
         for publication in publications:
             message = publication.message
             if message.exchange == "" and message.routing_key.startswith(ADDRESS_PREFIX):
                 if not replies.deliver(message.routing_key, message.properties, message.body):
                     self._return_if_mandatory(publication)
                 stored.append(publication.number)
+            elif vhost.is_topic(message.exchange):
+                to_topics.append(publication)
             else:
                 waiting.append(publication)
         if waiting:
@@ -141,6 +145,11 @@ class ChannelPublisher:
                 if result == "unrouted":
                     self._return_if_mandatory(publication)
                 (refused if result == "refused" else stored).append(publication.number)
+        if to_topics:
+            messages = [publication.message for publication in to_topics]
+            outcomes = await publish_to_topics(self._scope.engine, vhost.name, messages, vhost.wall_ms())
+            for publication, outcome in zip(to_topics, outcomes, strict=True):
+                (refused if outcome == "refused" else stored).append(publication.number)
         if self.confirms is not None and publications[0].number:
             self._confirm(self.confirms, sorted(stored), refused)
         return not refused

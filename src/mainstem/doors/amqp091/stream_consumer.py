@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mainstem.amqp.errors import AmqpError, amqp_error, invalid_argument
-from mainstem.amqp.field_values import FieldTable, Timestamp
+from mainstem.amqp.field_values import FieldTable
 from mainstem.amqp.messages import STREAM_FILTER_VALUE, STREAM_OFFSET
-from mainstem.amqp.streams import FIRST, LAST, NEXT, OFFSET, TIMESTAMP, StreamPlace, age_ms, offset_of
+from mainstem.amqp.streams import StreamPlace, consumer_start, offset_of
 from mainstem.contract import Event, Position, PositionOutOfRange, StreamError
 from mainstem.promise import Promise
 from mainstem.queue_contract import NoSuchSubscription
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 READ_EVENTS = 500
 WAIT_MS = 60_000
-_NAMED = {"first": FIRST, "last": LAST, "next": NEXT}
 
 
 def check_stream_consumer(vhost: str, queue: str, *, no_ack: bool, prefetch_count: int) -> None:
@@ -39,21 +38,6 @@ def check_stream_consumer(vhost: str, queue: str, *, no_ack: bool, prefetch_coun
         )
     if not prefetch_count:
         raise amqp_error(406, f"consumer prefetch count is not set for 'queue '{queue}' in vhost '{vhost}''")
-
-
-def offset_spec(arguments: FieldTable, now_ms: int) -> tuple[int, int]:
-    """Where a consumer begins, by its argument `x-stream-offset`: first, last, next, an offset, a timestamp
-    in seconds, or a time before now such as 5m. ValueError."""
-    value = arguments.get(STREAM_OFFSET, "next")
-    if isinstance(value, Timestamp):
-        return TIMESTAMP, int(value) * 1_000
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise ValueError("an offset is 0 or more")
-        return OFFSET, int(value)
-    if not isinstance(value, str):
-        raise ValueError("it is no text, number or timestamp")
-    return (_NAMED[value], 0) if value in _NAMED else (TIMESTAMP, now_ms - age_ms(value))
 
 
 class EventFilter:
@@ -210,7 +194,7 @@ async def attach_to_stream(
         return invalid_argument(argument, queue.name, scope.vhost.name, f'"{error}"')
 
     try:
-        spec = offset_spec(arguments, scope.vhost.wall_ms())
+        spec = consumer_start(arguments.get(STREAM_OFFSET, "next"), scope.vhost.wall_ms())
     except ValueError as error:
         raise invalid(STREAM_OFFSET, error) from None
     try:

@@ -15,7 +15,7 @@ from typing import cast
 from mainstem.access_contract import Operation, ResourceType
 from mainstem.contract import NotAuthorized, Position, StreamError
 from mainstem.engines.authorized.declared import NO_RIGHT, AuthorizedPart, CallRight, needs
-from mainstem.engines.authorized.log import WRITE_TOPIC, AuthorizedLog
+from mainstem.engines.authorized.log import READ_TOPIC, WRITE_TOPIC, AuthorizedLog
 from mainstem.engines.authorized.queues import (
     ALTER_SUBSCRIPTION,
     CREATE_SUBSCRIPTION,
@@ -86,10 +86,12 @@ class AuthorizedRoutedQueues(AuthorizedPart):
         queues = await self.engine.queues_of(namespace)
         return [queue for queue in queues if self._allows(Operation.DESCRIBE, namespace, queue)]
 
-    @needs(CREATE_SUBSCRIPTION, WRITE_TOPIC)
+    @needs(CREATE_SUBSCRIPTION, READ_TOPIC, WRITE_TOPIC)
     async def create_queue(self, namespace: str, name: str, settings: SubscriptionSettings) -> None:
-        """See the contract. WRITE is needed for the dead-letter topic."""
+        """See the contract. READ is needed for topics, and WRITE for the dead-letter topic."""
         self._require(Operation.CREATE, namespace, name)
+        for topic in settings.topics:
+            self.rights.require(Operation.READ, ResourceType.TOPIC, topic)
         require_settings(self.rights, self.masks, settings)
         await self.engine.create_queue(namespace, name, settings)
 

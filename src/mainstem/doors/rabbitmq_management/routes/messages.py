@@ -142,7 +142,7 @@ def _messages_json(
     """The messages. `left`: how many are ready beside them."""
     items = []
     for index, delivery in enumerate(deliveries, 1):
-        message = request.vhost.from_event(delivery.event, delivery.attempt, queue.kind)
+        message = request.vhost.from_event(delivery.event, queue, delivery.attempt)
         payload, payload_encoding = _shown(message.body[:truncate], encoding)
         items.append(
             {

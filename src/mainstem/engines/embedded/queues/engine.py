@@ -59,7 +59,7 @@ class EmbeddedQueues:
         node.queue_runtime.on_reloaded.append(self._queue_deadlines.learn_soon)
         node.clock.call_soon(self._queue_deadlines.learn_soon)
         limits = LengthLimits(self._queue_service, self._queue_attached)
-        self._queue_routed = EmbeddedRoutedQueues(self._queue_service, limits)
+        self._queue_routed = EmbeddedRoutedQueues(self._queue_service, self._queue_management, limits)
         node.clock.call_soon(self._queue_service.start)
 
     @property

@@ -7,14 +7,19 @@ log and the coordinator, and StreamError.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Literal, get_args
 from uuid import UUID
 
 from mainstem.contract import InvalidArgument, Position, PositionOutOfRange, UnknownTopic
 from mainstem.coordinator.queues.in_flight import FULL
 from mainstem.coordinator.queues.kept_snapshots import KeptSnapshot
-from mainstem.coordinator.queues.types import SubscriptionMetadata, changed_settings, check_change
+from mainstem.coordinator.queues.types import (
+    SubscriptionMetadata,
+    changed_settings,
+    check_change,
+    check_subscription_name,
+)
 from mainstem.engines.embedded.queues.pushing import push_problems
 from mainstem.engines.embedded.queues.queue_feed import QueueFeed
 from mainstem.engines.embedded.queues.redrive import dead_letters, redrivable, with_redrives
@@ -62,14 +67,19 @@ class QueueManagement:
         self._machine = service.machine
         self._node = service.node
 
-    async def create(self, name: str, settings: SubscriptionSettings) -> None:
-        """See `Queues.create_subscription`."""
-        self._check(settings)
+    async def create(
+        self,
+        name: str,
+        settings: SubscriptionSettings,
+        check: Callable[[str], None] = check_subscription_name,
+    ) -> None:
+        """See `Queues.create_subscription`. `check`: the rules for its name."""
+        self._check(name, settings)
         check_tokens(settings, self._node.settings.push_issuer)
-        await self._machine.create(name, settings.by_name(), validate_only=True)
+        await self._machine.create(name, settings.by_name(), validate_only=True, check=check)
         self._check_topics(settings)
         await self._prepare(settings)
-        await self._machine.create(name, settings.by_name())
+        await self._machine.create(name, settings.by_name(), check=check)
         await self._when_committed(self._service.queue(name))
         await self._service.queue(name).refresh(settings.topics)
         self._service.expiry.look_soon(self._service.queue(name))
@@ -90,7 +100,7 @@ class QueueManagement:
             raise InvalidArgument("the filter of a subscription cannot be changed; create another one")
         check_change(stored, changed_settings(old, settings.by_name()), expected)
         if self._machine.topology.of_queue(self._machine.get(name).id) is None:
-            self._check(settings)
+            self._check(name, settings)
         else:
             check_routed_settings(settings)
         if settings.push != old.push:
@@ -124,8 +134,9 @@ class QueueManagement:
         return removed
 
     @staticmethod
-    def _check(settings: SubscriptionSettings) -> None:
-        if settings.is_limited or settings.dead_letters_to_sink:
+    def _check(name: str, settings: SubscriptionSettings) -> None:
+        # Only a queue of a namespace, which may have topics in place of routes, has a slash in its name.
+        if settings.is_limited or (settings.dead_letters_to_sink and "/" not in name):
             raise InvalidArgument("only a queue of a namespace has limits, or hands over its dead letters")
         if not settings.topics and not settings.door_settings:
             raise InvalidArgument("a subscription has at least one topic")

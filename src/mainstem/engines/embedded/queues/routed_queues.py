@@ -12,12 +12,13 @@ from itertools import count
 from mainstem.attach_contract import QueueIsFull
 from mainstem.contract import Position, StreamError, UnknownTopic
 from mainstem.coordinator import errors as coordinator
-from mainstem.coordinator.queues.queue_names import queue_prefix
+from mainstem.coordinator.queues.queue_names import check_wide_name, queue_prefix
 from mainstem.coordinator.queues.topology import Namespace
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.publish import PublishResult, partition_of
 from mainstem.engines.embedded.queues.length_limits import LengthLimits
+from mainstem.engines.embedded.queues.management import QueueManagement
 from mainstem.engines.embedded.queues.routed_publish import RoutedPublish, RoutedPublisher
 from mainstem.engines.embedded.queues.service import QueueService
 from mainstem.engines.embedded.queues.settings_checks import check_routed_settings, check_tokens
@@ -49,10 +50,11 @@ def _about(subject: str) -> Iterator[None]:
 class EmbeddedRoutedQueues:
     """Implements `RoutedQueues`."""
 
-    def __init__(self, service: QueueService, limits: LengthLimits) -> None:
+    def __init__(self, service: QueueService, management: QueueManagement, limits: LengthLimits) -> None:
         self._service = service
         self._node = service.node
         self._machine = service.machine
+        self._management = management
         self._limits = limits
         self._publisher = RoutedPublisher(service.node)
         self._keyless = count()
@@ -94,6 +96,12 @@ class EmbeddedRoutedQueues:
     async def create_queue(self, namespace: str, name: str, settings: SubscriptionSettings) -> None:
         """See the contract."""
         with _about(f"queue {name}"):
+            if settings.topics:
+                self._namespace(namespace)
+                await self._management.create(
+                    self.subscription_of(namespace, name), settings, lambda _: check_wide_name(name, "queue")
+                )
+                return
             check_routed_settings(settings)
             check_tokens(settings, self._node.settings.push_issuer)
             topic = settings.dead_letter_topic
