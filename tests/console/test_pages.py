@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.console.conftest import BIDI, EVIL, EVIL_GROUP, Open
@@ -100,6 +101,29 @@ def test_an_event_is_shown_as_it_is(show: Open) -> None:
     assert page.evaluate("navigator.clipboard.readText()").endswith("-t 'flights' -p 0 -o 0 -c 1 -e -J")
     page.keyboard.press("j")
     page.wait_for_url("**/#/event/flights/0/1")
+
+
+def test_the_properties_of_a_stream_message_are_shown_by_their_names(show: Open, server: Server) -> None:
+    topic = "stream.orders"
+    admin = AdminClient({"bootstrap.servers": server.address})
+    for creation in admin.create_topics([NewTopic(topic, num_partitions=1)]).values():
+        creation.result()
+    try:
+        properties = bytes.fromhex("005373 c00a 01 a107") + b"order-1"
+        maps = bytes.fromhex("005374 c110 02 a106") + b"region\xa1\x05north"
+        producer = Producer({"bootstrap.servers": server.address})
+        producer.produce(topic, b"paid", headers=[("mainstem-amqp", properties + maps), ("source", b"shop")])
+        assert producer.flush(30) == 0
+        page = show(f"#/event/{topic}/0/0")
+        page.get_by_role("tab", name="Headers 2").click()
+        shown = text_of(page, ".headers").split("\n")
+        assert "mainstem-amqp" not in shown
+        for name, value in (("message-id", "order-1"), ("application-properties.region", "north")):
+            assert shown[shown.index(name) + 1] == value
+        assert "source" in shown
+    finally:
+        for deletion in admin.delete_topics([topic]).values():
+            deletion.result()
 
 
 def test_a_group_is_reset_after_a_dry_run(show: Open) -> None:

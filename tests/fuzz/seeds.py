@@ -8,7 +8,6 @@ from __future__ import annotations
 from uuid import UUID
 
 from tests.fuzz import archives
-from tests.fuzz.stream_target import stream_seeds
 
 NAMES = (
     "frames",
@@ -55,6 +54,7 @@ def seeds() -> dict[str, list[bytes]]:
     from tests.doors.kafka.test_captures import captured, is_offered
     from tests.fuzz.amqp import seeds as amqp_seeds
     from tests.fuzz.http2_target import header_block_seeds, http2_seeds
+    from tests.fuzz.stream_target import stream_seeds
 
     handlers = discover()
     keys = sorted(handlers)

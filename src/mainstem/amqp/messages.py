@@ -21,7 +21,9 @@ from mainstem.amqp.field_tables import FieldTableError
 from mainstem.amqp.field_values import FieldTable, Int64, LongBytes
 from mainstem.amqp.properties import Properties
 from mainstem.amqp.properties_codec import decode_properties, encode_properties
+from mainstem.amqp.section_properties import section_properties
 from mainstem.contract import Event, Headers
+from mainstem.door_contract import AMQP_SECTIONS_HEADER
 from mainstem.queues.event_headers import EXPIRES_HEADER, NOT_BEFORE_HEADER, PRIORITY_HEADER
 from mainstem.routing_contract import AMQP091_HEADER, EXCHANGE_HEADER
 
@@ -231,6 +233,10 @@ def _from_headers(headers: Headers) -> Properties:
     fields: dict[str, Any] = {}
     table: FieldTable = {}
     for header, value in headers:
+        if header == AMQP_SECTIONS_HEADER and value is not None:
+            of_stream, of_its_table = section_properties(value)
+            fields |= of_stream
+            table |= of_its_table
         if header.startswith("mainstem-"):
             continue
         name, parsed = by_header.get(header, ""), value

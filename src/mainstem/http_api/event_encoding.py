@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from mainstem.contract import Event
+from mainstem.amqp_sections import SectionError, jsonable, read_sections
+from mainstem.contract import Event, Headers
+from mainstem.door_contract import AMQP_SECTIONS_HEADER
 from mainstem.http_api.events import Encoding, EventJson, HeaderJson
 from mainstem.timespec import format_iso
 
@@ -45,6 +47,7 @@ def event_to_json(event: Event, *, exact: bool = False, payload: EncodedPayload 
         size=size,
         key_encoding=key_encoding,
         value_encoding=value_encoding,
+        amqp=_amqp_of(event.headers) if event.headers else UNSET,
     )
 
 
@@ -105,6 +108,16 @@ def _encode_text(
         except UnicodeDecodeError:
             pass
     return binascii.b2a_base64(value, newline=False).decode(), "base64"
+
+
+def _amqp_of(headers: Headers) -> dict[str, Any] | UnsetType:
+    for name, content in headers:
+        if name == AMQP_SECTIONS_HEADER and content is not None:
+            try:
+                return {field: jsonable(value) for field, value in read_sections(content).items()}
+            except SectionError:  # any publisher may write what it likes under this name
+                return UNSET
+    return UNSET
 
 
 def _header_to_json(name: str, content: bytes | None) -> HeaderJson:

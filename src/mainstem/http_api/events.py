@@ -54,6 +54,17 @@ class EventJson(msgspec.Struct):
             )
         ),
     ] = UNSET
+    amqp: Annotated[
+        dict[str, Any] | UnsetType,
+        Meta(
+            description=(
+                "What the header mainstem-amqp of a message of RabbitMQ's stream protocol says: the fields of"
+                " the sections header and properties (AMQP 1.0) by their names, and the maps"
+                " application-properties, message-annotations and delivery-annotations. Omitted if there is"
+                " no such header."
+            )
+        ),
+    ] = UNSET
 
 
 class NewEventJson(msgspec.Struct, forbid_unknown_fields=True):

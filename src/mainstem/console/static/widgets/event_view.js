@@ -23,6 +23,7 @@ const TAB_KEY = "mainstem.view";
 const TEXT_CHARACTERS_MAX = 20_000;
 const KEY_CHARACTERS_MAX = 300;
 const HEADER_CHARACTERS_MAX = 1000;
+const AMQP_SECTIONS_HEADER = "mainstem-amqp";
 
 /**
  * `filter(term, exclude)` adds a term to the query of a search; without it there are no such buttons.
@@ -179,7 +180,7 @@ export class EventView {
   }
 
   #headers() {
-    const { headers } = this.#event;
+    const { headers, amqp } = this.#event;
     if (!headers.length) return emptyState("This event has no headers");
     const content = ({ name, value }) => {
       if (value == null) return h("span.muted", {}, "null");
@@ -190,8 +191,19 @@ export class EventView {
       h("dt", {}, singleLine(header.name, 200)),
       h("dd", {}, content(header), header.value_encoding === "base64" ? h("span.tag", {}, "base64") : null),
     ];
-    return h("dl.headers", {}, headers.map(entry));
+    const own = headers.filter(({ name }) => !(amqp && name === AMQP_SECTIONS_HEADER));
+    return h("dl.headers", {}, own.map(entry), sectionFields(amqp).map(entry));
   }
+}
+
+/** What the sections of an AMQP 1.0 message say, as headers: `[{ name, value }]`. */
+function sectionFields(amqp = {}) {
+  const field = ([name, value]) => {
+    const isMap = value !== null && typeof value === "object" && !Array.isArray(value);
+    if (isMap) return Object.entries(value).flatMap(([key, item]) => field([`${name}.${key}`, item]));
+    return [{ name, value: typeof value === "string" ? value : JSON.stringify(value) }];
+  };
+  return Object.entries(amqp).flatMap(field);
 }
 
 function traceLink(value) {
