@@ -148,10 +148,16 @@ def test_names_of_pubsub_that_the_log_cannot_tell_apart_are_topics_of_their_own(
             assert (await client.call("GetTopic", topic=name)).name == name
             (message_id,) = await publish(client, {"data": "AA=="}, name=name)
             assert place_of(message_id)[1] == 1
+        for number, name in enumerate(names):
+            subscription = f"projects/{PROJECT}/subscriptions/of-{number}"
+            await client.call("CreateSubscription", name=subscription, topic=name)
+            (message_id,) = await publish(client, {"data": "AA=="}, name=name)
+            pulled = await client.call("Pull", subscription=subscription, maxMessages=9)
+            assert [item.message.message_id for item in pulled.received_messages] == [message_id]
         await client.call("DeleteTopic", topic=OTHER)
         assert (await client.call("GetTopic", topic=names[1])).name == names[1]
 
-    run(test, publisher.handlers)
+    run(test, publisher.handlers, subscriber.handlers)
 
 
 def test_topics_of_a_project_are_listed_in_pages_those_of_other_doors_too() -> None:

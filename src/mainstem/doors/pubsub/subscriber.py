@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mainstem.access_contract import Operation, ResourceType
-from mainstem.contract import Engine, UnknownTopic
+from mainstem.contract import Engine
 from mainstem.doors.pubsub.acknowledging import Acknowledging, check
 from mainstem.doors.pubsub.calls import (
     Code,
@@ -32,7 +32,6 @@ from mainstem.doors.pubsub.seeking import without_discarded
 from mainstem.doors.pubsub.streaming_pull import PULL_BYTES_MAX, DeliveryStream, check_attached, consumer_of
 from mainstem.doors.pubsub.subscription_catalog import (
     SubscriptionCatalog,
-    missing,
     parsed,
     queues_of,
 )
@@ -43,9 +42,10 @@ from mainstem.doors.pubsub.subscription_fields import (
     record_of,
     subscription_message,
 )
+from mainstem.doors.pubsub.topic_catalog import PubsubTopics
 from mainstem.pubsub.field_masks import merge_masked
 from mainstem.pubsub.messages import message
-from mainstem.pubsub.names import ResourceName, parse_name, parse_project, stored_name
+from mainstem.pubsub.names import ResourceName, parse_name, parse_project
 from mainstem.pubsub.pages import page_of
 from mainstem.pubsub.stored_subscription import StoredSubscription, with_stored
 from mainstem.queue_contract import SubscriptionNameTaken, SubscriptionSettings
@@ -72,6 +72,7 @@ class SubscriberService:
     def __init__(self, context: DoorContext, default_project: str) -> None:
         self._context = context
         self.catalog = SubscriptionCatalog(context, default_project)
+        self._topics = PubsubTopics(context, default_project)
         self._outstanding = OutstandingMessages()
         self._acknowledging = Acknowledging(self._outstanding)
         self._maker = MessageMaker(self.catalog)
@@ -88,9 +89,9 @@ class SubscriberService:
             asked.name = f"projects/{topic.project}/subscriptions/s-{self._random.getrandbits(64):016x}"
         name, engine = parsed(asked.name), engine_of(self._context, call)
         queue = await self.catalog.free_name(name)
-        stored_topic, uid = await self._topic(engine, topic)
+        log_topic = await self._topics.find(engine, asked.topic)
         letters = await self._dead_letter_topic(engine, asked)
-        stored = record_of(asked, name.project, name.id, stored_topic, uid, letters)
+        stored = record_of(asked, name.project, name.id, log_topic.stored_name, log_topic.uid, letters)
         settings = with_stored(SubscriptionSettings(from_latest=True), stored)
         try:
             await queues_of(engine).create_subscription(queue, settings)
@@ -176,21 +177,12 @@ class SubscriberService:
         except ValueError as error:
             raise invalid(str(error)) from None
 
-    async def _topic(self, engine: Engine, name: ResourceName) -> tuple[str, str]:
-        """Name and id of a topic in the log. RpcError: it does not exist."""
-        stored = stored_name(name, self.catalog.default_project)
-        try:
-            return stored, await engine.topic_id(stored)
-        except UnknownTopic:
-            raise missing(name) from None
-
     async def _dead_letter_topic(self, engine: Engine, asked: Any) -> str:
         """The name in the log of the dead-letter topic that a message names; empty: none."""
         text = asked.dead_letter_policy.dead_letter_topic
         if not text:
             return ""
-        stored, _ = await self._topic(engine, self._topic_name(text))
-        return stored
+        return (await self._topics.find(engine, text)).stored_name
 
     # --- messages -------------------------------------------------------------------------------------------
 
