@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from mainstem.contract import Event, EventTooLarge, NewEvent, Position
+from mainstem.access_contract import Operation, ResourceType
+from mainstem.contract import Event, EventTooLarge, NewEvent, NotAuthorized, Position
 from mainstem.doors.pubsub import publisher, schemas, subscriber
 from mainstem.doors.pubsub.calls import Code
 from mainstem.doors.pubsub.topic_catalog import BATCH_BYTES_MAX, RECORD
+from mainstem.engines.authorized.engine import AuthorizedViews
 from mainstem.pubsub.events import place_of
 from tests.doors.pubsub.service_client import PROJECT, ServiceClient, run
+from tests.support.memory_masks import MemoryMasks
+from tests.support.rule_authorizer import RuleAuthorizer
 
 NAME = f"projects/{PROJECT}/topics/flights"
 OTHER = "projects/railway/topics/flights"
@@ -256,6 +260,40 @@ def test_a_deleted_topic_has_no_subscriptions_when_it_is_made_again() -> None:
         assert shown.topic == "_deleted-topic_"
 
     run(test, publisher.handlers, subscriber.handlers)
+
+
+def test_topics_that_a_client_may_not_see_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(client: ServiceClient) -> None:
+        server, rules, secret = client.server, RuleAuthorizer(), f"projects/{PROJECT}/topics/secret"
+        for name in (NAME, secret):
+            await create(client, name)
+        rules.allow(ResourceType.TOPIC, "flights", Operation.WRITE)
+        monkeypatch.setattr(
+            client.context,
+            "views",
+            AuthorizedViews(server.engine, lambda: cast(Any, None), rules, MemoryMasks(), server.clock),
+        )
+        await publish(client, {"data": "AA=="})
+        listed = await client.call("ListTopics", project=f"projects/{PROJECT}")
+        assert [topic.name for topic in listed.topics] == [NAME]
+        for name in (secret, f"projects/{PROJECT}/topics/missing"):
+            for method, fields in (
+                ("GetTopic", {"topic": name}),
+                ("Publish", {"topic": name, "messages": [{"data": "AA=="}]}),
+                ("DeleteTopic", {"topic": name}),
+                ("UpdateTopic", {"topic": {"name": name}, "updateMask": "labels"}),
+                ("CreateTopic", {"name": name}),
+            ):
+                with pytest.raises(NotAuthorized):
+                    await client.call(method, **fields)
+        for method, fields in (
+            ("DeleteTopic", {"topic": NAME}),
+            ("UpdateTopic", {"topic": {"name": NAME}, "updateMask": "labels"}),
+        ):
+            with pytest.raises(NotAuthorized):
+                await client.call(method, **fields)
+
+    run(test, publisher.handlers)
 
 
 def test_messages_agree_with_the_schema_of_their_topic() -> None:
