@@ -21,6 +21,7 @@ from mainstem.authentication.attempts import Attempts, address_key
 from mainstem.authentication.decoys import Decoys
 from mainstem.authentication.identity import AuthenticationFailed, Identity, TooManyAttempts
 from mainstem.authentication.names import user_name
+from mainstem.authentication.rabbitmq_hashes import password_of_verifier
 from mainstem.clock import Clock
 from mainstem.promise import Promise
 
@@ -105,7 +106,7 @@ class PasswordChecks:
         self._by_address[address] = self._by_address.get(address, 0) + 1
 
         def prove() -> bool:
-            return scram.proves(verifier, password)
+            return scram.proves(verifier, password_of_verifier(verifier.salt, password))
 
         def done(proof: Promise[bool]) -> None:
             del self._checks[digest, address]

@@ -30,6 +30,7 @@ from mainstem.authentication.login_counts import LoginCounts
 from mainstem.authentication.oidc import MECHANISM as OIDC
 from mainstem.authentication.oidc import OidcLogins
 from mainstem.authentication.passwords import PLAIN, PasswordChecks, WorkerThread
+from mainstem.authentication.rabbitmq_hashes import is_of_hash
 from mainstem.authentication.scram import (
     DEFAULT_ITERATIONS,
     SALT_BYTES,
@@ -177,9 +178,11 @@ class Authentication:
             self.on_login(login)
 
     def _verifier(self, user: str, mechanism: ScramMechanism) -> ScramVerifier:
-        """The user's verifier or a decoy; both are looked up, so that it takes the same time."""
+        """The user's verifier or a decoy; both are looked up, so that it takes the same time. A verifier that
+        was made of a hash is for PLAIN only."""
         decoy = self._decoys.verifier(user, mechanism)
-        return self._admin.verifier(user, mechanism) or decoy
+        verifier = self._admin.verifier(user, mechanism)
+        return decoy if verifier is None or is_of_hash(verifier.salt) else verifier
 
     def _is_current(self, user: str, verifier: ScramVerifier) -> bool:
         """Whether the verifier is still the user's."""

@@ -26,6 +26,8 @@ exchanges bind --source amq.topic --destination-type exchange --destination orde
 policies declare --name short --pattern ^b --definition {"max-length":5} --apply-to queues --priority 1
 operator_policies declare --name cap --pattern ^b --definition {"max-length":9} --apply-to queues --priority 1
 vhosts declare --name shop
+users declare --name bob --password secret --tags administrator
+permissions declare --username bob --configure .* --read .* --write .*
 permissions declare --username guest --configure ^$ --read .* --write .*
 publish message --exchange orders --routing-key orders.1 --payload hello
 publish message --exchange orders --routing-key orders.2 --payload bye
@@ -78,6 +80,7 @@ exchanges unbind --source amq.topic --destination-type exchange --destination or
 bindings delete --source orders --destination-type queue --destination billing --routing-key orders.#
 close user_connections --username guest
 permissions delete --username guest
+users delete --name bob
 policies delete --name over
 policies delete --name short
 operator_policies delete --name cap
@@ -91,7 +94,7 @@ queues show --name audit
 """
 """What rabbitmqadmin does, in this order, each with the code 0. A command has no spaces within its words."""
 REFUSED = {
-    "users declare --name bob --password secret": "the hash of a password cannot be used here",
+    "users declare --name bob --password-hash secret": "the hash of a password is base64",
     "show memory_breakdown_in_bytes --node mainstem@localhost": "404 Not Found",
     "vhosts enable_deletion_protection --name /": "404 Not Found",
     "shovels list_all": "404 Not Found",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import pytest
 
 from tests.doors.rabbitmq_management.management_kit import ApiClient, with_server
 from tests.doors.rabbitmq_management.test_server import NAME, BillingClient
@@ -68,6 +71,42 @@ def test_users_see_and_do_what_their_permissions_allow(tmp_path: Path) -> None:
             assert await alice.get("/vhosts") == []
             await admin.change("DELETE", "/users/alice")
             assert (await alice.ask("GET", "/whoami")).status_code == 401
+
+    with_server(tmp_path, scenario, **ACCESS)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_hash_of_a_password_makes_a_user_who_logs_in_with_it(tmp_path: Path, algorithm: str) -> None:
+    salt = bytes.fromhex("908dc60a")  # RabbitMQ's documentation has this one, of test12
+    digest = hashlib.new(algorithm, salt + b"test12").digest()
+    body = {
+        "password_hash": base64.b64encode(salt + digest).decode(),
+        "hashing_algorithm": f"rabbit_password_hashing_{algorithm}",
+        "tags": "management",
+    }
+    if algorithm == "sha256":
+        assert body["password_hash"] == "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"
+        del body["hashing_algorithm"]
+
+    async def scenario(api: ApiClient) -> None:
+        (http,) = api.running.addresses["http"]
+        async with httpx.AsyncClient(base_url=f"http://{http}/rabbitmq/api", trust_env=False) as anonymous:
+            admin = ApiClient(api.running, anonymous)
+            await admin.change("PUT", "/users/alice", {"password": "secret", "tags": "management"}, 201)
+            await admin.change("PUT", "/users/alice", body, 204)
+            for name, value in (
+                ("password_hash", "?"),
+                ("password_hash", "kI3GCqW5"),
+                ("hashing_algorithm", "rabbit_password_hashing_md5"),
+            ):
+                await admin.change("PUT", "/users/bob", {**body, name: value}, 400)
+            users = [{"name": name, **body} for name in ("carol", "guest")]
+            await admin.change("POST", "/definitions", {"users": users})
+            assert [user["name"] for user in await admin.get("/users")] == ["alice", "carol"]
+            for user in ("alice", "carol"):
+                for password, status in (("secret", 401), ("test12", 200)):
+                    response = await api.ask("GET", "/whoami", auth=(user, password))
+                    assert response.status_code == status, (user, password)
 
     with_server(tmp_path, scenario, **ACCESS)
 

@@ -38,8 +38,8 @@ def import_rabbitmq(file: str, address: str, dry_run: bool, as_json: bool) -> in
     """Declare what RabbitMQ's definitions say: virtual hosts, exchanges, queues, bindings, policies.
 
     FILE is that of `rabbitmqctl export_definitions` or of the management API. What exists already stays as it
-    is. Users come without their passwords, so they are skipped: add them with `mainstem users add`, and
-    import again for their permissions. The server needs `--rabbitmq-management`.
+    is. Users keep their passwords, but for SCRAM; `guest` is skipped, whose password everybody knows. The
+    server needs `--rabbitmq-management`.
 
     Columns: part of the document, how many items are there now, how many were skipped. Why is on standard
     error.

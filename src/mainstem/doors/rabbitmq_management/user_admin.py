@@ -1,13 +1,13 @@
 """Users and their permissions, as the management API sees them: the server's own.
 
-Owns: tags, which are entries for the cluster: ALTER is administrator, DESCRIBE is monitoring. Refuses: hashes
-of passwords: the server keeps what proves that a client knows the password, which no hash can become.
+Owns: tags, which are entries for the cluster: ALTER is administrator, DESCRIBE is monitoring. Refuses: to
+give the hash of a password: the server does not have it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from mainstem.access_contract import (
     ScramVerifier,
     UserInfo,
 )
+from mainstem.authentication.rabbitmq_hashes import DEFAULT_ALGORITHM, verifiers_of_hash
 from mainstem.authentication.scram import SALT_BYTES, make_verifier
 from mainstem.doors.rabbitmq_management import bodies
 from mainstem.doors.rabbitmq_management.callers import GUEST
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from mainstem.doors.rabbitmq_management.request import ManagementRequest
 
 OPERATION_OF_TAG = {"administrator": Operation.ALTER, "monitoring": Operation.DESCRIBE}
+VerifierMakers = Sequence[Callable[[], ScramVerifier]]
+"""What makes verifiers, in a thread: each takes milliseconds."""
 TAGS = ("administrator", "monitoring", "policymaker", "management", "impersonator")
-HASHES_TEXT = "the hash of a password cannot be used here: give the password"
 
 
 def _entries(request: ManagementRequest, user: str) -> Sequence[Acl]:
@@ -94,17 +96,21 @@ def _tags(info: UserInfo | None, entries: Sequence[Acl], *, is_open: bool) -> li
 
 
 async def put_user(request: ManagementRequest, name: str, body: dict[str, Any]) -> None:
-    """Add or change a user as a body says. ApiRefusal: it has the hash of a password, no password for a new
-    user, or an unknown tag."""
+    """Add or change a user as a body says. ApiRefusal: it has no password for a new user, a hash that cannot
+    be used, or an unknown tag."""
     admin = request.context.door.access.admin
     tags = tags_of(body)
     password = bodies.text(body, "password") if "password" in body else None
-    if password is None and body.get("password_hash"):
-        raise bad_request(HASHES_TEXT)
-    if not password and (admin.user(name) is None or password is not None):
+    try:
+        makers = _makers(request, password) if password else makers_of_hash(request, body)
+    except ValueError as error:
+        raise bad_request(str(error)) from None
+    if not makers and (admin.user(name) is None or password is not None):
         raise bad_request("a user needs a password here")
-    if password:
-        await admin.put_verifiers(name, await _verifiers(request, password))
+    if makers:
+        loop = asyncio.get_running_loop()
+        verifiers = [await loop.run_in_executor(None, make) for make in makers]
+        await admin.put_verifiers(name, verifiers)
     wanted = [_tag_entry(name, tag) for tag in tags if tag in OPERATION_OF_TAG]
     every = [_tag_entry(name, tag) for tag in OPERATION_OF_TAG]
     await admin.delete_acls([entry for entry in every if entry not in wanted])
@@ -122,16 +128,20 @@ def tags_of(body: dict[str, Any]) -> list[str]:
     return tags
 
 
-async def _verifiers(request: ManagementRequest, password: str) -> list[ScramVerifier]:
-    """What proves the password. It is computed in a thread."""
+def _makers(request: ManagementRequest, password: str) -> VerifierMakers:
     random_bytes = request.context.door.access.authentication.random_bytes
-    loop = asyncio.get_running_loop()
     return [
-        await loop.run_in_executor(
-            None, partial(make_verifier, mechanism, password, random_bytes(SALT_BYTES))
-        )
-        for mechanism in ScramMechanism
+        partial(make_verifier, mechanism, password, random_bytes(SALT_BYTES)) for mechanism in ScramMechanism
     ]
+
+
+def makers_of_hash(request: ManagementRequest, body: dict[str, Any]) -> VerifierMakers:
+    """What makes verifiers of the hash in a body, if there is one. ValueError: it cannot be used."""
+    if not body.get("password_hash"):
+        return ()
+    algorithm = body.get("hashing_algorithm") or DEFAULT_ALGORITHM
+    random_bytes = request.context.door.access.authentication.random_bytes
+    return verifiers_of_hash(bodies.text(body, "password_hash"), str(algorithm), random_bytes)
 
 
 async def delete_user(request: ManagementRequest, name: str) -> None:

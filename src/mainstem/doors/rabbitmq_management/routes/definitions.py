@@ -77,7 +77,7 @@ ROUTES = tuple(
         handle=handle,
         rights=Tag.ADMINISTRATOR,
         changes=method == "POST",
-        lacks="password hashes; parameters of plugins",
+        lacks="parameters of plugins" if method == "POST" else "password hashes; parameters of plugins",
     )
     for path, handlers in _PATHS.items()
     for method, handle in zip(("GET", "POST"), handlers, strict=True)

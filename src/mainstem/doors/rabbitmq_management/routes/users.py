@@ -154,7 +154,7 @@ _ADMINISTRATOR_GETS = {
     TOPIC_PERMISSIONS_PATH: list_topic_permissions,
 }
 _CHANGES = (
-    ("PUT", USER_PATH, add_user, "`password_hash`; the tags policymaker and impersonator have no effect"),
+    ("PUT", USER_PATH, add_user, "the tags policymaker and impersonator have no effect"),
     ("DELETE", USER_PATH, remove_user, ""),
     ("POST", "/users/bulk-delete", remove_users, ""),
     ("PUT", PERMISSIONS_PATH, set_permissions, "regular expressions other than names and their beginnings"),
