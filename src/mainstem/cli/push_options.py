@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from mainstem.queues.push_settings import PAYLOADS
 from mainstem.timespec import parse_duration_ms
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
@@ -61,8 +62,8 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--push-payload",
-        type=click.Choice(("wrapped", "unwrapped")),
-        help="The event as JSON (the default), or its value with the rest in headers.",
+        type=click.Choice(PAYLOADS),
+        help="The event as JSON (the default), its value with the rest in headers, or as Pub/Sub sends both.",
     ),
     click.option(
         "--push-header",

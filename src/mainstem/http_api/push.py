@@ -6,7 +6,7 @@ descriptions. Refuses: secrets in replies.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -18,6 +18,7 @@ from mainstem.queues.push_settings import (
     DEADLINE_MS,
     ENDPOINT_CHARACTERS_MAX,
     HEADERS_MAX,
+    PushPayload,
 )
 
 
@@ -70,10 +71,10 @@ class PushSettingsJson(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="Most requests at once; 32 by default."),
     ] = UNSET
     payload: Annotated[
-        Literal["wrapped", "unwrapped"] | UnsetType,
+        PushPayload | UnsetType,
         Meta(
             description="wrapped, the default: the event as JSON. unwrapped: the value of the event, with the"
-            " rest in headers."
+            " rest in headers. pubsub-wrapped, pubsub-unwrapped: as Google Cloud Pub/Sub sends both."
         ),
     ] = UNSET
 

@@ -16,6 +16,7 @@ import msgspec
 
 from mainstem.pubsub import filters
 from mainstem.pubsub.events import stored_attribute_name
+from mainstem.queues.push_settings import DEADLINE_MS, PushSettings
 from mainstem.queues.settings import DAY_MS, SubscriptionSettings
 
 ACK_DEADLINE_MS = 10_000
@@ -106,6 +107,20 @@ def with_stored(settings: SubscriptionSettings, stored: StoredSubscription) -> S
         "pin_ms": stored.retention_ms,
         # What has expired would become a dead letter, which it is not with Pub/Sub.
         "ttl_ms": stored.retention_ms if letters is None else 0,
+        "push": _push_settings(stored),
         "door_settings": msgspec.json.encode(stored).decode(),
     }
     return replace(settings, **changes)
+
+
+def _push_settings(stored: StoredSubscription) -> PushSettings | None:
+    config = stored.push
+    if config is None or stored.is_detached or not config.get("push_endpoint"):
+        return None
+    endpoint, token = config["push_endpoint"], config.get("oidc_token")
+    return PushSettings(
+        endpoint=endpoint,
+        token_audience=token.get("audience") or endpoint if token is not None else "",
+        deadline_ms=min(stored.ack_deadline_ms, DEADLINE_MS[1]),
+        payload="pubsub-unwrapped" if "no_wrapper" in config else "pubsub-wrapped",
+    )

@@ -16,10 +16,12 @@ from typing import TypeAlias
 
 from mainstem.clock import Clock
 from mainstem.contract import Event, NotReachable, StreamError
-from mainstem.push.client import PushAnswer, PushClient
+from mainstem.pubsub.stored_subscription import stored_of
+from mainstem.push.client import PushAnswer, PushClient, PushRequest
 from mainstem.push.errors import PushFailed
 from mainstem.push.limits import PushLimits
 from mainstem.push.payload import make_request
+from mainstem.push.pubsub_payload import make_pubsub_request, service_account_of
 from mainstem.push.push_stats import PushStats
 from mainstem.push.retry_after import retry_after_s
 from mainstem.push.tokens import PushTokens
@@ -35,6 +37,7 @@ from mainstem.queue_contract import (
     PushReport,
     Queues,
 )
+from mainstem.queues.push_settings import PushSettings
 from mainstem.queues.settings import SubscriptionSettings
 from mainstem.turns import next_turn
 
@@ -291,10 +294,7 @@ class SubscriptionPusher:
         push, sent_in, begin_s = self._push, self._window.round, self._clock.monotonic()
         was_sent = True
         try:
-            token = await self._tokens.token(self._name, push.token_audience) if push.token_audience else ""
-            request = await make_request(
-                self._name, push, delivery, self._clock.wall_ms(), lambda: next_turn(self._clock), token
-            )
+            request = await self._request(push, delivery)
             async with asyncio.timeout(push.deadline_ms / 1000):
                 answer = await self._client.send(request)
         except TimeoutError:
@@ -320,6 +320,21 @@ class SubscriptionPusher:
         if was_sent:
             return Nack(delivery.token, reason=problem)
         return Nack(delivery.token, delivered=False)
+
+    async def _request(self, push: PushSettings, delivery: Delivery) -> PushRequest:
+        """The request for an event. PushFailed: there is no token for it."""
+        if push.payload in ("pubsub-wrapped", "pubsub-unwrapped"):
+            stored = stored_of(self._settings)
+            email = service_account_of(stored)
+            token = await self._token(push, email)
+            return make_pubsub_request(self._name, stored, push, delivery, token)
+        token = await self._token(push, "")
+        return await make_request(
+            self._name, push, delivery, self._clock.wall_ms(), lambda: next_turn(self._clock), token
+        )
+
+    async def _token(self, push: PushSettings, email: str) -> str:
+        return await self._tokens.token(self._name, push.token_audience, email) if push.token_audience else ""
 
     def _defer(self, answer: PushAnswer) -> None:
         """Send nothing for as long as the endpoint asks."""

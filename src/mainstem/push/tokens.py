@@ -68,30 +68,33 @@ class PushTokens:
         self._clock = clock
         self._keys: Sequence[TokenKey] = ()
         self._checked_ms: int | None = None
-        self._tokens: dict[tuple[str, str], _Token] = {}
+        self._tokens: dict[tuple[str, str, str], _Token] = {}
         self._changing = asyncio.Lock()
 
-    async def token(self, subscription: str, audience: str) -> str:
-        """A token for an event of this subscription. PushFailed: there is no issuer, or no key."""
+    async def token(self, subscription: str, audience: str, email: str = "") -> str:
+        """A token for an event of this subscription. `email`: the service account that it names, as tokens of
+        Google do; empty: none. PushFailed: there is no issuer, or no key."""
         if self.issuer is None:
             raise PushFailed("the server gives no tokens: set push_issuer", was_sent=False)
         now_ms = self._clock.wall_ms()
-        known = self._tokens.get((subscription, audience))
+        known = self._tokens.get((subscription, audience, email))
         if known is not None and known.begin_ms <= now_ms < known.end_ms:
             return known.text
         await self._look_at_keys(now_ms, may_make=True)
         now_s = now_ms // 1000
-        claims = {
+        claims: dict[str, str | int | bool] = {
             "iss": self.issuer,
             "aud": audience,
             "sub": subscription,
             "iat": now_s,
             "exp": now_s + LIFETIME_S,
         }
+        if email:
+            claims |= {"email": email, "email_verified": True}
         text = signing_key(self._keys, now_ms).sign(claims)
         if len(self._tokens) >= TOKENS_MAX:
             self._tokens.clear()
-        self._tokens[subscription, audience] = _Token(text, now_ms, now_ms + LIFETIME_S * 500)
+        self._tokens[subscription, audience, email] = _Token(text, now_ms, now_ms + LIFETIME_S * 500)
         return text
 
     async def public_keys(self) -> list[Mapping[str, str]]:

@@ -11,7 +11,7 @@ import binascii
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 ENDPOINT_CHARACTERS_MAX = 2_000
@@ -40,6 +40,10 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9.])?")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 """A token (RFC 9110, 5.6.2)."""
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+
+PushPayload: TypeAlias = Literal["wrapped", "unwrapped", "pubsub-wrapped", "pubsub-unwrapped"]
+PAYLOADS: tuple[PushPayload, ...] = ("wrapped", "unwrapped", "pubsub-wrapped", "pubsub-unwrapped")
 
 
 class EndpointUrl(NamedTuple):
@@ -105,8 +109,9 @@ class PushSettings:
     """How long the endpoint may take to answer, from the look-up of its name on."""
     concurrency: int = 32
     """Most requests at once."""
-    payload: Literal["wrapped", "unwrapped"] = "wrapped"
-    """Wrapped: the event as JSON. Unwrapped: the value of the event, with the rest in headers."""
+    payload: PushPayload = "wrapped"
+    """Wrapped: the event as JSON. Unwrapped: the value of the event, with the rest in headers.
+    With `pubsub-` before it: as Google Cloud Pub/Sub sends both."""
 
     def __repr__(self) -> str:
         """Without anything secret."""
@@ -155,8 +160,8 @@ def push_problem(push: PushSettings) -> str | None:
     ):
         if not limits[0] <= value <= limits[1]:
             return f"the push {name} is {value:,}; it is from {limits[0]:,} to {limits[1]:,}"
-    if push.payload not in ("wrapped", "unwrapped"):
-        return "the push payload is wrapped or unwrapped"
+    if push.payload not in PAYLOADS:
+        return f"the push payload is none of {', '.join(PAYLOADS)}"
     return _headers_problem(push) or _secret_problem(push) or _token_problem(push)
 
 

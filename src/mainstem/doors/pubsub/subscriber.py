@@ -39,6 +39,7 @@ from mainstem.doors.pubsub.subscription_fields import (
     CHANGEABLE,
     FIXED,
     invalid,
+    push_of,
     record_of,
     subscription_message,
 )
@@ -165,6 +166,17 @@ class SubscriberService:
         response.subscriptions.extend([subscription_message(by_name[name]) for name in names])
         return bytes(response.SerializeToString())
 
+    async def modify_push_config(self, call: RpcCall, data: bytes) -> bytes:
+        """ModifyPushConfig: without an endpoint, clients pull."""
+        request = _message("ModifyPushConfigRequest").FromString(data)
+        self.catalog.forget(request.subscription)
+        subscription = await self.catalog.find(request.subscription)
+        changed = subscription_message(subscription.stored)
+        changed.push_config.CopyFrom(request.push_config)
+        stored = msgspec.structs.replace(subscription.stored, push=push_of(changed))
+        await self.catalog.store(queues_of(engine_of(self._context, call)), subscription, stored)
+        return EMPTY
+
     async def detach(self, call: RpcCall, data: bytes) -> bytes:
         """DetachSubscription, a method of the Publisher."""
         name = _message("DetachSubscriptionRequest").FromString(data).subscription
@@ -262,6 +274,7 @@ def handlers(context: DoorContext) -> Mapping[str, RpcMethod]:
         "UpdateSubscription": RpcMethod(unary=subscriber.update, rights=alters, changes=True),
         "ListSubscriptions": RpcMethod(unary=subscriber.list, rights=()),
         "DeleteSubscription": RpcMethod(unary=subscriber.delete, rights=deletes, changes=True),
+        "ModifyPushConfig": RpcMethod(unary=subscriber.modify_push_config, rights=alters, changes=True),
         "Pull": RpcMethod(unary=subscriber.pull, rights=READS),
         "Acknowledge": RpcMethod(unary=subscriber.acknowledge, rights=READS),
         "ModifyAckDeadline": RpcMethod(unary=subscriber.modify_ack_deadline, rights=READS),
