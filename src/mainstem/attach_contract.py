@@ -141,9 +141,11 @@ class QueueCounts(Protocol):
         """Attached ones."""
 
 
-DeliveryState: TypeAlias = Literal["leased", "done", "over"]
+DeliveryState: TypeAlias = Literal["leased", "done", "done_earlier", "over"]
 """What became of a delivery. Leased: its consumer still has the event. Done: the event is done, by whichever
-answer. Over: the lock has expired, it was given back, or the token is unknown; the event is not done."""
+answer. Done earlier: so, and the delivery is of an earlier run of the server, so who remembers the answers of
+this run does not know whether it was the one. Over: the lock has expired, it was given back, or the token is
+unknown; the event is not done."""
 
 OnDeliveries: TypeAlias = Callable[[list[Delivery]], None]
 OnEnded: TypeAlias = Callable[[StreamError | None], None]

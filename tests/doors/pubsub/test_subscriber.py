@@ -332,6 +332,24 @@ def test_exactly_once_says_of_each_ack_id_what_became_of_it() -> None:
     with_client(test)
 
 
+def test_an_ack_of_a_delivery_that_came_again_fails_with_exactly_once_though_the_event_is_done() -> None:
+    async def test(client: SubscriberClient) -> None:
+        await client.create(enable_exactly_once_delivery=True)
+        await client.publish(b"LH430")
+        (expired,) = await client.pull()
+        await client.server.pass_time(11)
+        (given_back,) = await client.pull()
+        await client.modify(0, given_back.ack_id)
+        (last,) = await client.pull()
+        await client.ack(last.ack_id)
+        await client.ack(last.ack_id)
+        for earlier in (expired, given_back):
+            failures = failures_of(await refused(client.ack(earlier.ack_id)))
+            assert failures == {earlier.ack_id: "PERMANENT_FAILURE_INVALID_ACK_ID"}
+
+    with_client(test)
+
+
 @pytest.mark.parametrize("power", [False, True])
 def test_exactly_once_holds_over_a_restart(power: bool) -> None:
     async def test(client: SubscriberClient) -> None:

@@ -3,7 +3,7 @@
 With exactly-once delivery, an answer that comes too late is an error, which names each ack id with its
 outcome: `PERMANENT_FAILURE_INVALID_ACK_ID`, or `TRANSIENT_FAILURE_...` for those that were taken, for clients
 disagree about what an id means that the error does not name. They send these again, alone, and an
-acknowledgement of what is acknowledged succeeds.
+acknowledgement that was taken succeeds again.
 
 Owns: from ack ids to answers of the engine, and these errors. Refuses: leases and deadlines. Source: the
 clients' code, and https://cloud.google.com/pubsub/docs/exactly-once-delivery.
@@ -29,7 +29,8 @@ ACK_ID_BYTES_MAX = 512 << 10
 """Bytes of the ack ids of a request."""
 NAMED_MAX = 80
 """Ack ids that an error names: gRPC's clients take 8 KiB of trailers."""
-NACKED_KNOWN_MAX = 100_000
+ANSWERS_KNOWN_MAX = 100_000
+"""Of each kind."""
 PERMANENT = "PERMANENT_FAILURE_INVALID_ACK_ID"
 TRANSIENT = "TRANSIENT_FAILURE_RETRY"
 REASON = "EXACTLY_ONCE_ACKID_FAILURE"
@@ -63,9 +64,11 @@ class Acknowledging:
 
     def __init__(self, outstanding: OutstandingMessages) -> None:
         self._outstanding = outstanding
+        self._acked: OrderedDict[str, None] = OrderedDict()
+        """The tokens of exactly-once deliveries that were acknowledged last: clients that get no reply
+        acknowledge them again. An earlier delivery of the same event has failed, though the event is done."""
         self._nacked: OrderedDict[str, None] = OrderedDict()
-        """The tokens of exactly-once deliveries that were given back last: clients that get no reply give
-        them back again."""
+        """Those that were given back last."""
 
     async def acknowledge(
         self, engine: Engine, subscription: PubsubSubscription, ack_ids: Sequence[str]
@@ -128,8 +131,8 @@ class Acknowledging:
         for ack_id, answer, verdict in answered:
             if verdict in ("done", "late"):
                 outcome.taken.append(ack_id)
-                if is_exact and isinstance(answer, Nack):
-                    self._note_nack(answer.token)
+                if is_exact and not isinstance(answer, Extend):
+                    self._note(answer)
             elif verdict == "invalid" and not subscription.stored.is_topic_deleted:
                 outcome.invalid.append(ack_id)
             elif is_exact:
@@ -141,15 +144,17 @@ class Acknowledging:
         assert isinstance(engine, AttachesConsumers)
         states = engine.attached.delivery_states(subscription.queue, [answer.token for _, answer in over])
         for (ack_id, answer), state in zip(over, states, strict=True):
-            is_repeated = (isinstance(answer, Ack) and state == "done") or (
-                isinstance(answer, Nack) and answer.token in self._nacked
-            )
+            if isinstance(answer, Ack):
+                is_repeated = state == "done_earlier" or answer.token in self._acked
+            else:
+                is_repeated = isinstance(answer, Nack) and answer.token in self._nacked
             (outcome.taken if is_repeated else outcome.failed).append(ack_id)
 
-    def _note_nack(self, token: str) -> None:
-        self._nacked[token] = None
-        if len(self._nacked) > NACKED_KNOWN_MAX:
-            self._nacked.popitem(last=False)
+    def _note(self, answer: Outcome) -> None:
+        known = self._acked if isinstance(answer, Ack) else self._nacked
+        known[answer.token] = None
+        if len(known) > ANSWERS_KNOWN_MAX:
+            known.popitem(last=False)
 
 
 def check(subscription: PubsubSubscription, outcome: AckOutcome) -> None:

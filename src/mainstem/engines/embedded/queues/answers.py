@@ -238,9 +238,11 @@ def delivery_states(machine: Subscriptions, subscription: int, texts: Sequence[s
             states.append("over")
         elif token.epoch == machine.epoch and view.sequence.is_leased(token.lease, token.position):
             states.append("leased")
+        elif view.sequence.state(token.position) is not PositionState.DONE:
+            states.append("over")
         else:
-            is_done = view.sequence.state(token.position) is PositionState.DONE
-            states.append("done" if is_done else "over")
+            is_of_this_run = decoded is not None and decoded.epoch == machine.epoch
+            states.append("done" if is_of_this_run else "done_earlier")
     return states
 
 
