@@ -30,7 +30,7 @@ from mainstem.doors.kafka.rights import NoRights, Right
 from mainstem.http_api.problems import KINDS
 from mainstem.serve import options as server_options
 from tests.compat import suites
-from tests.docs_pubsub import pubsub_methods
+from tests.docs_pubsub import pubsub_methods, pubsub_traps
 from tests.docs_rabbitmq import methods_table
 from tests.doors.rabbitmq_management.documented_paths import management_table, missing_table
 from tests.support import cards
@@ -290,7 +290,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "group settings": group_settings,
         "clients": clients,
     },
-    "PUBSUB.md": {"pubsub methods": pubsub_methods},
+    "PUBSUB.md": {"pubsub methods": pubsub_methods, "pubsub traps": pubsub_traps},
     "PYTHON.md": {"python-names": python_names},
     "SECURITY.md": {"rights": rights},
     "SETTINGS.md": {"flags": server_flags, "doors": door_table, "settings": settings_table},

@@ -1,7 +1,8 @@
-"""The table of docs/PUBSUB.md that is made from the code: see docs_blocks.py."""
+"""The tables of docs/PUBSUB.md that are made: see docs_blocks.py."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 from mainstem.doors.pubsub.services import all_methods
@@ -58,3 +59,13 @@ def pubsub_methods() -> str:
         service = path.split("/")[1].rpartition(".")[2]
         rows.append(f"| {service} | {name} | {support} | {note} |")
     return "\n".join(["| service | method | support | notes |", "|---|---|---|---|", *rows])
+
+
+def pubsub_traps() -> str:
+    """What other servers get wrong, from the verdicts that test_traps.py checks."""
+    lines = (Path(__file__).parent / "compat" / "pubsub" / "TRAPS").read_text().splitlines()
+    rows = []
+    for case, *verdicts in (line.split() for line in lines if line and not line.startswith("#")):
+        number, _, text = case.partition("-") if case[0].isdigit() else ("", "", case)
+        rows.append(f"| {number} | {text.replace('-', ' ')} | {' | '.join(verdicts)} |")
+    return "\n".join(["| | case | emulator | pstest | mainstem |", "|---|---|---|---|---|", *rows])

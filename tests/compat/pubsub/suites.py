@@ -93,7 +93,7 @@ def _go_integration(address: str, *cases: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="pubsub-client-") as folder:
         done = subprocess.run(
             [*command, f"-test.skip={'|'.join(GO_LEFT_OUT)}"],
-            cwd=folder,
+            cwd=f"{GO_INTEGRATION}.files",
             env={**os.environ, **environment(address, Path(folder))},
             stdin=subprocess.DEVNULL,
             capture_output=True,

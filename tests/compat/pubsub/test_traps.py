@@ -1,15 +1,19 @@
-"""What servers of Pub/Sub get wrong, asked of Google's emulator and of pstest; `TRAPS` has the verdicts."""
+"""What servers of Pub/Sub get wrong, asked of Google's emulator, of pstest and of mainstem.
+
+`TRAPS` has the verdicts, which docs/PUBSUB.md shows."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from tests.compat.pubsub.mainstem_server import mainstem_with_pubsub
 from tests.compat.pubsub.references import REFERENCES, missing
 from tests.compat.pubsub.suites import CLIENT_SUITES, HERE, trap_names
 
-SERVERS = tuple(REFERENCES)
+SERVERS = (*REFERENCES, "mainstem")
 
 
 def verdicts() -> dict[str, dict[str, str]]:
@@ -27,14 +31,15 @@ def test_every_trap_has_its_verdicts() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("server", REFERENCES)
-def test_references_answer_as_the_table_says(server: str) -> None:
-    lacking = missing(server) or CLIENT_SUITES["traps"].missing()
-    if lacking and server == "pstest" and os.environ.get("CI"):
+@pytest.mark.parametrize("server", SERVERS)
+def test_servers_answer_as_the_table_says(server: str, tmp_path: Path) -> None:
+    lacking = CLIENT_SUITES["traps"].missing() or (missing(server) if server in REFERENCES else None)
+    if lacking and server != "emulator" and os.environ.get("CI"):
         pytest.fail(f"{server} needs {lacking}")
     if lacking:
         pytest.skip(f"{server} needs {lacking}")
-    with REFERENCES[server]() as address:
+    running = REFERENCES[server]() if server in REFERENCES else mainstem_with_pubsub(tmp_path)
+    with running as address:
         result = CLIENT_SUITES["traps"].run(address)
     failing = {case for case, row in verdicts().items() if row[server] == "fail"}
     assert set(result.failed) == failing, result.output[-6000:]
