@@ -238,7 +238,10 @@ class DefinitionsImport:
         raise Skipped("there are no topic permissions")
 
     async def _global_parameter(self, item: Item) -> None:
-        raise Skipped("there are no global parameters")
+        if (
+            bodies.text(item, "name") != "internal_cluster_id"
+        ):  # what RabbitMQ calls itself, in every document
+            raise Skipped("there are no global parameters")
 
     # --- parts of a virtual host --------------------------------------------------------------------------
 
