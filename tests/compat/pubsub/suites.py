@@ -107,6 +107,11 @@ def _go_integration(address: str, *cases: str) -> Result:
     return Result(passed, {name: "" for verdict, name in verdicts if verdict == "FAIL"}, done.stdout)
 
 
+JAVA = Suite(
+    "java",
+    ("java", "-XX:+UseSerialGC", "-Xmx256m", "-cp", f"{JARS}/classes:{JARS}/lib/*", "PubsubCases"),
+    JARS / "pubsub-compat-1.jar",
+)
 CLIENT_SUITES: Mapping[str, PubsubSuite] = {
     "traps": PubsubSuite(_python("traps").missing, _traps),
     "python": _python("python"),
@@ -115,13 +120,7 @@ CLIENT_SUITES: Mapping[str, PubsubSuite] = {
     "gcloud_aio": _python("gcloud_aio"),
     "curl": _suite(Suite("curl", (sys.executable, "-m", "tests.compat.pubsub.clients.curl_suite"), "curl")),
     "node": _suite(Suite("node", ("node", str(HERE / "node" / "suite.mjs")), HERE / "node" / "node_modules")),
-    "java": _suite(
-        Suite(
-            "java",
-            ("java", "-XX:+UseSerialGC", "-Xmx256m", "-cp", f"{JARS}/classes:{JARS}/lib/*", "PubsubCases"),
-            JARS / "pubsub-compat-1.jar",
-        )
-    ),
+    "java": _suite(JAVA),
     "go_integration": PubsubSuite(
         lambda: None if GO_INTEGRATION.exists() else f"{GO_INTEGRATION.name}: run `make deps-all`",
         _go_integration,

@@ -1,4 +1,4 @@
-"""Pub/Sub's clients, unchanged, with mainstem: every case of their suites passes, but for what is listed.
+"""Pub/Sub's clients, unchanged, with mainstem: every case of their suites passes.
 
 Those of traps_suite.py are test_traps.py's."""
 
@@ -13,14 +13,12 @@ from tests.compat.pubsub.mainstem_server import mainstem_with_pubsub
 from tests.compat.pubsub.suites import CLIENT_SUITES
 
 CLIENTS = [name for name in CLIENT_SUITES if name != "traps"]
-MAINSTEM_FAILS = {"policy-of-a-topic": "the service IAMPolicy is missing"}
-"""The cases that fail with mainstem, and why."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_every_case_passes_with_mainstem_but_for_what_is_listed(client: str, tmp_path: Path) -> None:
+def test_every_case_passes_with_mainstem(client: str, tmp_path: Path) -> None:
     lacking = CLIENT_SUITES[client].missing()
     if lacking and os.environ.get("CI"):
         pytest.fail(f"{client} needs {lacking}")
@@ -28,6 +26,5 @@ def test_every_case_passes_with_mainstem_but_for_what_is_listed(client: str, tmp
         pytest.skip(f"{client} needs {lacking}")
     with mainstem_with_pubsub(tmp_path) as address:
         result = CLIENT_SUITES[client].run(address)
-    unlisted = {case: reason for case, reason in result.failed.items() if case not in MAINSTEM_FAILS}
-    assert unlisted == {}, result.output[-6000:]
+    assert result.failed == {}, result.output[-6000:]
     assert result.passed
