@@ -48,6 +48,7 @@ COMMANDS = (
     "backup",
     "restore",
     "import",
+    "pubsub",
     "certs",
 )
 
