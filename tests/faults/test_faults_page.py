@@ -25,6 +25,7 @@ ALSO = (
     "A live tail comes back",
     "while consumers of a subscription",
     "clients of AMQP 0-9-1 publish with confirms",
+    "clients of Pub/Sub",
     "dead-letter topic",
     "endpoint to which events are pushed",
     "inside of a network",
