@@ -77,10 +77,14 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
+        name = args[0]
+        if name in COMMANDS or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        except click.NoSuchCommand as error:  # click knows only the commands that have been imported
-            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+        from difflib import get_close_matches
+
+        near = ", ".join(map(repr, sorted(get_close_matches(name, COMMANDS))))
+        suggestion = f" (Did you mean one of: {near}?)" if ", " in near else f" Did you mean {near}?"
+        raise click.UsageError(f"No such command {name!r}.{suggestion if near else ''}", ctx)
 
 
 @click.group(
