@@ -12,7 +12,8 @@ NOTES = {
     "CreateTopic": "settings that need Google's cloud are refused, see below",
     "UpdateTopic": "as above",
     "Publish": "10 MB and 1,000 messages at most; one ordering key a request",
-    "CreateSubscription": "as for topics",
+    "CreateSubscription": "as for topics; `expiration_policy` is stored and shown, and nothing expires",
+    "ModifyPushConfig": "see below",
     "StreamingPull": "limits of messages and bytes are the server's, too",
     "CreateSnapshot": "it goes with its subscription, and keeps no message from retention",
     "Seek": "to a time, or to a snapshot of the same subscription",
@@ -29,6 +30,7 @@ PARTIAL = {
     "CreateSubscription",
     "CreateSnapshot",
     "Seek",
+    "SetIamPolicy",
     "CreateSchema",
     "CommitSchema",
 }
