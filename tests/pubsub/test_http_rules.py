@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -92,7 +94,9 @@ def test_what_there_is_no_rule_for(http_method: str, url: str) -> None:
         ("GET", f"{TOPIC}?colour=red", None, "colour"),
         ("GET", f"{TOPIC}?topic.id=1", None, "topic.id"),
         ("GET", "projects/airline/topics?pageSize=five", None, "Invalid JSON"),
+        ("GET", f"{TOPIC}:getIamPolicy?options=3&options.requestedPolicyVersion=3", None, "given twice"),
         ("GET", TOPIC, {"topic": TOPIC}, "no body"),
+        ("POST", f"{NAME}:pull", {"maxMessages": float("inf")}, "Invalid JSON"),
         ("POST", "projects/airline/schemas", [7], "Invalid JSON"),
     ],
 )
@@ -101,3 +105,38 @@ def test_what_does_not_fit_the_message_is_refused(
 ) -> None:
     with pytest.raises(RequestInvalid, match=text):
         asked(http_method, url, body)
+
+
+ATOMS = (
+    *(None, True, 0, -1, 1.5, float("inf"), 10**30, "", "x", "\0", "1s", "1e400s", "315576000001s"),
+    *("a,b", "2020-01-01T00:00:00Z", "9999-99-99T00:00:00Z", "////", "====="),
+)
+
+
+def random_value(rng: random.Random, descriptor: Any, depth: int = 0) -> object:
+    """JSON that is more or less of a message."""
+    choice = rng.random()
+    if depth > 4 or choice < 0.35:
+        return rng.choice(ATOMS)
+    if choice < 0.5:
+        return [random_value(rng, descriptor, depth + 1) for _ in range(rng.randrange(3))]
+    if descriptor is None:
+        return {rng.choice(["a", "@type", ""]): random_value(rng, None, depth + 1)}
+    return {
+        field.camelcase_name: random_value(rng, field.message_type, depth + 1)
+        for field in descriptor.fields
+        if rng.random() < 0.5
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_request_fails_in_another_way(seed: int) -> None:
+    rng = random.Random(seed)
+    table = [rule for of_method in rules().values() for rule in of_method]
+    for _ in range(500):
+        rule = rng.choice(table)
+        descriptor = methods()[rule.path].input_type
+        names = [*(field.name for field in descriptor.fields), "topic.name", "options.requestedPolicyVersion"]
+        query = [(rng.choice(names), str(rng.choice(ATOMS))) for _ in range(rng.randrange(3))]
+        with contextlib.suppress(RequestInvalid):
+            request_of(rule, ["\ufffd" for _ in rule.variables], query, random_value(rng, descriptor))

@@ -146,7 +146,10 @@ def _parse(content: object, target: Any) -> None:
         content = {**content, mask: re.sub("_([a-z0-9])", lambda match: match[1].upper(), content[mask])}
     try:
         json_format.ParseDict(content, target, descriptor_pool=pool())
-    except (json_format.ParseError, ValueError, TypeError, RecursionError, AttributeError) as error:
+    except (
+        *(json_format.ParseError, ValueError, TypeError, AttributeError),
+        *(RecursionError, OverflowError),
+    ) as error:
         raise RequestInvalid(f"Invalid JSON payload received. {str(error)[:500]}") from None
 
 
@@ -159,6 +162,8 @@ def _add_parameter(parameters: dict[str, Any], descriptor: Any, name: str, text:
         if field is None or field.message_type is None or field.is_repeated:
             raise _unknown(name)
         parameters = parameters.setdefault(field.name, {})
+        if not isinstance(parameters, dict):
+            raise RequestInvalid(f"Invalid JSON payload received. {name[:100]} is given twice.")
         descriptor = field.message_type
     field = _field(descriptor, last)
     if field is None:

@@ -14,7 +14,8 @@ import pytest
 
 from mainstem.access_contract import ANONYMOUS, Requester
 from mainstem.doors.pubsub import rest
-from mainstem.doors.pubsub.calls import Code, RpcCall, RpcMethod
+from mainstem.doors.pubsub.acknowledging import SOME_INVALID, failure_details
+from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError, RpcMethod
 from mainstem.doors.pubsub.dispatcher import MethodDispatcher
 from mainstem.doors.pubsub.http1 import CALLER_KEY
 from mainstem.doors.pubsub.rest import RestApp
@@ -94,6 +95,20 @@ def test_errors_have_googles_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert response.status_code == 400
 
     with_client(tmp_path, scenario)
+
+
+def test_an_error_has_its_details() -> None:
+    details = failure_details(["gone"], ["taken"])
+    content = rest.error_body(RpcError(Code.INVALID_ARGUMENT, SOME_INVALID, details))
+    assert content["error"]["details"] == [
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "EXACTLY_ONCE_ACKID_FAILURE",
+            "domain": "pubsub.googleapis.com",
+            "metadata": {"gone": "PERMANENT_FAILURE_INVALID_ACK_ID", "taken": "TRANSIENT_FAILURE_RETRY"},
+        }
+    ]
+    assert content["error"]["code"] == 400
 
 
 def test_a_pull_answers_before_its_client_gives_up(tmp_path: Path) -> None:
