@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from mainstem.contract import Headers, NewEvent, Position, StreamError
 from mainstem.queues.event_headers import NOT_BEFORE_HEADER
 from mainstem.queues.settings import SubscriptionSettings
@@ -52,8 +54,7 @@ class QueueBinding:
     """The door's, at most 64 KB."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedEvent:
+class RoutedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event for some queues."""
 
     event: NewEvent

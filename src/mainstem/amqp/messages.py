@@ -10,7 +10,6 @@ Owns: this mapping. Refuses: routing, and dead letters (`deaths.py`). Times are 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -60,8 +59,7 @@ USER_PREFIX = "user."
 _RESERVED = (USER_PREFIX, "mainstem-")
 
 
-@dataclass(frozen=True, slots=True)
-class AmqpMessage:
+class AmqpMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that is published."""
 
     exchange: str

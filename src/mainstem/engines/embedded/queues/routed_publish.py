@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from mainstem.contract import NewEvent, NotReachable, Position, StreamError, UnknownTopic
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.queues.route_header import ROUTE_HEADER, RoutePlace
@@ -71,8 +73,7 @@ def _published_name(name: str) -> str:
     return name if own in DOOR_HEADERS and own != NOT_BEFORE_HEADER else own
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedPublish:
+class RoutedPublish(msgspec.Struct, frozen=True, gc=False):
     """An event to be published."""
 
     event: NewEvent
