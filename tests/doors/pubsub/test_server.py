@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from mainstem.doors.pubsub import frames
+from mainstem.pubsub.messages import message as message_type
 from mainstem.serve import options
 from mainstem.serve.server import Running, start
 from tests.doors.pubsub.h2_kit import Frame, frame, goaway_code, message
@@ -161,6 +162,52 @@ def test_tls_with_either_protocol(tmp_path: Path) -> None:
 
     files = server_files()
     run(tmp_path, scenario, tls_cert=str(files.cert), tls_key=str(files.key), pubsub="SSL://127.0.0.1:0")
+
+
+def test_a_server_with_an_open_stream_stops(tmp_path: Path) -> None:
+    topic, name = "projects/airline/topics/orders", "projects/airline/subscriptions/billing"
+    calls = {
+        "Publisher/CreateTopic": message_type("google.pubsub.v1.Topic")(name=topic),
+        "Subscriber/CreateSubscription": message_type("google.pubsub.v1.Subscription")(
+            name=name, topic=topic
+        ),
+        "Subscriber/StreamingPull": message_type("google.pubsub.v1.StreamingPullRequest")(
+            subscription=name, stream_ack_deadline_seconds=10, protocol_version=1
+        ),
+    }
+
+    async def scenario(running: Running) -> None:
+        reader, writer = await connect(running)
+        encoder, decoder = hpack.Encoder(), hpack.Decoder()
+
+        async def answer_on(stream: int, field: str) -> str:
+            while True:
+                answer = await read_frame(reader)
+                if answer.kind == frames.PING:
+                    writer.write(frame(frames.PING, frames.ACK, 0, answer.payload))
+                elif answer.kind == frames.HEADERS:
+                    fields = {str(key): str(value) for key, value in decoder.decode(answer.payload)}
+                    if answer.stream == stream and field in fields:
+                        return fields[field]
+
+        for stream, (method, request) in zip((1, 3, 5), calls.items(), strict=True):
+            head = [(key, value) for key, value in CALL if key != ":path"]
+            block = encoder.encode([*head[:2], (":path", f"/google.pubsub.v1.{method}"), *head[2:]])
+            writer.write(frame(frames.HEADERS, frames.END_HEADERS, stream, block))
+            flags = 0 if stream == 5 else frames.END_STREAM
+            writer.write(frame(frames.DATA, flags, stream, message(request.SerializeToString())))
+            if stream != 5:
+                assert await answer_on(stream, "grpc-status") == "0"
+        writer.write(frame(frames.DATA, 0, 5, message(b"")))
+        while (answer := await read_frame(reader)).kind != frames.DATA or answer.stream != 5:
+            if answer.kind == frames.HEADERS:
+                decoder.decode(answer.payload)
+        closing = asyncio.create_task(running.close())
+        assert await answer_on(5, "grpc-status") == "14"
+        writer.close()
+        await closing
+
+    run(tmp_path, scenario, closes=False)
 
 
 def test_a_connection_that_sends_nothing_does_not_keep_the_server_from_its_end(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ PULL_WAIT_MS = 5_000
 """After this time without a message the subscription is looked at anew: it may have been detached."""
 FULL_WAIT_S = 0.25
 """While a window is full, the engine is asked this often which deadlines are over."""
+EARLY_WAIT_S = 0.25
+"""When a pull ends early without a message, because the server is about to stop, the next one waits."""
 
 
 class DeliveryStream:
@@ -156,6 +158,7 @@ class DeliveryStream:
             if not room:
                 await self._wait_for_room(subscription)
                 continue
+            asked_at = self._clock.monotonic()
             deliveries = await queues_of(self._engine).pull(
                 subscription.queue,
                 self._consumer,
@@ -169,16 +172,22 @@ class DeliveryStream:
                 wanted = await without_discarded(self._engine, subscription, deliveries)
                 if wanted:
                     await self._send_messages(subscription, wanted)
+            elif self._clock.monotonic() - asked_at < EARLY_WAIT_S:
+                await self._wait(asyncio.Event(), EARLY_WAIT_S)
+
+    async def _wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for the event, or for this time."""
+        timer = self._clock.call_later(seconds, event.set)
+        try:
+            await event.wait()
+        finally:
+            timer.cancel()
 
     async def _wait_for_room(self, subscription: PubsubSubscription) -> None:
         """Wait until something was answered, or its deadline is over."""
         changed = asyncio.Event()
         self._window.on_room = changed.set
-        timer = self._clock.call_later(FULL_WAIT_S, changed.set)
-        try:
-            await changed.wait()
-        finally:
-            timer.cancel()
+        await self._wait(changed, FULL_WAIT_S)
         if not self._window.messages_left:
             assert isinstance(self._engine, AttachesConsumers)
             tokens = list(self._window.sizes)
