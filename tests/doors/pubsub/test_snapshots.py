@@ -171,6 +171,7 @@ def test_a_topic_may_retain_messages_for_all_its_subscriptions() -> None:
 def test_a_seek_into_the_future_discards_what_is_published_until_then() -> None:
     async def test(seeker: Seeker) -> None:
         await seeker.publish("AAAA")
+        await seeker.call("CreateSnapshot", name=SNAPSHOT, subscription=NAME)
         await seeker.call("Seek", subscription=NAME, time=seeker.time(60))
         await seeker.publish("BBBB")
         await seeker.client.server.pass_time(1.1)
@@ -183,6 +184,10 @@ def test_a_seek_into_the_future_discards_what_is_published_until_then() -> None:
         await seeker.client.server.pass_time(1.1)
         await seeker.publish("DDDD")
         assert await seeker.pull(acks=True) == ["DDDD"]
+        await seeker.call("Seek", subscription=NAME, time=seeker.time(60))
+        await seeker.call("Seek", subscription=NAME, snapshot=SNAPSHOT)
+        await seeker.client.server.pass_time(1.1)
+        assert await seeker.pull(acks=True) == ["AAAA", "BBBB", "CCCC", "DDDD"]
 
     run(test)
 

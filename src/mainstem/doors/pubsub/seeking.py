@@ -33,16 +33,22 @@ async def seek_to_time(
     """Let what was published before a time be acknowledged. `retains_acked`: whether what was published since
     then is delivered again though it was acknowledged."""
     queues = queues_of(engine)
-    discard_until_ms = time_ms if time_ms > now_ms else 0
-    if subscription.stored.discard_until_ms != discard_until_ms:
-        stored = msgspec.structs.replace(subscription.stored, discard_until_ms=discard_until_ms)
-        subscription = await catalog.store(queues, subscription, stored)
+    await set_discarded_until(catalog, engine, subscription, time_ms if time_ms > now_ms else 0)
     if time_ms >= now_ms:
         await queues.seek(subscription.queue, "latest")
     elif retains_acked:
         await queues.seek(subscription.queue, time_ms)
     else:
         await _discard_before(queues, subscription.queue, time_ms)
+
+
+async def set_discarded_until(
+    catalog: SubscriptionCatalog, engine: Engine, subscription: PubsubSubscription, time_ms: int
+) -> None:
+    """Discard what was or is published before a time, whatever is sought later; 0: discard nothing."""
+    if subscription.stored.discard_until_ms != time_ms:
+        stored = msgspec.structs.replace(subscription.stored, discard_until_ms=time_ms)
+        await catalog.store(queues_of(engine), subscription, stored)
 
 
 async def _discard_before(queues: Queues, queue: str, time_ms: int) -> None:

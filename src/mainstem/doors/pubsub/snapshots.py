@@ -25,7 +25,7 @@ from mainstem.doors.pubsub.refusals import (
     invalid_argument,
     not_found,
 )
-from mainstem.doors.pubsub.seeking import seek_to_time
+from mainstem.doors.pubsub.seeking import seek_to_time, set_discarded_until
 from mainstem.doors.pubsub.subscriber import default_project_of
 from mainstem.doors.pubsub.subscription_catalog import PubsubSubscription, SubscriptionCatalog, queues_of
 from mainstem.doors.pubsub.subscription_fields import labels_of
@@ -255,6 +255,7 @@ class SnapshotService:
                         f"the snapshot was taken of the subscription {snapshot.subscription}:"
                         " another one cannot be set to it"
                     )
+                await set_discarded_until(self._subscriptions, engine, subscription, 0)
                 await queues_of(engine).seek(subscription.queue, SnapshotName(snapshot.stored))
             case "time":
                 await seek_to_time(
