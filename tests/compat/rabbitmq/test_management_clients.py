@@ -52,7 +52,10 @@ list user_limits
 list feature_flags
 list deprecated_features
 list deprecated_features_in_use
+streams declare --name clicks --expiration 1D
 streams list
+streams show --name clicks
+streams delete --name clicks
 plugins list_all
 global_parameters list
 federation list_all_upstreams
