@@ -41,6 +41,11 @@ def test_servers_answer_as_the_table_says(server: str, tmp_path: Path) -> None:
     running = REFERENCES[server]() if server in REFERENCES else mainstem_with_pubsub(tmp_path)
     with running as address:
         result = CLIENT_SUITES["traps"].run(address)
-    failing = {case for case, row in verdicts().items() if row[server] == "fail"}
-    assert set(result.failed) == failing, result.output[-6000:]
-    assert result.passed | failing == set(verdicts())
+        failing = {case for case, row in verdicts().items() if row[server] == "fail"}
+        failed, passed = set(result.failed), result.passed
+        late = failed - failing
+        if late and server in REFERENCES:  # a JVM, or a fake, on a busy machine: these once more
+            again = CLIENT_SUITES["traps"].run(address, *sorted(late))
+            failed, passed = failed - again.passed, passed | again.passed
+    assert failed == failing, result.output[-6000:]
+    assert passed | failing == set(verdicts())
