@@ -68,7 +68,7 @@ DOOR = Door(
         SettingDefinition(
             name="amqp091_consumer_timeout_ms",
             type=int,
-            default=30 * 60 * 1000,
+            default=0,
             doc="How long a client of the AMQP 0-9-1 door may leave a delivery unacknowledged until its"
             " channel is closed, in ms, unless the queue says otherwise; 0: for ever.",
             minimum=0,

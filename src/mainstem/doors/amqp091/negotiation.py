@@ -41,7 +41,7 @@ class Limits:
     """The interval that the server proposes; 0: no heartbeats."""
     message_max_bytes: int = 16 << 20
     """The largest body of a message."""
-    consumer_timeout_ms: int = 30 * 60 * 1000
+    consumer_timeout_ms: int = 0
     """How long a delivery may be unanswered where its queue does not say; 0: for ever."""
 
 
