@@ -11,6 +11,7 @@ import gc
 import importlib
 import re
 import statistics
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -28,6 +29,7 @@ SOURCE = ROOT / "src" / "mainstem"
 MODULE_LINES = 500
 FUNCTION_LINES = 70
 FUNCTION_LINES_P95 = 40
+FILE_BYTES_MAX = 300_000
 HANDLERS = cards.handler_files()
 
 
@@ -379,6 +381,17 @@ def test_a_timeout_never_swallows_a_cancellation() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
     ]
     assert offenders == []
+
+
+def test_no_file_of_the_repository_is_large() -> None:
+    """Everybody who clones the repository has each file for ever, also one that was added by mistake."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, timeout=60)
+    if listed.returncode:
+        pytest.skip("not a checkout of git")
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    assert len(paths) > 1_000
+    large = {path.name: path.stat().st_size for path in paths if path.is_file()}
+    assert over(large, FILE_BYTES_MAX) == {}
 
 
 def test_a_page_that_is_named_exists() -> None:
