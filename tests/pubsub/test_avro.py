@@ -191,11 +191,19 @@ def test_values_that_nest_deeply_are_refused() -> None:
         check_avro_json(node, b'{"next":{"n":' * 200 + b"null" + b"}}" * 200)
 
 
+def has_bytes(type_: Any) -> bool:
+    """Whether each value of the type has a byte."""
+    if isinstance(type_, dict) and type_["type"] == "record":
+        return any(has_bytes(field["type"]) for field in type_["fields"])
+    return bool(type_ != "null")
+
+
 names = st.sampled_from(("a", "b", "c"))
 types = st.recursive(
     st.sampled_from(("null", "boolean", "int", "long", "float", "double", "bytes", "string")),
     lambda inner: (
-        inner.map(lambda items: {"type": "array", "items": items})
+        # fastavro makes 2^62 values of no bytes if a block says so; of ours that is a test of its own
+        inner.filter(has_bytes).map(lambda items: {"type": "array", "items": items})
         | inner.map(lambda values: {"type": "map", "values": values})
         | st.dictionaries(names, inner, max_size=3).map(
             lambda fields: {
