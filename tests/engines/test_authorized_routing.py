@@ -157,6 +157,7 @@ def test_an_event_needs_the_right_to_its_topic_and_to_each_queue() -> None:
         SubscriptionSettings(push=PushSettings(endpoint="http://127.0.0.1:9/")),
         SubscriptionSettings(filter="card:4111*"),
         SubscriptionSettings(filter="4111"),
+        SubscriptionSettings(topics=("orders",), dead_letters_to_sink=True),
     ],
 )
 def test_a_queue_reveals_nothing_that_is_masked_in_any_topic(settings: SubscriptionSettings) -> None:

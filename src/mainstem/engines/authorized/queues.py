@@ -55,6 +55,8 @@ def require_settings(rights: RequesterRights, masks: RequesterMasks, settings: S
     if settings.dead_letter_topic is not None:
         rights.require(Operation.WRITE, ResourceType.TOPIC, settings.dead_letter_topic)
         require_plain("let events be copied to a dead-letter topic")
+    if settings.topics and settings.dead_letters_to_sink:
+        masks.require_plain(settings.topics, "let events be copied to a dead-letter exchange")
     if settings.push is not None:
         require_plain("let events be pushed to an endpoint")
     for query in parsed_queries([settings.filter]) if settings.filter else ():
