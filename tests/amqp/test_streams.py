@@ -172,6 +172,25 @@ def test_dead_letters_go_to_a_stream() -> None:
     with_model(scenario)
 
 
+def test_a_stream_that_refuses_a_dead_letter_does_not_repeat_it_elsewhere() -> None:
+    async def scenario(model: Model) -> None:
+        await model.exchange("dead", "fanout")
+        await model.drive(
+            model.server.engine.create_topic("small", partitions=1, settings={"max.message.bytes": "1000"})
+        )
+        await model.queue("small", STREAM)
+        await model.queue("failed")
+        await model.bind("dead", "small")
+        await model.bind("dead", "failed")
+        await model.queue("work", {"x-dead-letter-exchange": "dead", "x-max-length": 1})
+        await model.publish("", "work", b"large" * 1_000, b"2", b"3")
+        await model.server.pass_time(120)
+        assert await model.bodies("failed") == [b"large" * 1_000, b"2"]
+        assert await values(model, "small") == [b"2"]
+
+    with_model(scenario)
+
+
 def test_what_streams_cannot_be() -> None:
     async def scenario(model: Model) -> None:
         for options, field in (

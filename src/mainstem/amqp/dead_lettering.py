@@ -20,7 +20,7 @@ from mainstem.amqp.topology import AmqpQueue
 from mainstem.amqp.vhost import Vhost
 from mainstem.attach_contract import DeadEvent
 from mainstem.clock import Clock
-from mainstem.contract import StreamError
+from mainstem.contract import EventTooLarge, InvalidArgument, StreamError
 
 REASONS = {"failed": "delivery_limit"}
 """The engine's word -> RabbitMQ's, where they differ."""
@@ -62,7 +62,11 @@ class DeadLettering:
             if (copy := self._routed(vhost, name, letter, event)) is not None:
                 routed[event.origin] = copy
         results = dict(zip(routed, await vhost.publisher.publish_prepared([*routed.values()]), strict=True))
-        errors = {origin: error for origin, error in results.items() if error is not None}
+        errors = {
+            origin: error
+            for origin, error in results.items()
+            if error is not None and not self._never_fits(vhost.name, name, routed[origin], error)
+        }
         if not is_once:
             copies.copied(subscription, results.keys() - errors.keys())
         return [errors.get(event.origin) for event in events]
@@ -112,6 +116,15 @@ class DeadLettering:
         except (AmqpError, FieldTableError, ValueError):
             log.warning("queue %s: a message without valid properties is dropped", queue, exc_info=True)
             return None
+
+    @staticmethod
+    def _never_fits(vhost: str, queue: str, copy: StoredMessage, error: StreamError) -> bool:
+        """Whether a stream refuses a letter whenever it comes, so that it is not tried again: that would only
+        repeat it in the queues and streams that have it."""
+        if not copy.streams or not isinstance(error, InvalidArgument | EventTooLarge):
+            return False
+        log.warning("vhost %s: a dead letter of queue %s is not in all its streams: %s", vhost, queue, error)
+        return True
 
     def _warn(self, vhost: str, queue: str, circular: Sequence[str]) -> None:
         """Log once for each queue that its messages are dropped, for they would go in a circle."""
