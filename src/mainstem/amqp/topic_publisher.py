@@ -18,30 +18,43 @@ from mainstem.amqp.topic_names import topic_of_exchange
 from mainstem.contract import Engine, NewEvent, NotAuthorized, StreamError
 
 
-async def publish_to_topics(
+def publish_to_topics(
+    engine: Engine, vhost: str, messages: Sequence[AmqpMessage], now_ms: int
+) -> asyncio.Future[list[PublishOutcome]]:
+    """Publish messages to their topics, in order for each key, and after those of earlier calls. It begins
+    whether or not the value is waited for, which has the result of each. AmqpError (404): there is no such
+    topic; NotAuthorized."""
+    return asyncio.ensure_future(_publish_all(engine, vhost, messages, now_ms))
+
+
+async def _publish_all(
     engine: Engine, vhost: str, messages: Sequence[AmqpMessage], now_ms: int
 ) -> list[PublishOutcome]:
-    """Publish messages to their topics, in order for each key. The result of each. AmqpError (404): there is
-    no such topic; NotAuthorized."""
     by_topic: dict[str, list[int]] = {}
     for number, message in enumerate(messages):
         by_topic.setdefault(topic_of_exchange(message.exchange), []).append(number)
-    outcomes: dict[int, PublishOutcome] = {}
-    for topic in by_topic:
-        if not await partition_count(engine, topic):
-            raise no_exchange(messages[by_topic[topic][0]].exchange, vhost)
+    # A task each, also for a single one: calls keep their order only if all take as many turns of the loop.
     calls = (
-        _publish(engine, topic, [messages[number] for number in numbers], now_ms)
-        for topic, numbers in by_topic.items()
+        _publish(engine, vhost, [messages[number] for number in numbers], now_ms)
+        for numbers in by_topic.values()
     )
-    for numbers, results in zip(by_topic.values(), await asyncio.gather(*calls), strict=True):
+    outcomes: dict[int, PublishOutcome] = {}
+    for numbers, results in zip(
+        by_topic.values(), await asyncio.gather(*calls, return_exceptions=True), strict=True
+    ):
+        if isinstance(results, BaseException):
+            raise results
         outcomes |= dict(zip(numbers, results, strict=True))
     return [outcomes[number] for number in range(len(messages))]
 
 
 async def _publish(
-    engine: Engine, topic: str, messages: Sequence[AmqpMessage], now_ms: int
+    engine: Engine, vhost: str, messages: Sequence[AmqpMessage], now_ms: int
 ) -> list[PublishOutcome]:
+    exchange = messages[0].exchange
+    topic = topic_of_exchange(exchange)
+    if not await partition_count(engine, topic):
+        raise no_exchange(exchange, vhost)
     events = [_event(message, now_ms) for message in messages]
     given = [event for event in events if event is not None]
     failed: Sequence[object] = [None] * len(given)

@@ -13,6 +13,7 @@ from mainstem.doors.amqp091.channel import AmqpChannel
 from mainstem.doors.amqp091.channel_scope import ChannelScope
 from mainstem.doors.amqp091.direct_replies import DirectReplies
 from tests.amqp.model import Model, with_model
+from tests.amqp.test_streams import events
 from tests.doors.amqp091.channel_rig import AllowsAll, RecordingConnection
 
 
@@ -223,5 +224,33 @@ def test_unanswered_messages_are_delivered_again_after_a_kill() -> None:
         bodies = await channels.get_all(channels.open(), "orders")
         assert [body for body, _ in bodies] == [b"b", b"c"]
         assert bodies[0] == (b"b", True)  # what follows may count as delivered after a kill, too
+
+    with_channels(scenario)
+
+
+def test_messages_of_a_channel_keep_their_order_in_a_topic() -> None:
+    """Also those of one turn with messages to queues or other topics."""
+
+    async def scenario(channels: EngineChannels) -> None:
+        channel, model = channels.open(), channels.model
+        for topic in ("flights", "gates"):
+            await model.drive(model.server.engine.create_topic(topic, partitions=1))
+        await channels.call(channel, methods.QueueDeclare("orders"))
+
+        def publish(exchange: str, key: str, body: bytes) -> None:
+            channel.on_message(methods.BasicPublish(exchange, key), Properties(), body)
+
+        for turn in range(5):
+            publish("", "orders", b"order")
+            if turn % 2:
+                publish("kafka.gates", "B22", b"gate")
+            publish("kafka.flights", "LH 454", b"first of turn %d" % turn)
+            await asyncio.sleep(0)
+            publish("kafka.flights", "LH 454", b"second of turn %d" % turn)
+            await asyncio.sleep(0)
+        await model.drive(channels.connection.idle())
+        assert [event.value for event in await events(model, "flights")] == [
+            b"%b of turn %d" % (word, turn) for turn in range(5) for word in (b"first", b"second")
+        ]
 
     with_channels(scenario)

@@ -9,7 +9,7 @@ Owns: messages until they are stored or refused. Refuses: routing, which is the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mainstem.access_contract import Operation
@@ -29,6 +29,7 @@ from mainstem.doors.net.throttle import MESSAGE_HEAD_BYTES
 from mainstem.promise import Promise
 
 if TYPE_CHECKING:
+    from mainstem.amqp.publisher import PublishOutcome
     from mainstem.doors.amqp091.channel_scope import ChannelScope
 
 NO_ROUTE = 312
@@ -139,20 +140,25 @@ class ChannelPublisher:
                 to_topics.append(publication)
             else:
                 waiting.append(publication)
+        # Both begin at once: if one waited for the other, a later call could be before this one in a topic.
+        publishing = self._publish_to_topics(to_topics) if to_topics else None
         if waiting:
             results = await vhost.publish([publication.message for publication in waiting])
             for publication, result in zip(waiting, results, strict=True):
                 if result == "unrouted":
                     self._return_if_mandatory(publication)
                 (refused if result == "refused" else stored).append(publication.number)
-        if to_topics:
-            messages = [publication.message for publication in to_topics]
-            outcomes = await publish_to_topics(self._scope.engine, vhost.name, messages, vhost.wall_ms())
-            for publication, outcome in zip(to_topics, outcomes, strict=True):
+        if publishing is not None:
+            for publication, outcome in zip(to_topics, await publishing, strict=True):
                 (refused if outcome == "refused" else stored).append(publication.number)
         if self.confirms is not None and publications[0].number:
             self._confirm(self.confirms, sorted(stored), refused)
         return not refused
+
+    def _publish_to_topics(self, publications: Sequence[Publication]) -> Awaitable[list[PublishOutcome]]:
+        vhost = self._scope.vhost
+        messages = [publication.message for publication in publications]
+        return publish_to_topics(self._scope.engine, vhost.name, messages, vhost.wall_ms())
 
     def _return_if_mandatory(self, publication: Publication) -> None:
         if publication.mandatory:
