@@ -155,3 +155,18 @@ def test_definitions_of_a_server_are_those_of_another_one(tmp_path: Path) -> Non
         assert refused.json()["reason"] == ["no_such_vhost", "nowhere"]
 
     with_server(tmp_path / "other", take)
+
+
+def test_a_message_is_published_to_a_topic(tmp_path: Path) -> None:
+    async def scenario(api: ApiClient) -> None:
+        engine = api.running.engine
+        message = {"properties": {}, "routing_key": "LH 454", "payload": "B 22", "payload_encoding": "string"}
+        path = "/exchanges/%2F/kafka.flights/publish"
+        await api.change("POST", path, message, 404)
+        await engine.create_topic("flights", partitions=1)
+        published = await api.change("POST", path, message, 200)
+        assert published.json() == {"routed": True}
+        assert (await engine.bounds("flights", 0)).end == 1
+        assert [topic.name for topic in await engine.topics()] == ["flights"]
+
+    with_server(tmp_path, scenario)

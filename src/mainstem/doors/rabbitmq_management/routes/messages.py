@@ -15,7 +15,9 @@ from mainstem.access_contract import Operation
 from mainstem.amqp.errors import AmqpError
 from mainstem.amqp.messages import AmqpMessage
 from mainstem.amqp.properties_codec import decode_properties
+from mainstem.amqp.topic_publisher import publish_to_topics
 from mainstem.amqp.topology import AmqpQueue
+from mainstem.amqp.vhost_state import engine_errors
 from mainstem.doors.rabbitmq_management import bodies
 from mainstem.doors.rabbitmq_management.properties_json import properties_json, properties_of
 from mainstem.doors.rabbitmq_management.queue_json import message_figures, totals_of
@@ -61,7 +63,11 @@ async def publish(request: ManagementRequest) -> ApiAnswer:
     message = AmqpMessage(
         exchange=exchange, routing_key=routing_key, properties=properties, body=payload, user=request.user
     )
-    (result,) = await vhost.publish([message])
+    if vhost.is_topic(exchange):
+        with engine_errors(f"exchange '{exchange}'"):
+            (result,) = await publish_to_topics(request.engine, vhost.name, [message], vhost.wall_ms())
+    else:
+        (result,) = await vhost.publish([message])
     if result == "refused":
         raise ApiRefusal(503, "service_unavailable", "a queue has refused the message, for it is full")
     return ApiAnswer(200, {"routed": result == "routed"})
