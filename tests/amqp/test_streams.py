@@ -191,6 +191,16 @@ def test_a_stream_that_refuses_a_dead_letter_does_not_repeat_it_elsewhere() -> N
     with_model(scenario)
 
 
+def test_a_stream_takes_as_large_messages_as_a_queue() -> None:
+    async def scenario(model: Model) -> None:
+        await model.queue("orders", STREAM)
+        large = bytes(2 << 20)
+        assert await model.publish("", "orders", large) == ["routed"]
+        assert await values(model, "orders") == [large]
+
+    with_model(scenario)
+
+
 def test_what_streams_cannot_be() -> None:
     async def scenario(model: Model) -> None:
         for options, field in (

@@ -8,6 +8,7 @@ them a requester may do: it is done as the requester's engine allows it. Refuses
 from __future__ import annotations
 
 from mainstem.amqp.errors import amqp_error, inequivalent
+from mainstem.amqp.publisher import TOPIC_SETTINGS
 from mainstem.amqp.streams import StreamPlace, has_settings, message_count, place_of, stream_settings
 from mainstem.amqp.topic_names import is_of_exchange
 from mainstem.amqp.topology import AmqpQueue, QueueDeclaration, QueueFigures
@@ -18,6 +19,10 @@ from mainstem.queue_contract import NoSuchSubscription
 
 VHOST_OF_STREAMS = "/"
 """The one that the stream protocol serves."""
+
+
+ROOM_FOR_MESSAGES = {"max.message.bytes": TOPIC_SETTINGS["max.message.bytes"]}
+"""A setting of the topic of a stream that is declared here: a stream takes what an exchange takes."""
 
 
 class VhostStreams(VhostExchanges):
@@ -33,8 +38,9 @@ class VhostStreams(VhostExchanges):
         with engine_errors(f"queue '{name}'"):
             place = await place_of(self._engine, name)
             if place is None:
+                settings = stream_settings(arguments) | ROOM_FOR_MESSAGES
                 try:
-                    await engine.create_topic(name, partitions=1, settings=stream_settings(arguments))
+                    await engine.create_topic(name, partitions=1, settings=settings)
                 except TopicExists:
                     raise amqp_error(
                         406, f"the topic '{name}' has several partitions: its streams are '{name}-0', …"
