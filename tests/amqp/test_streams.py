@@ -201,6 +201,19 @@ def test_a_stream_takes_as_large_messages_as_a_queue() -> None:
     with_model(scenario)
 
 
+def test_a_topic_that_has_got_partitions_stays_a_stream() -> None:
+    async def scenario(model: Model) -> None:
+        await model.exchange("shop", "fanout")
+        await model.queue("orders", STREAM)
+        await model.bind("shop", "orders")
+        await model.drive(model.server.engine.add_partitions("orders", 3))
+        await model.crash()
+        assert await model.publish("shop", "", b"placed") == ["routed"]
+        assert await values(model, "orders") == [b"placed"]
+
+    with_model(scenario)
+
+
 def test_what_streams_cannot_be() -> None:
     async def scenario(model: Model) -> None:
         for options, field in (

@@ -33,7 +33,7 @@ from mainstem.amqp.stored_topology import (
     policy_from,
     queue_from,
 )
-from mainstem.amqp.streams import place_of
+from mainstem.amqp.streams import StreamPlace, partition_count, place_of
 from mainstem.amqp.topology import AmqpBinding, AmqpQueue
 from mainstem.amqp.vhost_queues import VhostQueues
 from mainstem.amqp.vhost_state import KEPT_AS_NOTE, engine_errors
@@ -138,7 +138,10 @@ class Vhost(VhostQueues):
         names = {*await self._routed.queues_of(self.name), *await self._queues_of_topics()}
         for name, data in notes.items():
             queue = self.new_queue(name, queue_from(name, data), None)
-            queue.place = await place_of(self._engine, name) if queue.kind == "stream" else None
+            if queue.kind == "stream":
+                queue.place = await place_of(self._engine, name)
+                if queue.place is None and await partition_count(self._engine, name):
+                    queue.place = StreamPlace(name, 0)  # its topic has got more partitions since
             if name in names or queue.place is not None:
                 self.queues[name] = queue
                 self.note_use(queue)
