@@ -214,6 +214,20 @@ def test_a_topic_that_has_got_partitions_stays_a_stream() -> None:
     with_model(scenario)
 
 
+def test_a_topic_made_anew_is_not_deleted_with_the_stream_before_it() -> None:
+    async def scenario(model: Model) -> None:
+        engine = model.server.engine
+        await model.queue("orders", STREAM)
+        async with model.vhost._locks.of("queue orders"):
+            await model.drive(engine.delete_topic("orders"))
+            await model.drive(engine.create_topic("orders", partitions=1))
+        await model.server.pass_time(0.1)
+        assert "orders" not in model.vhost.queues
+        assert await values(model, "orders") == []
+
+    with_model(scenario)
+
+
 def test_what_streams_cannot_be() -> None:
     async def scenario(model: Model) -> None:
         for options, field in (

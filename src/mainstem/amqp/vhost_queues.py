@@ -203,13 +203,14 @@ class VhostQueues(VhostStreams):
         await self.remove_queue(queue, engine or self._engine)
         return 0 if queue.place is not None else ready
 
-    async def remove_queue(self, queue: AmqpQueue, engine: Engine) -> None:
-        """Delete a queue with its bindings; nothing happens if it is deleted already. AmqpError: 403."""
+    async def remove_queue(self, queue: AmqpQueue, engine: Engine, *, topic_is_gone: bool = False) -> None:
+        """Delete a queue with its bindings; nothing happens if it is deleted already. `topic_is_gone`: what
+        has the name of the stream's topic now is another topic, and stays. AmqpError: 403."""
         name = queue.name
         async with self._locks.of(f"queue {name}"):
             if self.queues.get(name) is not queue:
                 return
-            if queue.place is not None:
+            if queue.place is not None and not topic_is_gone:
                 with engine_errors(f"queue '{name}'"):
                     await self._delete_store(queue, engine)  # first, for it may be refused
             self.queues.pop(name, None)

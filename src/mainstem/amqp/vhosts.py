@@ -119,7 +119,7 @@ class Vhosts:
         if change.kind == "deleted":
             for vhost in self._vhosts.values():
                 for queue in vhost.streams_in(change.topic):
-                    self._start_task(vhost.remove_queue(queue, self._engine))
+                    self._start_task(vhost.remove_queue(queue, self._engine, topic_is_gone=True))
 
     # --- tasks --------------------------------------------------------------------------------------------
 
