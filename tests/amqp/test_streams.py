@@ -228,6 +228,14 @@ def test_a_topic_made_anew_is_not_deleted_with_the_stream_before_it() -> None:
     with_model(scenario)
 
 
+def test_the_topic_of_an_exchange_is_made_by_its_exchange_only() -> None:
+    async def scenario(model: Model) -> None:
+        declaring = model.queue("amqp.shop", STREAM)
+        await refused(model, declaring, 406, "has got no message yet")
+
+    with_model(scenario)
+
+
 def test_what_streams_cannot_be() -> None:
     async def scenario(model: Model) -> None:
         for options, field in (

@@ -38,6 +38,8 @@ class VhostStreams(VhostExchanges):
         with engine_errors(f"queue '{name}'"):
             place = await place_of(self._engine, name)
             if place is None:
+                if is_of_exchange(name):
+                    raise amqp_error(406, f"the exchange of the topic '{name}' has got no message yet")
                 settings = stream_settings(arguments) | ROOM_FOR_MESSAGES
                 try:
                     await engine.create_topic(name, partitions=1, settings=settings)
