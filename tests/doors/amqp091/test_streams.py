@@ -162,6 +162,24 @@ def test_answers_make_room_and_nothing_else(tmp_path: Path) -> None:
     run(tmp_path / "data", scenario)
 
 
+def test_a_transaction_answers_deliveries(tmp_path: Path) -> None:
+    def work(channel: BlockingChannel) -> None:
+        filled(channel, 3)
+        channel = channel.connection.channel()
+        channel.tx_select()
+        channel.basic_qos(prefetch_count=2)
+        deliveries = channel.consume("orders", arguments={"x-stream-offset": "first"})
+        assert [next(deliveries)[2] for _ in range(2)] == [b"0", b"1"]
+        channel.basic_ack(2, multiple=True)
+        channel.tx_commit()
+        assert next(deliveries)[2] == b"2"
+
+    async def scenario(running: Running) -> None:
+        await with_channel(running, work)
+
+    run(tmp_path / "data", scenario)
+
+
 def test_consumers_choose_by_filter_values(tmp_path: Path) -> None:
     def work(channel: BlockingChannel) -> None:
         filled(channel, 1)

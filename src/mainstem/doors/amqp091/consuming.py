@@ -340,8 +340,9 @@ class ChannelConsumers:
         outcomes: dict[str, list[Outcome]] = {}
         for deliveries, outcome in answers:
             for delivery in deliveries:
-                of_queue = outcomes.setdefault(delivery.source.queue.subscription, [])
-                of_queue.append(outcome(delivery.token))
+                queue = delivery.source.queue
+                if queue.place is None:  # an answer to a stream means nothing
+                    outcomes.setdefault(queue.subscription, []).append(outcome(delivery.token))
         try:
             for subscription, of_queue in outcomes.items():
                 await self._scope.attached.settle(subscription, of_queue)
