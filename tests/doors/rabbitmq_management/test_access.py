@@ -158,3 +158,29 @@ def test_it_is_served_by_tls(tmp_path: Path) -> None:
         tls_cert=str(files.cert),
         tls_key=str(files.key),
     )
+
+
+def test_a_target_of_dead_letters_or_of_what_has_no_route_needs_rights(tmp_path: Path) -> None:
+    """As over AMQP: READ of what it is declared for, and WRITE of the target."""
+
+    async def scenario(api: ApiClient) -> None:
+        (http,) = api.running.addresses["http"]
+        (own,) = api.running.addresses["rabbitmq_management"]
+        async with (
+            httpx.AsyncClient(base_url=f"http://{http}/rabbitmq/api", trust_env=False) as anonymous,
+            httpx.AsyncClient(
+                base_url=f"http://{own}/api", auth=("alice", "secret"), trust_env=False
+            ) as as_alice,
+        ):
+            admin, alice = ApiClient(api.running, anonymous), ApiClient(api.running, as_alice)
+            await admin.change("PUT", "/users/alice", {"password": "secret", "tags": "management"}, 201)
+            permissions = {"configure": ".*", "write": "^alice\\-.*", "read": ".*"}
+            await admin.change("PUT", "/permissions/%2F/alice", permissions, 201)
+            for path, argument in (
+                ("/queues/%2F/work", "x-dead-letter-exchange"),
+                ("/exchanges/%2F/orders", "alternate-exchange"),
+            ):
+                await alice.change("PUT", path, {"arguments": {argument: "amq.fanout"}}, 401)
+                await alice.change("PUT", path, {"arguments": {argument: "alice-dead"}}, 201)
+
+    with_server(tmp_path, scenario, **ACCESS)

@@ -83,6 +83,11 @@ async def put_exchange(request: ManagementRequest) -> ApiAnswer:
     vhost, name = request.vhost, request.exchange
     body = await request.body()
     request.require_exchange(Operation.CREATE, vhost.name, name)
+    arguments = bodies.table(body, "arguments")
+    alternate = arguments.get("alternate-exchange")
+    if isinstance(alternate, str):
+        request.require_exchange(Operation.READ, vhost.name, name)
+        request.require_exchange(Operation.WRITE, vhost.name, alternate)
     is_new = name not in vhost.exchanges
     await vhost.declare_exchange(
         ExchangeDeclaration(
@@ -91,7 +96,7 @@ async def put_exchange(request: ManagementRequest) -> ApiAnswer:
             durable=bodies.boolean(body, "durable", True),
             auto_delete=bodies.boolean(body, "auto_delete"),
             internal=bodies.boolean(body, "internal"),
-            arguments=bodies.table(body, "arguments"),
+            arguments=arguments,
         )
     )
     return CREATED if is_new else NO_CONTENT

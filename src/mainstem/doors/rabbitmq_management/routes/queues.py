@@ -85,6 +85,11 @@ async def put_queue(request: ManagementRequest) -> ApiAnswer:
     vhost, name = request.vhost, request.parameters["queue"]
     body = await request.body()
     request.require_queue(Operation.CREATE, vhost.name, name)
+    arguments = bodies.table(body, "arguments")
+    exchange = arguments.get("x-dead-letter-exchange")
+    if isinstance(exchange, str):
+        request.require_queue(Operation.READ, vhost.name, name)
+        request.require_exchange(Operation.WRITE, vhost.name, exchange)
     is_new = name not in vhost.queues
     await vhost.declare_queue(
         QueueDeclaration(
@@ -92,7 +97,7 @@ async def put_queue(request: ManagementRequest) -> ApiAnswer:
             durable=bodies.boolean(body, "durable", True),
             exclusive=False,
             auto_delete=bodies.boolean(body, "auto_delete"),
-            arguments=bodies.table(body, "arguments"),
+            arguments=arguments,
         ),
         request,
         request.engine,
