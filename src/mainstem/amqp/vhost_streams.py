@@ -96,6 +96,11 @@ class VhostStreams(VhostExchanges):
         """The time, ms since 1970."""
         return self._clock.wall_ms()
 
+    def is_stream(self, name: str) -> bool:
+        """Whether there is a queue of this name that is a stream."""
+        queue = self.queues.get(name)
+        return queue is not None and queue.place is not None
+
     def streams_in(self, topic: str) -> list[AmqpQueue]:
         """The streams whose messages are in a topic."""
         return [

@@ -273,3 +273,6 @@ class AllowsAll:
 
     def require_exchange(self, operation: object, name: str) -> None:
         pass
+
+    def require_plain(self, action: str) -> None:
+        pass

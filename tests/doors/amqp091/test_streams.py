@@ -30,6 +30,7 @@ from mainstem.doors.rabbitmq_stream.response_code import ResponseCode
 from mainstem.serve.server import Running
 from tests.doors.rabbitmq_stream import raw_client
 from tests.doors.rabbitmq_stream.raw_client import connected, publish_frame
+from tests.support.memory_masks import mask_rule
 
 STREAM = {"x-queue-type": "stream"}
 
@@ -341,6 +342,27 @@ def test_a_topic_needs_rights_to_the_topic(tmp_path: Path) -> None:
         "connection_failed_authentication_delay_ms": 1,
     }
     run(tmp_path / "data", scenario, **access)
+
+
+def test_who_sees_masks_lets_no_messages_be_copied(tmp_path: Path) -> None:
+    """A copy is in another topic, for which there may be no rule."""
+
+    dead_letters = {"x-dead-letter-exchange": ""}
+    attempts: list[Callable[[BlockingChannel], Any]] = [
+        lambda channel: channel.queue_bind("orders", "amq.fanout"),
+        lambda channel: channel.queue_declare("work", durable=True, arguments=dead_letters),
+    ]
+
+    async def scenario(running: Running) -> None:
+        await with_channel(running, filled)
+        for attempt in attempts:
+            await with_channel(running, attempt)
+        await running.node.access.masks.put_rule(mask_rule("amqp.amq.fanout", "card"))
+        for attempt in attempts:
+            with pytest.raises(ChannelClosedByBroker, match="masked"):
+                await with_channel(running, attempt)
+
+    run(tmp_path / "data", scenario)
 
 
 def test_a_stream_that_is_an_exchanges_topic_takes_no_messages(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ class ChannelDeclarations:
             if queue:
                 self._scope.permissions.require_queue(Operation.READ, queue)
             self._scope.permissions.require_exchange(Operation.WRITE, exchange)
+            self._scope.permissions.require_plain("let messages be copied to a dead-letter exchange")
 
     def _declare_reply_queue(self, method: methods.QueueDeclare, name: str) -> None:
         """A client that serves requests asks this way whether the one who asked is still there."""
@@ -101,6 +102,8 @@ class ChannelDeclarations:
     async def bind_queue(self, method: methods.QueueBind) -> None:
         """queue.bind."""
         binding = self._queue_binding(method)
+        if self._scope.vhost.is_stream(binding.destination):
+            self._scope.permissions.require_plain("let messages be copied to a stream")
         await self._scope.vhost.bind(binding, self._scope.owner)
         self._reply(methods.QueueBindOk(), method.nowait)
 

@@ -111,6 +111,7 @@ class AmqpDoor:
             broker.vhosts,
             context.access.authorizer,
             self._engine_of,
+            context.views.masks,
             lambda: self.authentication.random_bytes(ID_BYTES).hex(),
         )
         settings = context.settings

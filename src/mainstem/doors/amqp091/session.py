@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mainstem.amqp.vhost_state import BrokerEngine
     from mainstem.amqp.vhosts import Vhosts
     from mainstem.doors.amqp091.contract import AmqpConnection
+    from mainstem.masking.contract import RequesterMasks
 
 
 class VhostSession:
@@ -95,13 +96,15 @@ class VhostSessions:
         vhosts: Vhosts,
         authorizer: Authorizer,
         engine_of: Callable[[Requester], Engine],
+        masks_of: Callable[[Requester], RequesterMasks],
         make_id: Callable[[], str],
     ) -> None:
-        """`engine_of`: the engine as a requester may use it. `make_id`: an id that cannot be guessed, of up
-        to 100 characters."""
+        """`engine_of`: the engine as a requester may use it. `masks_of`: what is masked for a requester.
+        `make_id`: an id that cannot be guessed, of up to 100 characters."""
         self._vhosts = vhosts
         self.authorizer = authorizer
         self._engine_of = engine_of
+        self._masks_of = masks_of
         self.make_id = make_id
         self.replies = DirectReplies(make_id)
 
@@ -117,5 +120,6 @@ class VhostSessions:
         name_in = engine.routed_queues.subscription_of
         if not rights.allows(Operation.DESCRIBE, ResourceType.SUBSCRIPTION, name_in(vhost, "")):
             raise amqp_error(530, f"access to vhost '{vhost}' refused for user '{connection.user}'")
-        permissions = VhostPermissions(rights, vhost, connection.user, name_in)
+        masks = self._masks_of(connection.requester)
+        permissions = VhostPermissions(rights, masks, vhost, connection.user, name_in)
         return VhostSession(connection, known, cast("BrokerEngine", engine), permissions, self)

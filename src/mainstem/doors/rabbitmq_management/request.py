@@ -172,6 +172,10 @@ class ManagementRequest:
         """ApiRefusal unless the requester may do this to the exchange."""
         self._require(operation, ResourceType.EXCHANGE, self._name(vhost, exchange or DEFAULT_EXCHANGE))
 
+    def require_plain(self, action: str) -> None:
+        """NotAuthorized if something of any topic is masked for the requester: the action may reveal it."""
+        self.context.door.views.masks(self.requester).require_none(action)
+
     def _require(self, operation: Operation, kind: ResourceType, name: str) -> None:
         try:
             self.rights.require(operation, kind, name)

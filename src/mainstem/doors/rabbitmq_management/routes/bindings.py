@@ -183,6 +183,8 @@ def _bind(*, is_to_queue: bool) -> Callable[[ManagementRequest], Any]:
             arguments=bodies.table(body, "arguments"),
         )
         _changes(request, binding)
+        if is_to_queue and request.vhost.is_stream(destination):
+            request.require_plain("let messages be copied to a stream")
         await request.vhost.bind(binding, request)
         location = f"{quote(destination, safe='')}/{quote(properties_key(binding), safe='~')}"
         return ApiAnswer(201, location=location)

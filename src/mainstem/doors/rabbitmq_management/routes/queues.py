@@ -90,6 +90,7 @@ async def put_queue(request: ManagementRequest) -> ApiAnswer:
     if isinstance(exchange, str):
         request.require_queue(Operation.READ, vhost.name, name)
         request.require_exchange(Operation.WRITE, vhost.name, exchange)
+        request.require_plain("let messages be copied to a dead-letter exchange")
     is_new = name not in vhost.queues
     await vhost.declare_queue(
         QueueDeclaration(
