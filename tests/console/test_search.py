@@ -54,7 +54,8 @@ def test_from_a_cancelled_flight_to_its_story(show: Open) -> None:
     page.get_by_text("events with this key").wait_for()
     assert page.locator(".timeline li").count() > 1
     page.locator(".facts").get_by_role("link", name="trace").click()
-    page.get_by_text(re.compile(r"events in [23] topics")).wait_for(timeout=60_000)  # a scan of all topics
+    # Two, and those that other tests have replayed it into. A scan of all topics.
+    page.get_by_text(re.compile(r"events in [2-9] topics")).wait_for(timeout=60_000)
     assert page.locator(".waterfall-row").filter(has_text="refunds").count() >= 1
     times = page.locator(".waterfall-row .event-time").all_inner_texts()
     assert times == sorted(times)
