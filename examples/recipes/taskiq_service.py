@@ -1,7 +1,11 @@
 """Taskiq against a mainstem server: tasks in the topic `billing-tasks` publish to `payments`.
 
-pip install taskiq taskiq-aio-kafka; python examples/recipes/taskiq_service.py worker [HOST:PORT]
-                                     python examples/recipes/taskiq_service.py send ORDER [HOST:PORT]
+pip install taskiq taskiq-aio-kafka; mainstem topics create billing-tasks
+python examples/recipes/taskiq_service.py worker [HOST:PORT]
+python examples/recipes/taskiq_service.py send ORDER [HOST:PORT]
+
+Each of them makes the topic if it sees none: without the second command, either may fail if both start at
+once.
 
 Kafka's brokers for Taskiq commit by time, so a task may be lost when its worker is killed: tasks that must
 not be lost belong to a subscriber, not to a task queue over Kafka's groups.

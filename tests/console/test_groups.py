@@ -58,6 +58,7 @@ def traffic(server: Server) -> Iterator[threading.Event]:
         thread.join()
 
 
+@pytest.mark.timeout(60 + DETECTION_TIMEOUT_S)
 def test_a_consumer_that_stops_committing_is_stuck(show: Open, traffic: threading.Event) -> None:
     page = show("#/groups")
     row = page.get_by_role("option").filter(has_text="hanging")

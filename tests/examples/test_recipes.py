@@ -165,6 +165,9 @@ def test_what_fails_in_faststream_is_a_dead_letter_that_the_group_gets_again(
 
 def test_taskiq_runs_its_tasks(server: Server, tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    # Worker and sender make the topic if they see none: of two that start together, either may fail.
+    admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+    admin.create_topics([NewTopic("billing-tasks", 1)])["billing-tasks"].result(30)
     with running(tmp_path, "taskiq_service", "worker", server.address):
         for number in range(3):
             command = [str(PYTHON), str(RECIPES / "taskiq_service.py"), "send", str(number), server.address]
