@@ -40,6 +40,7 @@ RUN_ELSEWHERE = {
     "README.md": "test_docs.py",
     "PYTHON.md": "api/test_names.py",
     "OUTBOX.md": "outbox/test_sqlalchemy.py",
+    "PUBSUB.md": "compat/pubsub/test_same_event.py",
     "RABBITMQ.md": "doors/amqp091/test_channel_with_pika.py",
 }
 """Which test runs the Python of another page."""

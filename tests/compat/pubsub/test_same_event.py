@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,3 +96,28 @@ def test_what_a_kafka_client_writes_reaches_googles_client_whatever_its_bytes(se
         "none": "",
         "mainstem-key": base64.b64encode(b"\xff\xfe").decode(),
     }
+
+
+@pytest.mark.slow
+def test_the_first_stream_of_the_page_runs_as_it_is_written(server: Server) -> None:
+    folder = server.data.parent
+    page = (Path(__file__).parents[3] / "docs" / "PUBSUB.md").read_text()
+    (code,) = re.findall(r'^```python title="first\.py"\n(.*?)^```', page, re.DOTALL | re.MULTILINE)
+    (folder / "first.py").write_text(code)
+    variables = {**os.environ, **environment(pubsub_address(server), folder), "MAINSTEM_AT": server.address}
+    commands = page.partition("first.py\n")[2].partition("```")[0].splitlines()
+    assert len(commands) == 3
+    printed = []
+    for command in [
+        [str(PYTHON), "first.py"],
+        *([sys.executable, "-m", *shlex.split(line)] for line in commands),
+    ]:
+        done = subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        printed.append(done.stdout)
+    assert sorted(printed[0].splitlines()) == [f'bill {{"id": {number}}} ann' for number in range(3)]
+    assert [len(output.splitlines()) for output in printed[1:3]] == [3, 3]
+    assert "counter\tbilling\tdelivered\t3\n" in printed[3]
+    assert "counter\tbilling\tacked\t3\n" in printed[3]
