@@ -95,6 +95,8 @@ def test_a_file_is_made_once(door: str, tmp_path: Path, capsys: pytest.CaptureFi
         ),
         ({"topics": ["1"]}, "Invalid resource name"),
         ({"topics": [{"labels": {}}]}, "has no name"),
+        ({"subscriptions": ["s-1"]}, 'an item of subscriptions has no topic: "s-1"'),
+        ({"schemas": [{"name": "s-1", "type": "AVRO"}]}, "an item of schemas has no definition"),
         ({"topics": "flights"}, "is no list"),
         ({"queues": []}, "is no object with the lists"),
         ([], "is no object with the lists"),

@@ -27,6 +27,8 @@ TIMEOUT_S = 30
 CONFLICT = 409
 PARTS = ("schemas", "topics", "subscriptions")
 """The parts of a seed file, in the order in which they are made: each may name what is before it."""
+REQUIRED = {"schemas": ("definition",), "subscriptions": ("topic",)}
+"""What items have beside a name; the door's own answer would not name the field."""
 NAMED = {"topics": ("topic", "deadLetterTopic"), "schemas": ("schema",)}
 """Fields with the name of another resource, by its collection."""
 
@@ -116,6 +118,9 @@ def _items(document: dict[str, Any], project: str) -> Iterator[SeedItem]:
             fields = {"name": entry} if isinstance(entry, str) else entry
             if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
                 raise InvalidArgument(f"an item of {part} has no name: {json.dumps(entry)[:200]}")
+            for field in REQUIRED.get(part, ()):
+                if not fields.get(field):
+                    raise InvalidArgument(f"an item of {part} has no {field}: {json.dumps(entry)[:200]}")
             name = _full(fields["name"], part, project)
             body = {**_with_full_names(fields, project), "name": name}
             path = f"/v1/{quote(name, safe='/')}"
