@@ -150,7 +150,8 @@ def _parse(content: object, target: Any) -> None:
         *(json_format.ParseError, ValueError, TypeError, AttributeError),
         *(RecursionError, OverflowError),
     ) as error:
-        raise RequestInvalid(f"Invalid JSON payload received. {str(error)[:500]}") from None
+        text = str(error).rstrip(".")[:500]
+        raise RequestInvalid(f"Invalid JSON payload received. {text}.") from None
 
 
 def _add_parameter(parameters: dict[str, Any], descriptor: Any, name: str, text: str) -> None:

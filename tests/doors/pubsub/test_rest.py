@@ -79,6 +79,7 @@ def test_errors_have_googles_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             ("GET", f"{TOPIC}s", b"", 404, "NOT_FOUND"),
             ("PUT", TOPIC, b"{}", 409, "ALREADY_EXISTS"),
             ("POST", f"{TOPIC}:publish", b'{"messages": [{}]}', 400, "INVALID_ARGUMENT"),
+            ("POST", f"{TOPIC}:publish", b'{"messages": [{"data": "x"}]}', 400, "INVALID_ARGUMENT"),
             ("POST", f"{TOPIC}:publish", b'{"messages": ', 400, "INVALID_ARGUMENT"),
             ("POST", f"{TOPIC}:publish", b"[" * 100_000, 400, "INVALID_ARGUMENT"),
             ("POST", f"{TOPIC}:publish", b" " * (2 << 20), 400, "INVALID_ARGUMENT"),
@@ -91,6 +92,8 @@ def test_errors_have_googles_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             error = response.json()["error"]
             assert (response.status_code, error["code"], error["status"]) == (status, status, code), error
             assert error["message"]
+            assert ".." not in error["message"]
+            assert response.text.endswith("}\n")  # for people with curl
         response = await client.put(f"{TOPIC}2", content=b"x", headers={"content-encoding": "br"})
         assert response.status_code == 400
 

@@ -81,7 +81,7 @@ class RestApp:
             return
         finally:
             memory.free()
-        data = msgspec.json.encode(content)
+        data = msgspec.json.encode(content) + b"\n"
         headers = [
             (b"content-type", b"application/json; charset=UTF-8"),
             (b"content-length", b"%d" % len(data)),
