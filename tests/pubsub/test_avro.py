@@ -237,3 +237,11 @@ def _problem(type_: AvroType, data: bytes) -> str | None:
     except ValueInvalid as error:
         return str(error)
     return None
+
+
+def test_the_fields_of_a_record_are_compared_once() -> None:
+    names = [f"a{number}" for number in range(10_000)]
+    fields = [{"name": name, "type": "int"} for name in names]
+    parse_avro(json.dumps({"type": "record", "name": "R", "fields": fields}))
+    with pytest.raises(SchemaInvalid, match="two fields a0"):
+        parse_avro(json.dumps({"type": "record", "name": "R", "fields": [*fields, fields[0]]}))

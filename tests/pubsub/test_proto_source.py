@@ -127,3 +127,13 @@ def test_an_empty_or_a_huge_definition_is_refused() -> None:
     for definition in ("", " \n", "/" * (DEFINITION_BYTES_MAX + 1)):
         with pytest.raises(SchemaInvalid):
             parse_schema("AVRO", definition)
+
+
+def test_reserved_numbers_cost_no_more_than_their_text() -> None:
+    reserved = ",".join(map(str, range(20_000, 30_000)))
+    fields = "".join(f"optional int32 a{number}={number};" for number in range(1, 1_000))
+    definition = f"message A {{ reserved {reserved}; %s reserved 3000 to 4000, 3100; {fields} }}"
+    parse_schema("PROTOCOL_BUFFER", definition % "optional int32 b=2999; optional int32 c=4001;")
+    for number in (3_000, 3_500, 4_000, 20_000, 29_999):
+        with pytest.raises(SchemaInvalid, match="the field b is reserved"):
+            parse_schema("PROTOCOL_BUFFER", definition % f"optional int32 b={number};")

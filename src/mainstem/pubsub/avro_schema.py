@@ -173,14 +173,16 @@ class _Declarations:
         fields = _part(declared, "fields")
         if not isinstance(fields, list):
             raise SchemaInvalid(f"the fields of {name} are a list")
+        names: set[str] = set()
         for part in fields:
             if not isinstance(part, dict):
                 raise SchemaInvalid(f"{_shown(part)} is no field")
             field_name = _part(part, "name")
             if not isinstance(field_name, str) or not _NAME.fullmatch(field_name):
                 raise SchemaInvalid(f"{_shown(field_name)} is no name of a field")
-            if any(known.name == field_name for known in record.fields):
+            if field_name in names:
                 raise SchemaInvalid(f"{name} has two fields {field_name}")
+            names.add(field_name)
             type_ = self.type_of(_part(part, "type"), inner, depth + 1)
             record.fields.append(AvroField(field_name, type_, "default" in part))
         return record

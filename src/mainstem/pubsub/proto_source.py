@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from typing import Any, NoReturn
 
 from google.protobuf.descriptor_pb2 import (
@@ -182,15 +183,26 @@ class _ProtoParser:
         self.expect("{")
         while not self.has("}"):
             self.member(message, depth)
-        for field in message.field:
-            ranges = message.reserved_range
-            if field.name in message.reserved_name or any(r.start <= field.number < r.end for r in ranges):
-                self.fail(f"the name or the number of the field {field.name} is reserved")
+        self.check_reserved(message)
         # The oneofs of proto3's optional fields come behind all others.
         for field in message.field:
             if field.proto3_optional:
                 field.oneof_index = len(message.oneof_decl)
                 message.oneof_decl.add(name=f"_{field.name}")
+
+    def check_reserved(self, message: DescriptorProto) -> None:
+        """Fail if a field has a reserved name or number. Takes no more time than to sort them."""
+        names = set(message.reserved_name)
+        starts: list[int] = []
+        ends: list[int] = []
+        """The ends of the ranges with these starts, and of all that begin before."""
+        for start, end in sorted((r.start, r.end) for r in message.reserved_range):
+            starts.append(start)
+            ends.append(max(end, ends[-1] if ends else 0))
+        for field in message.field:
+            place = bisect_right(starts, field.number)
+            if field.name in names or (place and field.number < ends[place - 1]):
+                self.fail(f"the name or the number of the field {field.name} is reserved")
 
     def member(self, message: DescriptorProto, depth: int) -> None:
         match self.token:

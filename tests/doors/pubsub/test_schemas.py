@@ -11,6 +11,7 @@ import pytest
 from mainstem.doors.pubsub import schemas
 from mainstem.doors.pubsub.calls import Code, RpcError
 from mainstem.doors.pubsub.schema_catalog import REVISIONS_MAX, SchemaCatalog
+from mainstem.doors.pubsub.schemas import VALIDATED_BYTES_MAX
 from tests.doors.pubsub.service_client import ServiceClient, run
 
 PARENT = "projects/airline"
@@ -149,6 +150,21 @@ def test_a_definition_and_a_message_are_validated() -> None:
                 else:
                     error = await client.refusal("ValidateMessage", parent=PARENT, **spec, **fields)
                     assert error.code == Code.INVALID_ARGUMENT
+
+    run(test, schemas.handlers)
+
+
+def test_validation_needs_a_right_and_is_bounded() -> None:
+    """It is work for the server that nothing else bounds."""
+
+    async def test(client: ServiceClient) -> None:
+        for name in ("ValidateSchema", "ValidateMessage"):
+            assert client.methods[f"/google.pubsub.v1.SchemaService/{name}"].rights
+        fields = {"encoding": "BINARY", "message": b64encode(bytes(VALIDATED_BYTES_MAX + 1)).decode()}
+        schema = {"type": "AVRO", "definition": '{"type": "array", "items": "boolean"}'}
+        error = await client.refusal("ValidateMessage", parent=PARENT, schema=schema, **fields)
+        assert error.code == Code.INVALID_ARGUMENT
+        assert "at most" in error.message
 
     run(test, schemas.handlers)
 

@@ -29,6 +29,8 @@ KINDS: Mapping[int, SchemaKind] = {1: "PROTOCOL_BUFFER", 2: "AVRO"}
 """Schema.Type."""
 ENCODINGS: Mapping[int, SchemaEncoding] = {1: "JSON", 2: "BINARY"}
 """Encoding."""
+VALIDATED_BYTES_MAX = 1 << 20
+"""Of a message that is compared with a schema without being published: the server does nothing else then."""
 
 
 class SchemaService:
@@ -131,6 +133,8 @@ class SchemaService:
         with arguments():
             parse_project(request.parent)
         encoding = encoding_of(request.encoding)
+        if len(request.message) > VALIDATED_BYTES_MAX:
+            raise invalid_argument(f"a message that is validated has at most {VALIDATED_BYTES_MAX:,} bytes")
         if request.WhichOneof("schema_spec") == "schema":
             schema = parsed(_kind(request.schema.type), request.schema.definition)
         else:
@@ -158,8 +162,8 @@ def handlers(context: DoorContext) -> Mapping[str, RpcMethod]:
         "RollbackSchema": RpcMethod(unary=service.roll_back, rights=alters, changes=True),
         "DeleteSchemaRevision": RpcMethod(unary=service.delete_revision, rights=alters, changes=True),
         "DeleteSchema": RpcMethod(unary=service.delete, rights=alters, changes=True),
-        "ValidateSchema": RpcMethod(unary=service.validate_schema, rights=()),
-        "ValidateMessage": RpcMethod(unary=service.validate_message, rights=()),
+        "ValidateSchema": RpcMethod(unary=service.validate_schema, rights=describes),
+        "ValidateMessage": RpcMethod(unary=service.validate_message, rights=describes),
     }
     return {f"/google.pubsub.v1.SchemaService/{name}": method for name, method in methods.items()}
 
