@@ -14,7 +14,15 @@ import pytest
 
 from mainstem.contract import NotReachable, UnknownTopic
 from mainstem.doors.pubsub import frames, grpc
-from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError, RpcMethod, RpcRequests, RpcResponses
+from mainstem.doors.pubsub.calls import (
+    MESSAGE_BYTES_MAX,
+    Code,
+    RpcCall,
+    RpcError,
+    RpcMethod,
+    RpcRequests,
+    RpcResponses,
+)
 from mainstem.doors.pubsub.frames import H2Error
 from mainstem.promise import Promise
 from tests.doors.pubsub.h2_kit import ORDERS, Client, echo_stream, frame, message, reset_code, unary
@@ -190,7 +198,7 @@ def test_a_bomb_of_gzip_is_refused_before_it_is_whole() -> None:
     client = Client(METHODS)
     stream = client.open(ORDERS + "Echo", ("grpc-encoding", "gzip"))
     client.data(stream, struct.pack(">BI", 1, len(packed)) + packed, is_last=True)
-    assert status(client, stream) == (3, f"a compressed message of more than {grpc.MESSAGE_BYTES_MAX} bytes")
+    assert status(client, stream) == (3, f"a compressed message of more than {MESSAGE_BYTES_MAX} bytes")
 
 
 def test_a_message_that_is_too_large_is_refused_by_its_prefix() -> None:
@@ -203,6 +211,30 @@ def test_a_message_that_is_too_large_is_refused_by_its_prefix() -> None:
     client.data(stream, bytes(16_384))
     assert client.read() == []
     assert client.budget.used_bytes == 0
+
+
+def test_a_method_may_take_less_than_others() -> None:
+    async def take(call: RpcCall, requests: RpcRequests, responses: RpcResponses) -> None:
+        async for _ in requests:
+            pass
+
+    async def scenario() -> None:
+        single = RpcMethod(rights=(), unary=lambda call, body: body, bytes_max=100)
+        many = RpcMethod(rights=(), stream=take, bytes_max=100)
+        client = Client({ORDERS + "One": single, ORDERS + "Many": many})
+        packed = gzip.compress(bytes(101))
+        for path in (ORDERS + "One", ORDERS + "Many"):
+            for body, code in (
+                (message(bytes(100)), Code.OK),
+                (message(bytes(101)), Code.INVALID_ARGUMENT),
+                (struct.pack(">BI", 1, len(packed)) + packed, Code.INVALID_ARGUMENT),
+            ):
+                stream = client.open(path, ("grpc-encoding", "gzip"))
+                client.data(stream, body, is_last=True)
+                await turns(client)
+                assert status(client, stream)[0] == code, (path, body[:20])
+
+    run(scenario)
 
 
 @pytest.mark.parametrize("body", [b"", message(ORDER)[:-1], message(ORDER) * 2, message(ORDER) + b"\0"])

@@ -169,3 +169,19 @@ def test_a_call_ends_with_its_client() -> None:
         assert dispatcher.counts == {(path, Code.CANCELLED): 1}
 
     asyncio.run(scenario())
+
+
+def test_a_body_of_many_values_or_for_a_small_method_is_refused(tmp_path: Path) -> None:
+    """Four millions of empty messages would occupy the server for ten seconds."""
+
+    async def scenario(running: Running, client: httpx.AsyncClient) -> None:
+        await succeed(client, "PUT", TOPIC)
+        many = b'{"messages":[' + b"{}," * rest.VALUES_MAX + b"{}]}"
+        response = await client.post(f"{TOPIC}:publish", content=many)
+        assert (response.status_code, "more than" in response.text) == (400, True)
+        response = await client.put(f"{TOPIC}s", content=b" " * (5 << 20))
+        assert (response.status_code, "exceeds the limit" in response.text) == (400, True)
+        items = [{"data": "", "attributes": {f"k{i}": "" for i in range(100)}}] * 1_000
+        await succeed(client, "POST", f"{TOPIC}:publish", {"messages": items})
+
+    with_client(tmp_path, scenario)

@@ -199,6 +199,8 @@ def test_garbage_is_told_from_ack_ids_that_are_over() -> None:
         assert (await refused(client.ack())).code == Code.INVALID_ARGUMENT
         error = await refused(client.ack(*[first.ack_id] * 18_725))
         assert error.code == Code.INVALID_ARGUMENT, "more than 512 KiB"
+        error = await refused(client.ack(*[""] * 18_725))
+        assert "exceeds the limit" in error.message, "empty ones count, too"
         await client.ack(first.ack_id, second.ack_id)
         assert (await client.server.drive(client.server.engine.subscription("gates"))).depth.outstanding == 0
 

@@ -20,7 +20,7 @@ from mainstem.contract import Engine
 from mainstem.doors.pubsub.calls import Code, RpcError
 from mainstem.doors.pubsub.outstanding import OutstandingMessages
 from mainstem.doors.pubsub.subscription_catalog import PubsubSubscription, queues_of
-from mainstem.pubsub.ack_ids import token_of
+from mainstem.pubsub.ack_ids import ACK_ID_CHARS, token_of
 from mainstem.pubsub.messages import message
 from mainstem.queue_contract import Ack, Extend, Nack, Outcome, Verdict
 
@@ -96,7 +96,7 @@ class Acknowledging:
         ack_ids: Sequence[str],
         asked: Sequence[int | type[Ack]],
     ) -> AckOutcome:
-        if sum(map(len, ack_ids)) > ACK_ID_BYTES_MAX:
+        if max(len(ack_ids) * ACK_ID_CHARS, sum(map(len, ack_ids))) > ACK_ID_BYTES_MAX:  # some may be empty
             raise RpcError(
                 Code.INVALID_ARGUMENT, f"Request payload size exceeds the limit: {ACK_ID_BYTES_MAX} bytes."
             )

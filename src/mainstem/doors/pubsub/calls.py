@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext
 
 
+MESSAGE_BYTES_MAX = 16 << 20
+"""Of a message, also when it is not compressed any more."""
+
+
 class Code(IntEnum):
     """Status of a call: google.rpc.Code."""
 
@@ -126,6 +130,8 @@ class RpcMethod:
     stream: StreamHandler | None = None
     changes: bool = False
     """Whether it changes something: a server that refuses changes does not have it."""
+    bytes_max: int = MESSAGE_BYTES_MAX
+    """Of a message that the client sends. Decoded, one that is made for it is some 50 times as large."""
 
 
 def engine_of(context: DoorContext, call: RpcCall) -> Engine:

@@ -68,7 +68,7 @@ class GrpcExchange:
             method=head.path, metadata=head.fields, requester=connection.anonymous, peer=connection.peer
         )
         self.encoding = head.fields.get("grpc-encoding", "")
-        self.reader = MessageReader()
+        self.reader = MessageReader(method.bytes_max)
         self.is_over = False
         """Whether its status was sent, or the client is gone."""
         self.is_worked_on = False
@@ -232,7 +232,7 @@ class UnaryExchange(GrpcExchange):
     def run(self) -> None:
         assert self._framed is not None, "the call has its message"
         try:
-            message = open_message(self._framed, self.encoding)
+            message = open_message(self._framed, self.encoding, self.method.bytes_max)
             self._framed = None
             result = self.connection.dispatcher.start_unary(self.method, self.call, message)
         except Exception as error:  # a fault of the server ends the call, not the connection
@@ -340,7 +340,7 @@ class StreamExchange(GrpcExchange):
         if not self._received and self._withheld:
             self.stream.consumed(self._withheld)
             self._withheld = 0
-        return open_message(framed, self.encoding)
+        return open_message(framed, self.encoding, self.method.bytes_max)
 
     # --- RpcResponses
 

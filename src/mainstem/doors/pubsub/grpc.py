@@ -12,11 +12,9 @@ import zlib
 from base64 import b64encode
 from collections.abc import Mapping
 
-from mainstem.doors.pubsub.calls import Code, RpcError
+from mainstem.doors.pubsub.calls import MESSAGE_BYTES_MAX, Code, RpcError
 from mainstem.doors.pubsub.header_block import encode_headers
 
-MESSAGE_BYTES_MAX = 16 << 20
-"""Of a message, also when it is not compressed any more."""
 PREFIX_BYTES = 5
 STATUS_TEXT_MAX = 4_096
 """Bytes of a status' text; clients bound the headers that they accept."""
@@ -42,9 +40,10 @@ OK_BLOCK = encode_headers([(b"grpc-status", b"0")])
 class MessageReader:
     """Cuts the body of a request into messages."""
 
-    __slots__ = ("_pieces", "_wanted", "held_bytes")
+    __slots__ = ("_bytes_max", "_pieces", "_wanted", "held_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
         self._pieces: list[bytes] = []
         self._wanted = PREFIX_BYTES
         self.held_bytes = 0
@@ -64,8 +63,8 @@ class MessageReader:
         self._wanted = PREFIX_BYTES
         while end - position >= PREFIX_BYTES:
             size = _PREFIX.unpack_from(data, position)[1]
-            if size > MESSAGE_BYTES_MAX:
-                text = f"a message of {size} bytes: at most {MESSAGE_BYTES_MAX} are accepted"
+            if size > self._bytes_max:
+                text = f"a message of {size} bytes: at most {self._bytes_max} are accepted"
                 raise RpcError(Code.INVALID_ARGUMENT, text)
             self._wanted = PREFIX_BYTES + size
             if end - position < self._wanted:
@@ -79,7 +78,7 @@ class MessageReader:
         return messages
 
 
-def open_message(framed: bytes, encoding: str) -> bytes:
+def open_message(framed: bytes, encoding: str, bytes_max: int = MESSAGE_BYTES_MAX) -> bytes:
     """The message behind its prefix, inflated if need be. `encoding`: what the header `grpc-encoding` says.
     RpcError: it cannot be."""
     flag = framed[0]
@@ -89,11 +88,11 @@ def open_message(framed: bytes, encoding: str) -> bytes:
         raise RpcError(Code.INTERNAL, "a message is marked as compressed without an encoding")
     inflater = zlib.decompressobj(_GZIP)
     try:
-        message = inflater.decompress(framed[PREFIX_BYTES:], MESSAGE_BYTES_MAX + 1)
+        message = inflater.decompress(framed[PREFIX_BYTES:], bytes_max + 1)
     except zlib.error:
         raise RpcError(Code.INVALID_ARGUMENT, "a compressed message cannot be inflated") from None
-    if len(message) > MESSAGE_BYTES_MAX:
-        text = f"a compressed message of more than {MESSAGE_BYTES_MAX} bytes"
+    if len(message) > bytes_max:
+        text = f"a compressed message of more than {bytes_max} bytes"
         raise RpcError(Code.INVALID_ARGUMENT, text)
     if not inflater.eof:
         raise RpcError(Code.INVALID_ARGUMENT, "a compressed message is not whole")

@@ -24,7 +24,7 @@ from mainstem.pubsub.field_masks import merge_masked
 from mainstem.pubsub.messages import message
 from mainstem.pubsub.names import parse_project
 from mainstem.pubsub.pages import page_of
-from mainstem.pubsub.publish_limits import check_request
+from mainstem.pubsub.publish_limits import check_encoded, check_request
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext
@@ -146,6 +146,8 @@ class PublisherService:
 
     async def publish(self, call: RpcCall, data: bytes) -> bytes:
         """Publish: answers when the messages are durable."""
+        with arguments():
+            check_encoded(data)
         request = self._request.FromString(data)
         messages = request.messages
         with arguments():

@@ -7,6 +7,7 @@ there is no rule for (`mainstem.pubsub.http_rules`), and to know what a method d
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX = 20 << 20
 """The largest request of Pub/Sub has 10 MiB, which base64 makes a third longer."""
+VALUES_MAX = 250_000
+"""Objects, lists, texts and numbers in a body: the largest request has 1,000 messages with 100 attributes."""
 BODIES_BYTES_MAX = 128 << 20
 """Memory of the bodies of all requests together."""
 BODY_TIMEOUT_S = 30.0
@@ -106,6 +109,7 @@ class RestApp:
             peer=":".join(map(str, (scope.get("client") or ("unknown",))[:2])),
             deadline=self._clock.monotonic() + _wait_s(headers),
         )
+        memory.bytes_max = min(BODY_BYTES_MAX, 2 * self._dispatcher.find(rule.path).bytes_max)
         body = await _read_body(receive, memory, headers)
         try:
             query = parse_qsl(
@@ -154,11 +158,12 @@ class _ReservedBytes:
     def __init__(self, app: RestApp) -> None:
         self._app = app
         self._size = 0
+        self.bytes_max = BODY_BYTES_MAX
 
     def add(self, count: int) -> None:
         """Reserve more. RpcError: the body is too large, or there is no memory now."""
-        if self._size + count > BODY_BYTES_MAX:
-            text = f"Request payload size exceeds the limit: {BODY_BYTES_MAX} bytes."
+        if self._size + count > self.bytes_max:
+            text = f"Request payload size exceeds the limit: {self.bytes_max} bytes."
             raise RpcError(Code.INVALID_ARGUMENT, text)
         if not self._app.reserve(count):
             raise RpcError(Code.UNAVAILABLE, "other requests use all memory for bodies now")
@@ -201,9 +206,28 @@ def _json(body: bytes) -> object:
     if not body.strip():
         return None
     try:
-        return msgspec.json.decode(body)
+        content = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestInvalid(f"Invalid JSON payload received. {error}") from None
+    if not _is_small(content):
+        raise RequestInvalid(f"Invalid JSON payload received. It has more than {VALUES_MAX:,} values.")
+    return content
+
+
+def _is_small(content: object) -> bool:
+    """Whether it has at most VALUES_MAX values: the conversion to a message takes microseconds for each."""
+    count, waiting = 0, [content]
+    while waiting:
+        value = waiting.pop()
+        parts: Iterable[object] = ()
+        if isinstance(value, dict):
+            count, parts = count + len(value), value.values()
+        elif isinstance(value, list):
+            count, parts = count + len(value), value
+        if count > VALUES_MAX:
+            return False
+        waiting += [part for part in parts if isinstance(part, dict | list)]
+    return True
 
 
 def _wait_s(headers: dict[str, str]) -> float:

@@ -6,6 +6,7 @@ Owns: their list. Each is a file that declares its methods (`calls.RpcMethod`) b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mainstem.doors.pubsub import iam, publisher, schemas, snapshots, subscriber
@@ -25,12 +26,21 @@ SERVICES: tuple[Callable[[DoorContext], Mapping[str, RpcMethod]], ...] = (
 )
 
 
+SMALL_BYTES_MAX = 2 << 20
+"""Of a message of a method that carries no data of events."""
+LARGE = ("/google.pubsub.v1.Publisher/Publish", "/google.pubsub.v1.SchemaService/ValidateMessage")
+"""The methods that do."""
+
+
 def all_methods(context: DoorContext) -> dict[str, RpcMethod]:
     """The methods of all services, by path."""
     methods: dict[str, RpcMethod] = {}
     for handlers in SERVICES:
         methods.update(handlers(context))
-    return methods
+    return {
+        path: method if path in LARGE else replace(method, bytes_max=SMALL_BYTES_MAX)
+        for path, method in methods.items()
+    }
 
 
 def rest_app(context: DoorContext, dispatcher: MethodDispatcher) -> HttpApp:
