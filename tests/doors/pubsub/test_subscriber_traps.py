@@ -11,6 +11,7 @@ import base64
 import pytest
 
 from mainstem.contract import NewEvent
+from mainstem.queue_contract import DEAD_LETTER_EVENT_TIME_HEADER, DEAD_LETTER_SUBSCRIPTION_HEADER
 from tests.doors.pubsub.subscriber_client import NAME, PROJECT, SubscriberClient, data_of, with_client
 
 DEAD = f"projects/{PROJECT}/topics/dead"
@@ -39,6 +40,18 @@ def test_an_event_with_bytes_that_are_no_text_does_not_stop_its_subscription() -
         assert (attributes["airline"], first.message.ordering_key) == ("LH", "")
         assert second.message.data == b""
         await client.ack(first.ack_id, second.ack_id)
+
+    with_client(test)
+
+
+@pytest.mark.parametrize("time", ["²".encode(), b"9" * 5_000, b"9" * 19, b"-1", b"\xff", None])
+def test_an_event_that_looks_like_a_dead_letter_does_not_stop_its_subscription(time: bytes | None) -> None:
+    async def test(client: SubscriberClient) -> None:
+        await client.create()
+        headers = ((DEAD_LETTER_SUBSCRIPTION_HEADER, b"/\xff"), (DEAD_LETTER_EVENT_TIME_HEADER, time))
+        events = [NewEvent(b"LH430", None, headers), NewEvent(b"LH431")]
+        await client.server.drive(client.server.engine.publish("flights", events))
+        assert data_of(await client.pull()) == [b"LH430", b"LH431"]
 
     with_client(test)
 

@@ -60,7 +60,8 @@ class MessageMaker:
         attributes[f"{SOURCE}Subscription"] = id_
         attributes[f"{SOURCE}SubscriptionProject"] = project
         time_ms = headers.get(DEAD_LETTER_EVENT_TIME_HEADER, "")
-        attributes[f"{SOURCE}TopicPublishTime"] = format_iso(int(time_ms)) if time_ms.isdigit() else ""
+        is_time = time_ms.isascii() and time_ms.isdigit() and len(time_ms) < 20  # a producer may write any
+        attributes[f"{SOURCE}TopicPublishTime"] = format_iso(int(time_ms)) if is_time else ""
 
     async def _name_of(self, queue: str) -> tuple[str, str]:
         """Project and id of a subscription with this name in the log, which may have been deleted."""
