@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mainstem.doors.pubsub.calls import Code, RpcError
+from mainstem.doors.pubsub.streaming_pull import REPLIES_BYTES_MAX, REPLY_BYTES
 from tests.doors.pubsub.subscriber_client import NAME, SubscriberClient, with_client
 
 
@@ -61,6 +62,24 @@ def test_a_client_of_the_first_protocol_gets_no_pongs() -> None:
         stream.send()
         await client.server.pass_time(1)
         assert not stream.responses.sent
+        await stream.cancel()
+
+    with_client(test)
+
+
+def test_a_client_that_reads_no_pongs_gets_no_more_than_a_bounded_number() -> None:
+    async def test(client: SubscriberClient) -> None:
+        await client.create()
+        stream = client.stream()
+        stream.responses.is_ready = False
+        pings = 4 * REPLIES_BYTES_MAX // REPLY_BYTES
+        for _ in range(pings):
+            stream.send()
+        await client.server.pass_time(5)
+        assert len(stream.responses.sent) <= REPLIES_BYTES_MAX // REPLY_BYTES + 1
+        stream.responses.is_ready = True
+        await client.server.pass_time(5)
+        assert len(stream.responses.sent) == pings
         await stream.cancel()
 
     with_client(test)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mainstem.doors.pubsub.request_head import RequestHead
 
 ENCODINGS = ("", "identity", "gzip")
+MESSAGE_MEMORY = 64
+"""Bytes of memory that a message takes beside its own: a window has room for 200,000 empty ones."""
 STOPPING = RpcError(Code.UNAVAILABLE, "the server is stopping")
 EXPIRED = RpcError(Code.DEADLINE_EXCEEDED, "the deadline of the call is over")
 NO_MESSAGE = RpcError(Code.INVALID_ARGUMENT, "the call has no whole message")
@@ -293,7 +295,7 @@ class StreamExchange(GrpcExchange):
             self.finish(error)
             return
         self._received.extend(messages)
-        self._received_bytes += sum(map(len, messages))
+        self._received_bytes += sum(map(len, messages)) + MESSAGE_MEMORY * len(messages)
         self._is_half_closed = is_last
         if is_last and self.reader.held_bytes:
             self.finish(NO_MESSAGE)
@@ -335,7 +337,7 @@ class StreamExchange(GrpcExchange):
             self._request = asyncio.get_running_loop().create_future()
             await self._request
         framed = self._received.popleft()
-        self._received_bytes -= len(framed)
+        self._received_bytes -= len(framed) + MESSAGE_MEMORY
         self.account(self.reader.held_bytes + self._received_bytes)
         if not self._received and self._withheld:
             self.stream.consumed(self._withheld)

@@ -38,6 +38,11 @@ PULL_WAIT_MS = 5_000
 """After this time without a message the subscription is looked at anew: it may have been detached."""
 FULL_WAIT_S = 0.25
 """While a window is full, the engine is asked this often which deadlines are over."""
+REPLIES_BYTES_MAX = 1 << 20
+"""Bytes of answers to requests that a client may leave unread before no more requests are taken."""
+REPLY_BYTES = 128
+"""Memory of an answer beside its bytes."""
+REPLIES_WAIT_S = 0.05
 EARLY_WAIT_S = 0.25
 """When a pull ends early without a message, because the server is about to stop, the next one waits."""
 
@@ -67,6 +72,8 @@ class DeliveryStream:
         self._name = ""
         self._deadline_s = 0
         self._answers_pings = False
+        self._replies_bytes = 0
+        """Of answers to requests since the client had read all."""
         self._window = StreamWindow(0, 0)
         self._response = message("google.pubsub.v1.StreamingPullResponse")
 
@@ -112,10 +119,11 @@ class DeliveryStream:
     async def _read(self, requests: RpcRequests) -> None:
         """Take what the client sends after its first request."""
         async for data in requests:
+            await self._wait_for_reading()
             request = _request(data)
             if not request.ByteSize():
                 if self._answers_pings:
-                    self._send(self._response(), await self._subscription())
+                    self._reply(self._response(), await self._subscription())
                 continue
             if request.subscription or request.max_outstanding_messages or request.max_outstanding_bytes:
                 raise invalid("only the first request of a stream names the subscription and limits")
@@ -139,7 +147,19 @@ class DeliveryStream:
             response = self._response()
             _confirm(response.acknowledge_confirmation, request.ack_ids, acked)
             _confirm(response.modify_ack_deadline_confirmation, ids, modified)
-            self._send(response, subscription)
+            self._reply(response, subscription)
+
+    async def _wait_for_reading(self) -> None:
+        """Wait while the client leaves too many answers to its requests unread."""
+        while self._replies_bytes > REPLIES_BYTES_MAX and not self._responses.is_ready:
+            await self._wait(asyncio.Event(), REPLIES_WAIT_S)
+        if self._responses.is_ready:
+            self._replies_bytes = 0
+
+    def _reply(self, response: Any, subscription: PubsubSubscription) -> None:
+        """Send an answer to a request."""
+        self._replies_bytes += REPLY_BYTES + int(response.ByteSize())
+        self._send(response, subscription)
 
     # --- deliveries -----------------------------------------------------------------------------------------
 
