@@ -8,8 +8,10 @@ from collections.abc import Callable
 import hpack
 import pytest
 
+from mainstem.access_contract import Requester
 from mainstem.doors.pubsub import frames, h2_rules
-from mainstem.doors.pubsub.calls import RpcCall
+from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError
+from mainstem.doors.pubsub.exchange import BODY_TIMEOUT_S
 from mainstem.doors.pubsub.frames import H2Error
 from mainstem.doors.pubsub.header_block import HeaderBlockError, HeaderDecoder, encode_headers
 from mainstem.promise import Promise
@@ -245,6 +247,39 @@ def test_memory_of_messages_that_come_in_is_bounded_over_all_clients() -> None:
     assert not second.socket.is_paused
     second.data(small, body[40_000:], is_last=True)
     assert first.budget.used_bytes == 0
+
+
+def test_a_message_that_is_not_whole_keeps_its_memory_for_a_time_only() -> None:
+    client = Client(ECHO)
+    body = message(bytes(40_000))
+    for part, more in ((body[:-1], ()), (body, ()), (body[:-1], (("grpc-timeout", "1S"),))):
+        stream = client.open(ORDERS + "Echo", *more)
+        client.data(stream, part)
+        assert client.budget.used_bytes >= 40_000
+        client.clock.advance(2.0 if more else BODY_TIMEOUT_S - 1)
+        if not more:
+            assert client.budget.used_bytes >= 40_000
+            client.clock.advance(2.0)
+        assert client.outcome(client.read(), stream)[1]["grpc-status"] == "4"
+        assert client.budget.used_bytes == 0
+    assert not client.connection.calls
+
+
+def test_who_is_refused_does_not_keep_memory() -> None:
+    client = Client(ECHO)
+    checking: list[Promise[Requester]] = []
+
+    def check(credentials: str | None) -> Promise[Requester]:
+        checking.append(Promise())
+        return checking[-1]
+
+    client.connection.requester_of = check  # type: ignore[method-assign]
+    stream = client.open(ORDERS + "Echo", ("authorization", "Basic x"))
+    client.data(stream, message(bytes(40_000))[:-1])
+    assert client.budget.used_bytes >= 40_000
+    checking[0].fail(RpcError(Code.UNAUTHENTICATED, "a login is needed"))
+    assert client.outcome(client.read(), stream)[1]["grpc-status"] == "16"
+    assert client.budget.used_bytes == 0
 
 
 def test_a_client_that_does_not_read_is_not_read_either() -> None:

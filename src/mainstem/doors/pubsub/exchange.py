@@ -34,6 +34,9 @@ MESSAGE_MEMORY = 64
 """Bytes of memory that a message takes beside its own: a window has room for 200,000 empty ones."""
 STOPPING = RpcError(Code.UNAVAILABLE, "the server is stopping")
 EXPIRED = RpcError(Code.DEADLINE_EXCEEDED, "the deadline of the call is over")
+BODY_TIMEOUT_S = 60.0
+"""How long a message may take to arrive once it has begun: others need the memory."""
+SLOW = RpcError(Code.DEADLINE_EXCEEDED, f"a message has not arrived in {BODY_TIMEOUT_S:.0f} s")
 NO_MESSAGE = RpcError(Code.INVALID_ARGUMENT, "the call has no whole message")
 TWO_MESSAGES = RpcError(Code.INVALID_ARGUMENT, "the call has more than one message")
 
@@ -79,6 +82,7 @@ class GrpcExchange:
         self._has_headers = False
         self._memory = 0
         self._timer: Timer | None = None
+        self._body_timer: Timer | None = None
         self._checking: Promise[Requester] | None = None
 
     def start(self) -> None:
@@ -95,8 +99,14 @@ class GrpcExchange:
             return
         if isinstance(requester, Promise):
             self._checking = requester
+            requester.then(self._refuse_early)
         else:
             self.call.requester = requester
+
+    def _refuse_early(self, promise: Promise[Requester]) -> None:
+        """Do not wait for the message of somebody who is refused."""
+        if promise.error is not None:
+            self.fail(promise.error)
 
     def run_when_known(self) -> None:
         """Call `run` as soon as it is known who calls."""
@@ -125,6 +135,30 @@ class GrpcExchange:
             clock = self.connection.clock
             wait_s = max(0.0, self.call.deadline - clock.monotonic())
             self._timer = clock.call_later(wait_s, lambda: self.finish(EXPIRED))
+
+    def watch_body(self, *, is_whole: bool) -> None:
+        """See to it that what has come in of a message is not held for ever."""
+        if is_whole or self.is_over:
+            self._stop_body_timer()
+        elif self._body_timer is None:
+            self._body_timer = self.connection.clock.call_later(BODY_TIMEOUT_S, self._body_is_late)
+
+    def _body_is_late(self) -> None:
+        self._body_timer = None
+        if self.may_send_more:
+            self.finish(SLOW)
+        else:
+            self.watch_body(is_whole=False)
+
+    @property
+    def may_send_more(self) -> bool:
+        """Whether it is the client that a message waits for."""
+        return True
+
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     def account(self, size: int) -> None:
         """This much memory is used for messages."""
@@ -161,6 +195,7 @@ class GrpcExchange:
         self.is_over = True
         self.connection.dispatcher.count(self.call.method, code)
         self.account(0)
+        self._stop_body_timer()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -223,9 +258,12 @@ class UnaryExchange(GrpcExchange):
         if not is_last:
             self.account(self.reader.held_bytes + len(self._framed or b""))
             self.stream.consumed(len(data))
+            self.watch_deadline()
+            self.watch_body(is_whole=False)
         elif self._framed is None or self.reader.held_bytes:
             self.finish(NO_MESSAGE)
         else:
+            self.watch_body(is_whole=True)
             self.run_when_known()
 
     def on_room(self) -> None:
@@ -305,8 +343,13 @@ class StreamExchange(GrpcExchange):
         else:
             self.stream.consumed(len(data))
         self.account(self.reader.held_bytes + self._received_bytes)
+        self.watch_body(is_whole=not self.reader.held_bytes)
         if (self._received or is_last) and self._request is not None and not self._request.done():
             self._request.set_result(None)
+
+    @property
+    def may_send_more(self) -> bool:
+        return not self._received
 
     def on_room(self) -> None:
         if self._room is not None and not self._room.done():
