@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from mainstem.access_contract import Operation, ResourceType
+from mainstem.contract import NotAuthorized
 from mainstem.doors.pubsub import publisher, snapshots, subscriber
 from mainstem.doors.pubsub.calls import Code, RpcError
+from mainstem.doors.pubsub.subscription_catalog import HIDDEN_TOPIC
+from mainstem.engines.authorized.engine import AuthorizedViews
 from tests.doors.pubsub import service_client
 from tests.doors.pubsub.service_client import ServiceClient
+from tests.support.memory_masks import MemoryMasks
+from tests.support.rule_authorizer import RuleAuthorizer
 
 PROJECT = "projects/airline"
 TOPIC = f"{PROJECT}/topics/flights"
@@ -201,5 +208,60 @@ def test_a_snapshot_is_not_made_if_it_would_end_within_an_hour(monkeypatch: pyte
         await seeker.client.server.pass_time(11)
         with pytest.raises(RpcError, match="within an hour"):
             await seeker.call("CreateSnapshot", name=SNAPSHOT, subscription=NAME)
+
+    run(test)
+
+
+def test_subscriptions_and_topics_that_a_client_may_not_see_do_not_show() -> None:
+    async def test(seeker: Seeker) -> None:
+        client, rules = seeker.client, RuleAuthorizer(is_on=True)
+        await client.call("CreateTopic", name=f"{PROJECT}/topics/letters")
+        policy = {"deadLetterTopic": f"{PROJECT}/topics/letters"}
+        await client.call(
+            "UpdateSubscription",
+            subscription={"name": NAME, "deadLetterPolicy": policy},
+            updateMask="deadLetterPolicy",
+        )
+        await client.call("CreateSubscription", name=f"{PROJECT}/subscriptions/doors", topic=TOPIC)
+        await client.call("CreateSnapshot", name=SNAPSHOT, subscription=f"{PROJECT}/subscriptions/doors")
+        engine = client.server.engine
+        client.context.access = SimpleNamespace(authorizer=rules)
+        client.context.views = AuthorizedViews(
+            engine, lambda: cast(Any, None), rules, MemoryMasks(), client.server.clock
+        )
+        for name in ("doors", "missing"):
+            subscription = {"subscription": f"{PROJECT}/subscriptions/{name}"}
+            for method, fields in (
+                ("GetSubscription", {}),
+                ("DeleteSubscription", {}),
+                ("DetachSubscription", {}),
+                ("ModifyPushConfig", {}),
+                ("Pull", {"maxMessages": 1}),
+                ("Acknowledge", {"ackIds": ["x"]}),
+                ("ModifyAckDeadline", {"ackIds": ["x"]}),
+                ("Seek", {"time": seeker.time()}),
+                ("CreateSnapshot", {"name": SNAPSHOT}),
+            ):
+                with pytest.raises(NotAuthorized, match=f"DESCRIBE subscription {name}"):
+                    await client.call(method, **subscription, **fields)
+        rules.allow(ResourceType.SUBSCRIPTION, "gates", Operation.READ, Operation.ALTER)
+        for shown in (
+            await client.call("GetSubscription", subscription=NAME),
+            *(await client.call("ListSubscriptions", project=PROJECT)).subscriptions,
+        ):
+            assert (shown.name, shown.topic) == (NAME, HIDDEN_TOPIC)
+            assert shown.dead_letter_policy.dead_letter_topic == HIDDEN_TOPIC
+        taken = await client.call("CreateSnapshot", name=f"{PROJECT}/snapshots/own", subscription=NAME)
+        assert taken.topic == HIDDEN_TOPIC
+        listed = await client.call("ListSnapshots", project=PROJECT)
+        assert [snapshot.name for snapshot in listed.snapshots] == [taken.name]
+        for method, fields in (
+            ("GetSnapshot", {"snapshot": SNAPSHOT}),
+            ("DeleteSnapshot", {"snapshot": SNAPSHOT}),
+            ("Seek", {"subscription": NAME, "snapshot": SNAPSHOT}),
+        ):
+            assert (await client.refusal(method, **fields)).code == Code.NOT_FOUND
+        rules.allow(ResourceType.TOPIC, "flights", Operation.DESCRIBE)
+        assert (await client.call("GetSubscription", subscription=NAME)).topic == TOPIC
 
     run(test)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mainstem.access_contract import Operation, ResourceType
+from mainstem.access_contract import Operation, RequesterRights, ResourceType
 from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError, RpcMethod, engine_of
 from mainstem.doors.pubsub.door_notes import notes, set_note
 from mainstem.doors.pubsub.durations import milliseconds_of, set_milliseconds
@@ -27,7 +27,12 @@ from mainstem.doors.pubsub.refusals import (
 )
 from mainstem.doors.pubsub.seeking import seek_to_time, set_discarded_until
 from mainstem.doors.pubsub.subscriber import default_project_of
-from mainstem.doors.pubsub.subscription_catalog import PubsubSubscription, SubscriptionCatalog, queues_of
+from mainstem.doors.pubsub.subscription_catalog import (
+    PubsubSubscription,
+    SubscriptionCatalog,
+    queues_of,
+    topic_shown,
+)
 from mainstem.doors.pubsub.subscription_fields import labels_of
 from mainstem.doors.pubsub.topic_catalog import PubsubTopics
 from mainstem.pubsub.field_masks import merge_masked
@@ -119,12 +124,28 @@ class SnapshotService:
             raise not_found(text)
         return snapshot, subscription
 
+    async def find_for(self, call: RpcCall, text: str) -> tuple[StoredSnapshot, PubsubSubscription]:
+        """The same for who may describe the subscription; for others, the snapshot does not exist."""
+        snapshot, subscription = await self.find(text)
+        requester = call.requester
+        if self._context.views.limit(requester):
+            rights = RequesterRights(self._context.access.authorizer, requester)
+            if not rights.allows(Operation.DESCRIBE, ResourceType.SUBSCRIPTION, subscription.queue):
+                raise not_found(text)
+        return snapshot, subscription
+
+    def _shown(
+        self, call: RpcCall, snapshot: StoredSnapshot, subscription: PubsubSubscription
+    ) -> StoredSnapshot:
+        topic = topic_shown(self._context, call, snapshot.topic, subscription.stored.stored_topic)
+        return msgspec.structs.replace(snapshot, topic=topic)
+
     # --- methods --------------------------------------------------------------------------------------------
 
     async def create(self, call: RpcCall, data: bytes) -> bytes:
         """CreateSnapshot."""
         request = _message("CreateSnapshotRequest").FromString(data)
-        subscription = await self._subscriptions.find(request.subscription)
+        subscription = await self._subscriptions.find_for(call, request.subscription)
         name = self._new_name(request.name, subscription)
         labels, queues = labels_of(request.labels), queues_of(engine_of(self._context, call))
         present = (await self._all()).get(str(name))
@@ -151,7 +172,7 @@ class SnapshotService:
             await queues.delete_snapshot(subscription.queue, snapshot.stored)
             await queues.take_snapshot(subscription.queue, snapshot.stored)
         await self._store(snapshot.note, snapshot)
-        return _encoded(snapshot)
+        return _encoded(self._shown(call, snapshot, subscription))
 
     def _new_name(self, text: str, subscription: PubsubSubscription) -> ResourceName:
         if not text:
@@ -162,14 +183,16 @@ class SnapshotService:
 
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetSnapshot."""
-        snapshot, subscription = await self.find(_message("GetSnapshotRequest").FromString(data).snapshot)
+        snapshot, subscription = await self.find_for(
+            call, _message("GetSnapshotRequest").FromString(data).snapshot
+        )
         await queues_of(engine_of(self._context, call)).subscription_settings(subscription.queue)
-        return _encoded(snapshot)
+        return _encoded(self._shown(call, snapshot, subscription))
 
     async def update(self, call: RpcCall, data: bytes) -> bytes:
         """UpdateSnapshot: its labels, and when it expires."""
         request = _message("UpdateSnapshotRequest").FromString(data)
-        snapshot, subscription = await self.find(request.snapshot.name)
+        snapshot, subscription = await self.find_for(call, request.snapshot.name)
         queues = queues_of(engine_of(self._context, call))
         await queues.alter_subscription(subscription.queue, subscription.settings, dry_run=True)  # the right
         changed = _snapshot_message(snapshot)
@@ -190,7 +213,9 @@ class SnapshotService:
 
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSnapshot."""
-        snapshot, subscription = await self.find(_message("DeleteSnapshotRequest").FromString(data).snapshot)
+        snapshot, subscription = await self.find_for(
+            call, _message("DeleteSnapshotRequest").FromString(data).snapshot
+        )
         try:
             queues = queues_of(engine_of(self._context, call))
             await queues.delete_snapshot(subscription.queue, snapshot.stored)
@@ -238,7 +263,7 @@ class SnapshotService:
         for snapshot in (await self._all()).values():
             subscription = await self._of(snapshot)
             if subscription is not None and subscription.queue in visible:
-                snapshots.append(snapshot)
+                snapshots.append(self._shown(call, snapshot, subscription))
         return snapshots
 
     async def seek(self, call: RpcCall, data: bytes) -> bytes:
@@ -246,10 +271,10 @@ class SnapshotService:
         request = _message("SeekRequest").FromString(data)
         engine = engine_of(self._context, call)
         self._subscriptions.forget(request.subscription)
-        subscription = await self._subscriptions.find(request.subscription)
+        subscription = await self._subscriptions.find_for(call, request.subscription)
         match request.WhichOneof("target"):
             case "snapshot":
-                snapshot, other = await self.find(request.snapshot)
+                snapshot, other = await self.find_for(call, request.snapshot)
                 if other.queue != subscription.queue:
                     raise failed_precondition(
                         f"the snapshot was taken of the subscription {snapshot.subscription}:"

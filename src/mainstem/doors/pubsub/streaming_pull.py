@@ -12,7 +12,7 @@ who may have the messages, which the engine checks. Source: google/pubsub/v1/pub
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mainstem.attach_contract import AttachesConsumers
@@ -60,7 +60,9 @@ class DeliveryStream:
         maker: MessageMaker,
         responses: RpcResponses,
         consumer: str,
+        find_first: Callable[[str], Awaitable[PubsubSubscription]],
     ) -> None:
+        """`find_first`: the subscription of a name, for who may know that it exists."""
         self._engine = engine
         self._clock = clock
         self._catalog = catalog
@@ -69,6 +71,7 @@ class DeliveryStream:
         self._maker = maker
         self._responses = responses
         self._consumer = consumer
+        self._find_first = find_first
         self._name = ""
         self._deadline_s = 0
         self._answers_pings = False
@@ -83,7 +86,8 @@ class DeliveryStream:
         if first is None:
             raise invalid("the first request of a stream names the subscription")
         self._begin(_request(first))
-        subscription = await self._subscription()
+        subscription = await self._find_first(self._name)
+        check_attached(subscription)
         await self._answer(subscription, _request(first))
         reading = asyncio.ensure_future(self._read(requests))
         delivering = asyncio.ensure_future(self._deliver())

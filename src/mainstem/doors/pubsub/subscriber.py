@@ -34,6 +34,7 @@ from mainstem.doors.pubsub.subscription_catalog import (
     SubscriptionCatalog,
     parsed,
     queues_of,
+    topic_shown,
 )
 from mainstem.doors.pubsub.subscription_fields import (
     CHANGEABLE,
@@ -106,16 +107,25 @@ class SubscriberService:
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetSubscription."""
         name = _message("GetSubscriptionRequest").FromString(data).subscription
-        subscription = await self.catalog.find(name)
+        subscription = await self.catalog.find_for(call, name)
         await queues_of(engine_of(self._context, call)).subscription_settings(subscription.queue)
-        return _encoded(subscription.stored)
+        return _encoded(self._shown(call, subscription.stored))
+
+    def _shown(self, call: RpcCall, stored: StoredSubscription) -> StoredSubscription:
+        """The record without topics that who calls may not describe."""
+        topic = topic_shown(self._context, call, stored.topic, stored.stored_topic)
+        letters = stored.dead_letters
+        if letters is not None:
+            shown = topic_shown(self._context, call, letters.topic, letters.stored_topic)
+            letters = msgspec.structs.replace(letters, topic=shown)
+        return msgspec.structs.replace(stored, topic=topic, dead_letters=letters)
 
     async def update(self, call: RpcCall, data: bytes) -> bytes:
         """UpdateSubscription."""
         request = _message("UpdateSubscriptionRequest").FromString(data)
         asked, engine = request.subscription, engine_of(self._context, call)
         self.catalog.forget(asked.name)
-        subscription = await self.catalog.find(asked.name)
+        subscription = await self.catalog.find_for(call, asked.name)
         old = subscription.stored
         changed, present = subscription_message(old), subscription_message(old)
         try:
@@ -145,7 +155,7 @@ class SubscriberService:
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSubscription."""
         name = _message("DeleteSubscriptionRequest").FromString(data).subscription
-        subscription = await self.catalog.find(name)
+        subscription = await self.catalog.find_for(call, name)
         await queues_of(engine_of(self._context, call)).delete_subscription(subscription.queue)
         self.catalog.forget(name)
         return EMPTY
@@ -163,14 +173,15 @@ class SubscriberService:
         except ValueError as error:
             raise invalid(str(error)) from None
         response = _message("ListSubscriptionsResponse")(next_page_token=token)
-        response.subscriptions.extend([subscription_message(by_name[name]) for name in names])
+        shown = [self._shown(call, by_name[name]) for name in names]
+        response.subscriptions.extend(map(subscription_message, shown))
         return bytes(response.SerializeToString())
 
     async def modify_push_config(self, call: RpcCall, data: bytes) -> bytes:
         """ModifyPushConfig: without an endpoint, clients pull."""
         request = _message("ModifyPushConfigRequest").FromString(data)
         self.catalog.forget(request.subscription)
-        subscription = await self.catalog.find(request.subscription)
+        subscription = await self.catalog.find_for(call, request.subscription)
         changed = subscription_message(subscription.stored)
         changed.push_config.CopyFrom(request.push_config)
         stored = msgspec.structs.replace(subscription.stored, push=push_of(changed))
@@ -180,6 +191,7 @@ class SubscriberService:
     async def detach(self, call: RpcCall, data: bytes) -> bytes:
         """DetachSubscription, a method of the Publisher."""
         name = _message("DetachSubscriptionRequest").FromString(data).subscription
+        await self.catalog.find_for(call, name)
         await self.catalog.detach(queues_of(engine_of(self._context, call)), name)
         return EMPTY
 
@@ -203,7 +215,7 @@ class SubscriberService:
         request = _message("PullRequest").FromString(data)
         if request.max_messages <= 0:
             raise invalid(f"Invalid max_messages given (value={request.max_messages}): it must be positive.")
-        subscription = await self.catalog.find(request.subscription)
+        subscription = await self.catalog.find_for(call, request.subscription)
         check_attached(subscription)
         deliveries = await queues_of(engine_of(self._context, call)).pull(
             subscription.queue,
@@ -229,7 +241,7 @@ class SubscriberService:
         request = _message("AcknowledgeRequest").FromString(data)
         if not request.ack_ids:
             raise invalid("No ack ids specified.")
-        subscription = await self.catalog.find(request.subscription)
+        subscription = await self.catalog.find_for(call, request.subscription)
         engine = engine_of(self._context, call)
         check(subscription, await self._acknowledging.acknowledge(engine, subscription, request.ack_ids))
         return EMPTY
@@ -239,7 +251,7 @@ class SubscriberService:
         request = _message("ModifyAckDeadlineRequest").FromString(data)
         if not request.ack_ids:
             raise invalid("No ack ids specified.")
-        subscription = await self.catalog.find(request.subscription)
+        subscription = await self.catalog.find_for(call, request.subscription)
         engine, seconds = engine_of(self._context, call), request.ack_deadline_seconds
         outcome = await self._acknowledging.modify(
             engine, subscription, request.ack_ids, [seconds] * len(request.ack_ids)
@@ -258,6 +270,7 @@ class SubscriberService:
             self._maker,
             responses,
             consumer_of(call, next(self._streams)),
+            lambda name: self.catalog.find_for(call, name),
         )
         await stream.run(requests)
 

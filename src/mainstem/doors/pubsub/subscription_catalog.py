@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mainstem.access_contract import Operation, RequesterRights, ResourceType
 from mainstem.contract import Engine, UnknownTopic
-from mainstem.doors.pubsub.calls import Code, RpcError
+from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError
 from mainstem.pubsub.names import ResourceName, parse_name, stored_name
 from mainstem.pubsub.stored_subscription import DELETED_TOPIC, StoredSubscription, stored_of, with_stored
 from mainstem.queue_contract import NoSuchSubscription, Queues, SubscriptionSettings
@@ -22,6 +23,8 @@ from mainstem.queue_contract import NoSuchSubscription, Queues, SubscriptionSett
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext
 
+HIDDEN_TOPIC = "_hidden-topic_"
+"""In place of a topic that who asks may not describe."""
 KNOWN_MAX = 10_000
 KNOWN_S = 1.0
 """How long a record is used without a look at the engine's."""
@@ -83,6 +86,25 @@ class SubscriptionCatalog:
                 self._remember(text, now_s, subscription)
                 return subscription
         raise missing(text)
+
+    async def find_for(self, call: RpcCall, text: str) -> PubsubSubscription:
+        """The subscription, for who may describe it. NotAuthorized, whether it exists or not: they may
+        not. RpcError: as `find`."""
+        requester = call.requester
+        if not self._context.views.limit(requester):
+            return await self.find(text)
+        queue = stored_name(parsed(text), self.default_project)
+        subscription, error = None, missing(text)
+        try:
+            subscription = await self.find(text)
+            queue = subscription.queue
+        except RpcError as refusal:
+            error = refusal
+        rights = RequesterRights(self._context.access.authorizer, requester)
+        rights.require(Operation.DESCRIBE, ResourceType.SUBSCRIPTION, queue)
+        if subscription is None:
+            raise error
+        return subscription
 
     def _remember(self, text: str, now_s: float, subscription: PubsubSubscription) -> None:
         self._known[text] = now_s + KNOWN_S, subscription
@@ -160,6 +182,15 @@ class SubscriptionCatalog:
             await self.store(
                 queues, subscription, msgspec.structs.replace(subscription.stored, is_detached=True)
             )
+
+
+def topic_shown(context: DoorContext, call: RpcCall, topic: str, stored: str) -> str:
+    """The full name of a topic that a resource names, or HIDDEN_TOPIC if who calls may not describe it.
+    `stored`: its name in the log."""
+    if not context.views.limit(call.requester) or topic == DELETED_TOPIC:
+        return topic
+    rights = RequesterRights(context.access.authorizer, call.requester)
+    return topic if rights.allows(Operation.DESCRIBE, ResourceType.TOPIC, stored) else HIDDEN_TOPIC
 
 
 def queues_of(engine: Engine) -> Queues:
