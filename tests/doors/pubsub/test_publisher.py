@@ -164,6 +164,25 @@ def test_names_of_pubsub_that_the_log_cannot_tell_apart_are_topics_of_their_own(
     run(test, publisher.handlers, subscriber.handlers)
 
 
+def test_what_is_kept_of_a_topic_is_bounded() -> None:
+    async def test(client: ServiceClient) -> None:
+        await create(client)
+        policy = {"allowedPersistenceRegions": ["europe-west3"] * 5_000}
+        for method, fields in (
+            ("CreateTopic", {"name": OTHER, "messageStoragePolicy": policy}),
+            (
+                "UpdateTopic",
+                {
+                    "topic": {"name": NAME, "messageStoragePolicy": policy},
+                    "updateMask": "messageStoragePolicy",
+                },
+            ),
+        ):
+            assert (await client.refusal(method, **fields)).code == Code.INVALID_ARGUMENT
+
+    run(test, publisher.handlers)
+
+
 def test_topics_of_a_project_are_listed_in_pages_those_of_other_doors_too() -> None:
     async def test(client: ServiceClient) -> None:
         engine, project = client.server.engine, f"projects/{PROJECT}"

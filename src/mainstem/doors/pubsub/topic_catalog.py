@@ -20,7 +20,7 @@ import msgspec
 from google.protobuf import json_format
 
 from mainstem.contract import Engine, InvalidArgument, TopicExists, UnknownTopic
-from mainstem.doors.pubsub.refusals import already_exists, arguments, not_found
+from mainstem.doors.pubsub.refusals import already_exists, arguments, invalid_argument, not_found
 from mainstem.pubsub.messages import message, pool
 from mainstem.pubsub.names import is_legal_id, parse_name, stored_name
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RECORD = "mainstem.pubsub"
 """The topic setting."""
 RETENTION = "retention.ms"
+RECORD_CHARACTERS_MAX = 65_536
+"""As the settings of a subscription."""
 BATCH_BYTES_MAX = (10 << 20) + (64 << 10)
 """`max.message.bytes` of topics that are created here: room for the largest request."""
 KNOWN_MAX = 10_000
@@ -199,7 +201,10 @@ def _record(text: str) -> Any:
 
 
 def _encoded(record: Any) -> str:
-    return msgspec.json.encode(json_format.MessageToDict(record, descriptor_pool=pool())).decode()
+    text = msgspec.json.encode(json_format.MessageToDict(record, descriptor_pool=pool())).decode()
+    if len(text) > RECORD_CHARACTERS_MAX:
+        raise invalid_argument(f"a topic has at most {RECORD_CHARACTERS_MAX:,} characters of JSON")
+    return text
 
 
 def _retention_ms(record: Any) -> str | None:
