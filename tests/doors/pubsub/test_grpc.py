@@ -8,6 +8,8 @@ import struct
 import zlib
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
@@ -24,7 +26,9 @@ from mainstem.doors.pubsub.calls import (
     RpcResponses,
 )
 from mainstem.doors.pubsub.frames import H2Error
+from mainstem.doors.pubsub.subscriber import READS
 from mainstem.promise import Promise
+from mainstem.quota_contract import QuotaKey
 from tests.doors.pubsub.h2_kit import ORDERS, Client, echo_stream, frame, message, reset_code, unary
 
 ORDER = b'{"order":"A-1001","total":59.9}'
@@ -397,3 +401,26 @@ def test_streams_end_with_unavailable_when_the_door_closes() -> None:
         await turns(client)
 
     run(scenario)
+
+
+def test_a_quota_that_is_used_up_refuses_what_is_pulled_but_not_what_is_acknowledged() -> None:
+    charged: list[tuple[QuotaKey, int]] = []
+
+    def charge(key: QuotaKey, user: str, client_id: str, count: int) -> int:
+        charged.append((key, count))
+        return 0
+
+    path = "/google.pubsub.v1.Subscriber/"
+    method = RpcMethod(rights=READS, unary=lambda call, body: body)
+    client = Client({path + name: method for name in ("Pull", "Acknowledge", "ModifyAckDeadline")})
+    excess = {QuotaKey.FETCH: 1_000}
+    quotas = SimpleNamespace(is_on=True, excess_ms=lambda key, *_: excess.get(key, 0), charge=charge)
+    cast(Any, client.dispatcher.context).access.quotas = quotas
+    assert status(client, client.call(path + "Pull", ORDER))[0] == Code.RESOURCE_EXHAUSTED
+    assert not charged
+    for name in ("Acknowledge", "ModifyAckDeadline"):
+        assert status(client, client.call(path + name, ORDER))[0] == Code.OK
+    excess.clear()
+    charged.clear()
+    assert status(client, client.call(path + "Pull", ORDER))[0] == Code.OK
+    assert charged == [(QuotaKey.FETCH, len(ORDER))]

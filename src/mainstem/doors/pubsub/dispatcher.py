@@ -24,6 +24,8 @@ log = logging.getLogger("mainstem.pubsub")
 
 PUBLISHES = (Operation.WRITE, ResourceType.TOPIC)
 READS = (Operation.READ, ResourceType.SUBSCRIPTION)
+ANSWERS = ("/google.pubsub.v1.Subscriber/Acknowledge", "/google.pubsub.v1.Subscriber/ModifyAckDeadline")
+"""Methods that no quota refuses: what is not acknowledged is sent again, which takes more of the quota."""
 
 
 class MethodDispatcher:
@@ -58,7 +60,7 @@ class MethodDispatcher:
                 if not allows_any(requester, operation, kind):
                     text = f"{call.principal} may not {operation.name} any {kind.name.lower()}"
                     raise RpcError(Code.PERMISSION_DENIED, text)
-        if context.access.quotas.is_on:
+        if context.access.quotas.is_on and call.method not in ANSWERS:
             self._check_quotas(method, call)
 
     def _check_quotas(self, method: RpcMethod, call: RpcCall) -> None:
