@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mainstem.contract import Event, NewEvent
+from mainstem.pubsub.durations import set_milliseconds
 from mainstem.queues.event_headers import EXPIRES_HEADER
 
 KEY_ATTRIBUTE = "mainstem-key"
@@ -99,6 +100,4 @@ def fill_message(target: Any, event: Event, publish_ms: int) -> None:
             target.attributes.update(attributes)
         if key:
             target.ordering_key = ordering_key_of(event)
-    time = target.publish_time
-    time.seconds, milliseconds = divmod(max(0, publish_ms), 1_000)
-    time.nanos = milliseconds * 1_000_000
+    set_milliseconds(target.publish_time, max(0, publish_ms))

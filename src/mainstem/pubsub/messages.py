@@ -40,6 +40,11 @@ def message(full_name: str) -> Any:
     return GetMessageClass(pool().FindMessageTypeByName(full_name))
 
 
+def pubsub_message(name: str) -> Any:
+    """The class of a message of google.pubsub.v1: `pubsub_message("Topic")`. KeyError."""
+    return message(f"{PUBSUB}.{name}")
+
+
 @cache
 def methods() -> dict[str, Any]:
     """The descriptors of all methods, by their paths: `/google.pubsub.v1.Publisher/Publish`."""

@@ -21,7 +21,7 @@ from mainstem.doors.pubsub.topic_catalog import PubsubTopic, PubsubTopics, new_r
 from mainstem.doors.pubsub.topic_fields import CHANGEABLE, checked_record, shown
 from mainstem.pubsub.events import message_id, new_event
 from mainstem.pubsub.field_masks import merge_masked
-from mainstem.pubsub.messages import message
+from mainstem.pubsub.messages import pubsub_message
 from mainstem.pubsub.names import parse_project
 from mainstem.pubsub.pages import page_of
 from mainstem.pubsub.publish_limits import check_encoded, check_request
@@ -45,21 +45,21 @@ class PublisherService:
         self._catalog = PubsubTopics(context, default_project)
         self._subscriptions = SubscriptionCatalog(context, default_project)
         self._schemas = SchemaCatalog(context)
-        self._request = _message("PublishRequest")
-        self._response = _message("PublishResponse")
+        self._request = pubsub_message("PublishRequest")
+        self._response = pubsub_message("PublishResponse")
 
     # --- topics ---------------------------------------------------------------------------------------------
 
     async def create(self, call: RpcCall, data: bytes) -> bytes:
         """CreateTopic."""
-        record = checked_record(_message("Topic").FromString(data))
+        record = checked_record(pubsub_message("Topic").FromString(data))
         await self._check_schema(record)
         await self._catalog.create(engine_of(self._context, call), record)
         return bytes(shown(record).SerializeToString())
 
     async def update(self, call: RpcCall, data: bytes) -> bytes:
         """UpdateTopic."""
-        request = _message("UpdateTopicRequest").FromString(data)
+        request = pubsub_message("UpdateTopicRequest").FromString(data)
         asked, engine = request.topic, engine_of(self._context, call)
         async with self._catalog.changing:
             self._catalog.forget(asked.name)
@@ -82,26 +82,26 @@ class PublisherService:
 
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetTopic."""
-        name = _message("GetTopicRequest").FromString(data).topic
+        name = pubsub_message("GetTopicRequest").FromString(data).topic
         topic = await self._catalog.find(engine_of(self._context, call), name)
         return await self._encoded(topic.record)
 
     async def list_topics(self, call: RpcCall, data: bytes) -> bytes:
         """ListTopics."""
-        request = _message("ListTopicsRequest").FromString(data)
+        request = pubsub_message("ListTopicsRequest").FromString(data)
         with arguments():
             project = parse_project(request.project)
         stored = await self._catalog.names(engine_of(self._context, call), project)
         with arguments():
             names, token = page_of(sorted(stored), request.page_size, request.page_token, f"topics {project}")
-        response = _message("ListTopicsResponse")(next_page_token=token)
+        response = pubsub_message("ListTopicsResponse")(next_page_token=token)
         for record in await self._catalog.records([stored[name] for name in names]):
             response.topics.append(shown(record, has_schema=await self._has_schema(record)))
         return bytes(response.SerializeToString())
 
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteTopic."""
-        name = _message("DeleteTopicRequest").FromString(data).topic
+        name = pubsub_message("DeleteTopicRequest").FromString(data).topic
         engine = engine_of(self._context, call)
         topic = await self._catalog.find(engine, name)
         await engine.delete_topic(topic.stored_name)
@@ -111,7 +111,7 @@ class PublisherService:
 
     async def list_subscriptions(self, call: RpcCall, data: bytes) -> bytes:
         """ListTopicSubscriptions: the names of those that are attached."""
-        request = _message("ListTopicSubscriptionsRequest").FromString(data)
+        request = pubsub_message("ListTopicSubscriptionsRequest").FromString(data)
         engine = engine_of(self._context, call)
         topic = await self._catalog.find(engine, request.topic)
         attached = [
@@ -123,7 +123,9 @@ class PublisherService:
             names, token = page_of(
                 attached, request.page_size, request.page_token, f"subscriptions of {topic.name}"
             )
-        response = _message("ListTopicSubscriptionsResponse")(subscriptions=names, next_page_token=token)
+        response = pubsub_message("ListTopicSubscriptionsResponse")(
+            subscriptions=names, next_page_token=token
+        )
         return bytes(response.SerializeToString())
 
     async def _encoded(self, record: Any) -> bytes:
@@ -205,7 +207,3 @@ def handlers(context: DoorContext) -> Mapping[str, RpcMethod]:
         "DeleteTopic": RpcMethod(unary=publisher.delete, rights=deletes, changes=True),
     }
     return {f"/google.pubsub.v1.Publisher/{name}": method for name, method in methods.items()}
-
-
-def _message(name: str) -> Any:
-    return message(f"google.pubsub.v1.{name}")

@@ -15,8 +15,9 @@ from mainstem.doors.pubsub.calls import RpcCall, RpcMethod, engine_of
 from mainstem.doors.pubsub.refusals import arguments, invalid_argument
 from mainstem.doors.pubsub.schema_catalog import SchemaCatalog, SchemaRevision, parsed
 from mainstem.pubsub.avro_values import ValueInvalid
+from mainstem.pubsub.durations import set_milliseconds
 from mainstem.pubsub.message_schemas import SchemaEncoding, SchemaKind
-from mainstem.pubsub.messages import message
+from mainstem.pubsub.messages import pubsub_message
 from mainstem.pubsub.names import parse_name, parse_project
 from mainstem.pubsub.pages import page_of
 
@@ -45,7 +46,7 @@ class SchemaService:
 
     async def create(self, call: RpcCall, data: bytes) -> bytes:
         """CreateSchema."""
-        request = _message("CreateSchemaRequest").FromString(data)
+        request = pubsub_message("CreateSchemaRequest").FromString(data)
         with arguments():
             project = parse_project(request.parent)
             name = str(parse_name(f"projects/{project}/schemas/{request.schema_id}", "schemas"))
@@ -54,14 +55,14 @@ class SchemaService:
 
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetSchema."""
-        request = _message("GetSchemaRequest").FromString(data)
+        request = pubsub_message("GetSchemaRequest").FromString(data)
         name, id_ = _name_and_revision(request.name)
         revision = await self._catalog.revision(self._engine(call), name, id_)
         return _encoded(revision, view=request.view or FULL)
 
     async def list(self, call: RpcCall, data: bytes) -> bytes:
         """ListSchemas: the latest revision of each."""
-        request = _message("ListSchemasRequest").FromString(data)
+        request = pubsub_message("ListSchemasRequest").FromString(data)
         with arguments():
             project = parse_project(request.parent)
         schemas = await self._catalog.all(self._engine(call))
@@ -69,13 +70,13 @@ class SchemaService:
         names = sorted(name for name in schemas if name.startswith(prefix))
         with arguments():
             page, token = page_of(names, request.page_size, request.page_token, f"schemas {project}")
-        response = _message("ListSchemasResponse")(next_page_token=token)
+        response = pubsub_message("ListSchemasResponse")(next_page_token=token)
         response.schemas.extend([_schema_message(schemas[name][-1], request.view) for name in page])
         return bytes(response.SerializeToString())
 
     async def list_revisions(self, call: RpcCall, data: bytes) -> bytes:
         """ListSchemaRevisions: the latest first."""
-        request = _message("ListSchemaRevisionsRequest").FromString(data)
+        request = pubsub_message("ListSchemaRevisionsRequest").FromString(data)
         name = _name(request.name)
         revisions = await self._catalog.revisions(self._engine(call), name)
         by_place = {f"{(1 << 40) - revision.number:013d}": revision for revision in revisions}
@@ -83,13 +84,13 @@ class SchemaService:
             page, token = page_of(
                 sorted(by_place), request.page_size, request.page_token, f"revisions {name}"
             )
-        response = _message("ListSchemaRevisionsResponse")(next_page_token=token)
+        response = pubsub_message("ListSchemaRevisionsResponse")(next_page_token=token)
         response.schemas.extend([_schema_message(by_place[place], request.view) for place in page])
         return bytes(response.SerializeToString())
 
     async def commit(self, call: RpcCall, data: bytes) -> bytes:
         """CommitSchema."""
-        request = _message("CommitSchemaRequest").FromString(data)
+        request = pubsub_message("CommitSchemaRequest").FromString(data)
         name = _name(request.name)
         if request.schema.name and request.schema.name != name:
             raise invalid_argument(f"the schema of the request has another name: {request.schema.name[:300]}")
@@ -98,7 +99,7 @@ class SchemaService:
 
     async def roll_back(self, call: RpcCall, data: bytes) -> bytes:
         """RollbackSchema."""
-        request = _message("RollbackSchemaRequest").FromString(data)
+        request = pubsub_message("RollbackSchemaRequest").FromString(data)
         if not request.revision_id:
             raise invalid_argument("the revision_id is missing")
         name = _name(request.name)
@@ -106,7 +107,7 @@ class SchemaService:
 
     async def delete_revision(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSchemaRevision."""
-        request = _message("DeleteSchemaRevisionRequest").FromString(data)
+        request = pubsub_message("DeleteSchemaRevisionRequest").FromString(data)
         name, id_ = _name_and_revision(request.name)
         id_ = id_ or request.revision_id  # the field is deprecated
         if not id_:
@@ -115,13 +116,13 @@ class SchemaService:
 
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSchema."""
-        request = _message("DeleteSchemaRequest").FromString(data)
+        request = pubsub_message("DeleteSchemaRequest").FromString(data)
         await self._catalog.delete(self._engine(call), _name(request.name))
         return b""
 
     async def validate_schema(self, call: RpcCall, data: bytes) -> bytes:
         """ValidateSchema."""
-        request = _message("ValidateSchemaRequest").FromString(data)
+        request = pubsub_message("ValidateSchemaRequest").FromString(data)
         with arguments():
             parse_project(request.parent)
         parsed(_kind(request.schema.type), request.schema.definition)
@@ -129,7 +130,7 @@ class SchemaService:
 
     async def validate_message(self, call: RpcCall, data: bytes) -> bytes:
         """ValidateMessage: with a schema that there is, or with the definition of the request."""
-        request = _message("ValidateMessageRequest").FromString(data)
+        request = pubsub_message("ValidateMessageRequest").FromString(data)
         with arguments():
             parse_project(request.parent)
         encoding = encoding_of(request.encoding)
@@ -176,10 +177,6 @@ def encoding_of(number: int) -> SchemaEncoding:
     return encoding
 
 
-def _message(name: str) -> Any:
-    return message(f"google.pubsub.v1.{name}")
-
-
 def _kind(number: int) -> SchemaKind:
     kind = KINDS.get(number)
     if kind is None:
@@ -203,11 +200,9 @@ def _encoded(revision: SchemaRevision, view: int = FULL) -> bytes:
 
 
 def _schema_message(revision: SchemaRevision, view: int) -> Any:
-    shown = _message("Schema")(name=revision.name, revision_id=revision.id)
+    shown = pubsub_message("Schema")(name=revision.name, revision_id=revision.id)
     shown.type = next(number for number, kind in KINDS.items() if kind == revision.kind)
     if view == FULL:
         shown.definition = revision.definition
-    seconds, rest = divmod(revision.created_ms, 1000)
-    shown.revision_create_time.seconds = seconds
-    shown.revision_create_time.nanos = rest * 1_000_000
+    set_milliseconds(shown.revision_create_time, revision.created_ms)
     return shown

@@ -17,7 +17,6 @@ import msgspec
 from mainstem.access_contract import Operation, RequesterRights, ResourceType
 from mainstem.doors.pubsub.calls import Code, RpcCall, RpcError, RpcMethod, engine_of
 from mainstem.doors.pubsub.door_notes import notes, set_note
-from mainstem.doors.pubsub.durations import milliseconds_of, set_milliseconds
 from mainstem.doors.pubsub.refusals import (
     already_exists,
     arguments,
@@ -35,8 +34,9 @@ from mainstem.doors.pubsub.subscription_catalog import (
 )
 from mainstem.doors.pubsub.subscription_fields import labels_of
 from mainstem.doors.pubsub.topic_catalog import PubsubTopics
+from mainstem.pubsub.durations import milliseconds_of, set_milliseconds
 from mainstem.pubsub.field_masks import merge_masked
-from mainstem.pubsub.messages import message
+from mainstem.pubsub.messages import pubsub_message
 from mainstem.pubsub.names import ResourceName, parse_name, parse_project, stored_name
 from mainstem.pubsub.pages import page_of
 from mainstem.queue_contract import NoSuchSnapshot, NoSuchSubscription, SnapshotName, SnapshotNameTaken
@@ -144,7 +144,7 @@ class SnapshotService:
 
     async def create(self, call: RpcCall, data: bytes) -> bytes:
         """CreateSnapshot."""
-        request = _message("CreateSnapshotRequest").FromString(data)
+        request = pubsub_message("CreateSnapshotRequest").FromString(data)
         subscription = await self._subscriptions.find_for(call, request.subscription)
         name = self._new_name(request.name, subscription)
         labels, queues = labels_of(request.labels), queues_of(engine_of(self._context, call))
@@ -184,14 +184,14 @@ class SnapshotService:
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetSnapshot."""
         snapshot, subscription = await self.find_for(
-            call, _message("GetSnapshotRequest").FromString(data).snapshot
+            call, pubsub_message("GetSnapshotRequest").FromString(data).snapshot
         )
         await queues_of(engine_of(self._context, call)).subscription_settings(subscription.queue)
         return _encoded(self._shown(call, snapshot, subscription))
 
     async def update(self, call: RpcCall, data: bytes) -> bytes:
         """UpdateSnapshot: its labels, and when it expires."""
-        request = _message("UpdateSnapshotRequest").FromString(data)
+        request = pubsub_message("UpdateSnapshotRequest").FromString(data)
         snapshot, subscription = await self.find_for(call, request.snapshot.name)
         queues = queues_of(engine_of(self._context, call))
         await queues.alter_subscription(subscription.queue, subscription.settings, dry_run=True)  # the right
@@ -214,7 +214,7 @@ class SnapshotService:
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSnapshot."""
         snapshot, subscription = await self.find_for(
-            call, _message("DeleteSnapshotRequest").FromString(data).snapshot
+            call, pubsub_message("DeleteSnapshotRequest").FromString(data).snapshot
         )
         try:
             queues = queues_of(engine_of(self._context, call))
@@ -226,7 +226,7 @@ class SnapshotService:
 
     async def list_all(self, call: RpcCall, data: bytes) -> bytes:
         """ListSnapshots."""
-        request = _message("ListSnapshotsRequest").FromString(data)
+        request = pubsub_message("ListSnapshotsRequest").FromString(data)
         with arguments():
             project = parse_project(request.project)
         by_name = {
@@ -238,13 +238,13 @@ class SnapshotService:
             page, token = page_of(
                 sorted(by_name), request.page_size, request.page_token, f"snapshots {project}"
             )
-        response = _message("ListSnapshotsResponse")(next_page_token=token)
+        response = pubsub_message("ListSnapshotsResponse")(next_page_token=token)
         response.snapshots.extend([_snapshot_message(by_name[name]) for name in page])
         return bytes(response.SerializeToString())
 
     async def list_of_topic(self, call: RpcCall, data: bytes) -> bytes:
         """ListTopicSnapshots, a method of the Publisher."""
-        request = _message("ListTopicSnapshotsRequest").FromString(data)
+        request = pubsub_message("ListTopicSnapshotsRequest").FromString(data)
         topic = await self._topics.find(engine_of(self._context, call), request.topic)
         names = sorted(
             snapshot.name for snapshot in await self._visible(call) if snapshot.topic == topic.name
@@ -253,7 +253,7 @@ class SnapshotService:
             page, token = page_of(
                 names, request.page_size, request.page_token, f"topic snapshots {topic.name}"
             )
-        response = _message("ListTopicSnapshotsResponse")(snapshots=page, next_page_token=token)
+        response = pubsub_message("ListTopicSnapshotsResponse")(snapshots=page, next_page_token=token)
         return bytes(response.SerializeToString())
 
     async def _visible(self, call: RpcCall) -> list[StoredSnapshot]:
@@ -268,7 +268,7 @@ class SnapshotService:
 
     async def seek(self, call: RpcCall, data: bytes) -> bytes:
         """Seek: to a snapshot or a time."""
-        request = _message("SeekRequest").FromString(data)
+        request = pubsub_message("SeekRequest").FromString(data)
         engine = engine_of(self._context, call)
         self._subscriptions.forget(request.subscription)
         subscription = await self._subscriptions.find_for(call, request.subscription)
@@ -320,15 +320,11 @@ def handlers(context: DoorContext) -> Mapping[str, RpcMethod]:
     return {f"/google.pubsub.v1.{name}": method for name, method in methods.items()}
 
 
-def _message(name: str) -> Any:
-    return message(f"google.pubsub.v1.{name}")
-
-
 def _encoded(snapshot: StoredSnapshot) -> bytes:
     return bytes(_snapshot_message(snapshot).SerializeToString())
 
 
 def _snapshot_message(snapshot: StoredSnapshot) -> Any:
-    shown = _message("Snapshot")(name=snapshot.name, topic=snapshot.topic, labels=snapshot.labels)
+    shown = pubsub_message("Snapshot")(name=snapshot.name, topic=snapshot.topic, labels=snapshot.labels)
     set_milliseconds(shown.expire_time, snapshot.expires_ms)
     return shown

@@ -46,7 +46,7 @@ from mainstem.doors.pubsub.subscription_fields import (
 )
 from mainstem.doors.pubsub.topic_catalog import PubsubTopics
 from mainstem.pubsub.field_masks import merge_masked
-from mainstem.pubsub.messages import message
+from mainstem.pubsub.messages import pubsub_message
 from mainstem.pubsub.names import ResourceName, parse_name, parse_project
 from mainstem.pubsub.pages import page_of
 from mainstem.pubsub.stored_subscription import StoredSubscription, with_stored
@@ -85,7 +85,7 @@ class SubscriberService:
 
     async def create(self, call: RpcCall, data: bytes) -> bytes:
         """CreateSubscription."""
-        asked = _message("Subscription").FromString(data)
+        asked = pubsub_message("Subscription").FromString(data)
         topic = self._topic_name(asked.topic)
         if not asked.name:
             asked.name = f"projects/{topic.project}/subscriptions/s-{self._random.getrandbits(64):016x}"
@@ -106,7 +106,7 @@ class SubscriberService:
 
     async def get(self, call: RpcCall, data: bytes) -> bytes:
         """GetSubscription."""
-        name = _message("GetSubscriptionRequest").FromString(data).subscription
+        name = pubsub_message("GetSubscriptionRequest").FromString(data).subscription
         subscription = await self.catalog.find_for(call, name)
         await queues_of(engine_of(self._context, call)).subscription_settings(subscription.queue)
         return _encoded(self._shown(call, subscription.stored))
@@ -122,7 +122,7 @@ class SubscriberService:
 
     async def update(self, call: RpcCall, data: bytes) -> bytes:
         """UpdateSubscription."""
-        request = _message("UpdateSubscriptionRequest").FromString(data)
+        request = pubsub_message("UpdateSubscriptionRequest").FromString(data)
         asked, engine = request.subscription, engine_of(self._context, call)
         self.catalog.forget(asked.name)
         subscription = await self.catalog.find_for(call, asked.name)
@@ -154,7 +154,7 @@ class SubscriberService:
 
     async def delete(self, call: RpcCall, data: bytes) -> bytes:
         """DeleteSubscription."""
-        name = _message("DeleteSubscriptionRequest").FromString(data).subscription
+        name = pubsub_message("DeleteSubscriptionRequest").FromString(data).subscription
         subscription = await self.catalog.find_for(call, name)
         await queues_of(engine_of(self._context, call)).delete_subscription(subscription.queue)
         self.catalog.forget(name)
@@ -162,7 +162,7 @@ class SubscriberService:
 
     async def list(self, call: RpcCall, data: bytes) -> bytes:
         """ListSubscriptions."""
-        request = _message("ListSubscriptionsRequest").FromString(data)
+        request = pubsub_message("ListSubscriptionsRequest").FromString(data)
         try:
             project = parse_project(request.project)
             listed = await self.catalog.all(queues_of(engine_of(self._context, call)))
@@ -172,14 +172,14 @@ class SubscriberService:
             )
         except ValueError as error:
             raise invalid(str(error)) from None
-        response = _message("ListSubscriptionsResponse")(next_page_token=token)
+        response = pubsub_message("ListSubscriptionsResponse")(next_page_token=token)
         shown = [self._shown(call, by_name[name]) for name in names]
         response.subscriptions.extend(map(subscription_message, shown))
         return bytes(response.SerializeToString())
 
     async def modify_push_config(self, call: RpcCall, data: bytes) -> bytes:
         """ModifyPushConfig: without an endpoint, clients pull."""
-        request = _message("ModifyPushConfigRequest").FromString(data)
+        request = pubsub_message("ModifyPushConfigRequest").FromString(data)
         self.catalog.forget(request.subscription)
         subscription = await self.catalog.find_for(call, request.subscription)
         changed = subscription_message(subscription.stored)
@@ -190,7 +190,7 @@ class SubscriberService:
 
     async def detach(self, call: RpcCall, data: bytes) -> bytes:
         """DetachSubscription, a method of the Publisher."""
-        name = _message("DetachSubscriptionRequest").FromString(data).subscription
+        name = pubsub_message("DetachSubscriptionRequest").FromString(data).subscription
         await self.catalog.find_for(call, name)
         await self.catalog.detach(queues_of(engine_of(self._context, call)), name)
         return EMPTY
@@ -212,7 +212,7 @@ class SubscriberService:
 
     async def pull(self, call: RpcCall, data: bytes) -> bytes:
         """Pull: answers when there is a message, or empty before the client's deadline."""
-        request = _message("PullRequest").FromString(data)
+        request = pubsub_message("PullRequest").FromString(data)
         if request.max_messages <= 0:
             raise invalid(f"Invalid max_messages given (value={request.max_messages}): it must be positive.")
         subscription = await self.catalog.find_for(call, request.subscription)
@@ -225,7 +225,7 @@ class SubscriberService:
             max_bytes=PULL_BYTES_MAX,
         )
         deliveries = list(await without_discarded(self._context.engine, subscription, deliveries))
-        response = _message("PullResponse")()
+        response = pubsub_message("PullResponse")()
         await self._maker.add(response.received_messages, subscription, deliveries)
         return bytes(response.SerializeToString())
 
@@ -238,7 +238,7 @@ class SubscriberService:
 
     async def acknowledge(self, call: RpcCall, data: bytes) -> bytes:
         """Acknowledge."""
-        request = _message("AcknowledgeRequest").FromString(data)
+        request = pubsub_message("AcknowledgeRequest").FromString(data)
         if not request.ack_ids:
             raise invalid("No ack ids specified.")
         subscription = await self.catalog.find_for(call, request.subscription)
@@ -248,7 +248,7 @@ class SubscriberService:
 
     async def modify_ack_deadline(self, call: RpcCall, data: bytes) -> bytes:
         """ModifyAckDeadline: 0 gives messages back."""
-        request = _message("ModifyAckDeadlineRequest").FromString(data)
+        request = pubsub_message("ModifyAckDeadlineRequest").FromString(data)
         if not request.ack_ids:
             raise invalid("No ack ids specified.")
         subscription = await self.catalog.find_for(call, request.subscription)
@@ -303,10 +303,6 @@ def handlers(context: DoorContext) -> Mapping[str, RpcMethod]:
 def default_project_of(context: DoorContext) -> str:
     """The project whose resources have their ids as names in the log."""
     return str(context.settings.door_values["pubsub_project"])
-
-
-def _message(name: str) -> Any:
-    return message(f"google.pubsub.v1.{name}")
 
 
 def _encoded(stored: StoredSubscription) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any
 from google.protobuf import json_format
 
 from mainstem.doors.pubsub.calls import Code, RpcError
-from mainstem.doors.pubsub.durations import milliseconds_of, set_milliseconds
 from mainstem.pubsub import filters
+from mainstem.pubsub.durations import milliseconds_of, set_milliseconds
 from mainstem.pubsub.messages import message
 from mainstem.pubsub.stored_subscription import (
     ACK_DEADLINE_MS,

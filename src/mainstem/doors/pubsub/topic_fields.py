@@ -11,6 +11,7 @@ from typing import Any
 from mainstem.doors.pubsub.refusals import arguments, invalid_argument
 from mainstem.doors.pubsub.schemas import encoding_of
 from mainstem.doors.pubsub.subscription_fields import labels_of
+from mainstem.pubsub.durations import milliseconds_of
 from mainstem.pubsub.messages import message
 from mainstem.pubsub.names import parse_name
 
@@ -55,8 +56,7 @@ def checked_record(asked: Any) -> Any:
 
 
 def _check_retention(duration: Any) -> None:
-    milliseconds = duration.seconds * 1_000 + duration.nanos // 1_000_000
-    if not RETENTION_MIN_MS <= milliseconds <= RETENTION_MAX_MS:
+    if not RETENTION_MIN_MS <= milliseconds_of(duration) <= RETENTION_MAX_MS:
         raise invalid_argument(
             f"Invalid message_retention_duration given (seconds={duration.seconds}): it must be from"
             f" {RETENTION_MIN_MS // 1_000} to {RETENTION_MAX_MS // 1_000} seconds."
