@@ -383,6 +383,32 @@ def test_a_stream_waits_for_room_and_its_requests_for_being_taken() -> None:
     run(scenario)
 
 
+def test_several_tasks_of_a_stream_may_wait_for_room() -> None:
+    ready: list[str] = []
+
+    async def tail(call: RpcCall, requests: RpcRequests, responses: RpcResponses) -> None:
+        async def wait(name: str) -> None:
+            await responses.ready()
+            ready.append(name)
+
+        responses.send(bytes(100_000))
+        await asyncio.gather(wait("deliveries"), wait("answers"))
+
+    async def scenario() -> None:
+        client = Client({ORDERS + "Tail": RpcMethod(rights=(), stream=tail), **METHODS})
+        stream = client.open(ORDERS + "Tail")
+        await turns(client)
+        assert ready == []
+        client.send(frames.window_update(stream, 1 << 20) + frames.window_update(0, 1 << 20))
+        for _ in range(10):
+            await turns(client)
+        assert sorted(ready) == ["answers", "deliveries"]
+        client.connection.lost()
+        await turns(client)
+
+    run(scenario)
+
+
 def test_streams_end_with_unavailable_when_the_door_closes() -> None:
     async def scenario() -> None:
         client = Client(METHODS)

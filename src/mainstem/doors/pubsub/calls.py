@@ -103,7 +103,7 @@ class RpcResponses(Protocol):
 
     async def ready(self) -> None:
         """Wait until the client has taken what was sent, but for what its window and the socket's buffer
-        hold."""
+        hold. Several tasks may wait."""
 
     @property
     def is_ready(self) -> bool:

@@ -319,7 +319,7 @@ class StreamExchange(GrpcExchange):
         self._is_half_closed = False
         self._error: RpcError | None = None
         self._request: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._room = asyncio.Event()
         self._muted_until = 0.0
 
     # --- from the client
@@ -352,8 +352,7 @@ class StreamExchange(GrpcExchange):
         return not self._received
 
     def on_room(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        self._room.set()
 
     def run(self) -> None:
         stream = self.method.stream
@@ -402,14 +401,13 @@ class StreamExchange(GrpcExchange):
         return not self.stream.pending_bytes and not self._muted_until
 
     async def ready(self) -> None:
-        loop = asyncio.get_running_loop()
         while self.stream.pending_bytes:
             self.stream.is_waited_for = True
-            self._room = loop.create_future()
-            await self._room
+            self._room.clear()
+            await self._room.wait()
         if self._muted_until:
             clock = self.connection.clock
-            over: asyncio.Future[None] = loop.create_future()
+            over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             timer = clock.call_later(self._muted_until - clock.monotonic(), lambda: _set(over))
             self._muted_until = 0.0
             try:

@@ -42,7 +42,6 @@ REPLIES_BYTES_MAX = 1 << 20
 """Bytes of answers to requests that a client may leave unread before no more requests are taken."""
 REPLY_BYTES = 128
 """Memory of an answer beside its bytes."""
-REPLIES_WAIT_S = 0.05
 EARLY_WAIT_S = 0.25
 """When a pull ends early without a message, because the server is about to stop, the next one waits."""
 
@@ -155,8 +154,8 @@ class DeliveryStream:
 
     async def _wait_for_reading(self) -> None:
         """Wait while the client leaves too many answers to its requests unread."""
-        while self._replies_bytes > REPLIES_BYTES_MAX and not self._responses.is_ready:
-            await self._wait(asyncio.Event(), REPLIES_WAIT_S)
+        if self._replies_bytes > REPLIES_BYTES_MAX:
+            await self._responses.ready()
         if self._responses.is_ready:
             self._replies_bytes = 0
 
