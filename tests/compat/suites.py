@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -27,6 +28,7 @@ JAVA = HERE / "java" / "target"
 REPORT = HERE / "REPORT"
 SUITE_SECONDS_MAX = 600
 LINE = re.compile(r"(PASS|FAIL) ([\w-]+)(?:: (.*))?")
+GO_VERDICT = re.compile(r"^--- (PASS|FAIL|SKIP): (\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,22 @@ def run_suite(suite: Suite, *arguments: str, environ: Mapping[str, str] | None =
     assert lines, f"{suite.name} printed no case:\n{output[-4000:]}"
     passed = frozenset(match[2] for match in lines if match[1] == "PASS")
     return Result(passed, {m[2]: m[3] or "" for m in lines if m[1] == "FAIL"}, output)
+
+
+def go_result(done: subprocess.CompletedProcess[str]) -> Result:
+    """What Go's tests printed, with -v. AssertionError when none ran."""
+    verdicts = GO_VERDICT.findall(done.stdout)
+    assert verdicts, f"no test ran:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    passed = frozenset(name for verdict, name in verdicts if verdict == "PASS")
+    return Result(passed, {name: "" for verdict, name in verdicts if verdict == "FAIL"}, done.stdout)
+
+
+def print_and_exit(name: str, result: Result) -> NoReturn:
+    """Print for people what failed, and how many passed. The exit code is 1 if something failed."""
+    for case, reason in result.failed.items():
+        print(f"FAIL {case}: {reason}")
+    print(f"{name}: {len(result.passed)} pass, {len(result.failed)} fail")
+    sys.exit(bool(result.failed))
 
 
 def report(text: str | None = None) -> dict[str, dict[str, str]]:

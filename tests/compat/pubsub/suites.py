@@ -18,13 +18,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.compat.suites import BUILT, ROOT, SUITE_SECONDS_MAX, Result, Suite, run_suite
+from tests.compat.suites import (
+    BUILT,
+    ROOT,
+    SUITE_SECONDS_MAX,
+    Result,
+    Suite,
+    go_result,
+    print_and_exit,
+    run_suite,
+)
 
 HERE = Path(__file__).parent
 PYTHON = BUILT / "pubsub" / "bin" / "python"
 JARS = HERE / "java" / "target"
 GO_INTEGRATION = BUILT / "bin" / "pubsub_integration.test"
-GO_VERDICT = re.compile(r"^--- (PASS|FAIL|SKIP): (\w+)", re.MULTILINE)
 GO_LEFT_OUT = {"TestIntegration_PublicTopic": "needs a topic of Google's project pubsub-public-data"}
 """Tests of the Go client that are not run, and why. TestIntegration_DetectProjectID skips itself."""
 TRAPS_AT_A_TIME = 6
@@ -101,10 +109,7 @@ def _go_integration(address: str, *cases: str) -> Result:
             timeout=SUITE_SECONDS_MAX,
             check=False,
         )
-    verdicts = GO_VERDICT.findall(done.stdout)
-    assert verdicts, f"no test ran:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    passed = frozenset(name for verdict, name in verdicts if verdict == "PASS")
-    return Result(passed, {name: "" for verdict, name in verdicts if verdict == "FAIL"}, done.stdout)
+    return go_result(done)
 
 
 JAVA = Suite(
@@ -132,11 +137,7 @@ def main() -> None:
     """Run one suite; print what failed, and how many passed."""
     name, address, *cases = sys.argv[1:]
     os.chdir(ROOT)
-    result = CLIENT_SUITES[name].run(address, *cases)
-    for case, reason in result.failed.items():
-        print(f"FAIL {case}: {reason}")
-    print(f"{name}: {len(result.passed)} pass, {len(result.failed)} fail")
-    sys.exit(bool(result.failed))
+    print_and_exit(name, CLIENT_SUITES[name].run(address, *cases))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.compat.cases import CASE_SECONDS_MAX
-from tests.compat.suites import BUILT, ROOT, SUITE_SECONDS_MAX, Result, Suite, run_suite
+from tests.compat.suites import (
+    BUILT,
+    ROOT,
+    SUITE_SECONDS_MAX,
+    Result,
+    Suite,
+    go_result,
+    print_and_exit,
+    run_suite,
+)
 
 HERE = Path(__file__).parent
 PYTHON = BUILT / "rabbitmq" / "bin" / "python"
@@ -27,7 +36,6 @@ GO_LEFT_OUT = {
     "TestConnection_Close_WhenMemoryAlarmIsActive": "sets an alarm by rabbitmqctl",
 }
 """amqp091-go's tests that are not run, by the beginning of their names, and why."""
-GO_VERDICT = re.compile(r"^--- (PASS|FAIL|SKIP): (\w+)", re.MULTILINE)
 
 PERF_TEST_LOADS = {
     "confirmed": "-C 5000 -D 5000 -x 1 -y 1 -s 100 -c 500 -q 500 --flag persistent",
@@ -119,10 +127,7 @@ def _go_run(address: str, *choice: str) -> Result:
         timeout=SUITE_SECONDS_MAX,
         check=False,
     )
-    verdicts = GO_VERDICT.findall(done.stdout)
-    assert verdicts, f"no test ran:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    passed = frozenset(name for verdict, name in verdicts if verdict == "PASS")
-    return Result(passed, {name: "" for verdict, name in verdicts if verdict == "FAIL"}, done.stdout)
+    return go_result(done)
 
 
 CLIENT_SUITES: Mapping[str, ClientSuite] = {
@@ -151,11 +156,7 @@ def main() -> None:
     """Run one suite; print what failed, and how many passed."""
     name, address = sys.argv[1:]
     os.chdir(ROOT)
-    result = CLIENT_SUITES[name].run(address)
-    for case, reason in result.failed.items():
-        print(f"FAIL {case}: {reason}")
-    print(f"{name}: {len(result.passed)} pass, {len(result.failed)} fail")
-    sys.exit(bool(result.failed))
+    print_and_exit(name, CLIENT_SUITES[name].run(address))
 
 
 if __name__ == "__main__":

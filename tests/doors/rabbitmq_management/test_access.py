@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,17 +23,23 @@ ACCESS = {
 }
 
 
+@asynccontextmanager
+async def admin_and_alice(api: ApiClient) -> AsyncIterator[tuple[ApiClient, ApiClient]]:
+    """A client without a login, who may do everything, and one with alice's, whom the test adds."""
+    (http,) = api.running.addresses["http"]
+    (own,) = api.running.addresses["rabbitmq_management"]
+    async with (
+        httpx.AsyncClient(base_url=f"http://{http}/rabbitmq/api", trust_env=False) as anonymous,
+        httpx.AsyncClient(
+            base_url=f"http://{own}/api", auth=("alice", "secret"), trust_env=False
+        ) as as_alice,
+    ):
+        yield ApiClient(api.running, anonymous), ApiClient(api.running, as_alice)
+
+
 def test_users_see_and_do_what_their_permissions_allow(tmp_path: Path) -> None:
     async def scenario(api: ApiClient) -> None:
-        (http,) = api.running.addresses["http"]
-        (own,) = api.running.addresses["rabbitmq_management"]
-        async with (
-            httpx.AsyncClient(base_url=f"http://{http}/rabbitmq/api", trust_env=False) as anonymous,
-            httpx.AsyncClient(
-                base_url=f"http://{own}/api", auth=("alice", "secret"), trust_env=False
-            ) as as_alice,
-        ):
-            admin, alice = ApiClient(api.running, anonymous), ApiClient(api.running, as_alice)
+        async with admin_and_alice(api) as (admin, alice):
             await admin.change("PUT", "/users/alice", {"password_hash": "kI3GCqW5", "tags": ""}, 400)
             await admin.change("PUT", "/users/alice", {"password": "secret", "tags": "management"}, 201)
             assert (await admin.get("/users/alice"))["tags"] == ["management"]
@@ -164,15 +172,7 @@ def test_a_target_of_dead_letters_or_of_what_has_no_route_needs_rights(tmp_path:
     """As over AMQP: READ of what it is declared for, and WRITE of the target."""
 
     async def scenario(api: ApiClient) -> None:
-        (http,) = api.running.addresses["http"]
-        (own,) = api.running.addresses["rabbitmq_management"]
-        async with (
-            httpx.AsyncClient(base_url=f"http://{http}/rabbitmq/api", trust_env=False) as anonymous,
-            httpx.AsyncClient(
-                base_url=f"http://{own}/api", auth=("alice", "secret"), trust_env=False
-            ) as as_alice,
-        ):
-            admin, alice = ApiClient(api.running, anonymous), ApiClient(api.running, as_alice)
+        async with admin_and_alice(api) as (admin, alice):
             await admin.change("PUT", "/users/alice", {"password": "secret", "tags": "management"}, 201)
             permissions = {"configure": ".*", "write": "^alice\\-.*", "read": ".*"}
             await admin.change("PUT", "/permissions/%2F/alice", permissions, 201)

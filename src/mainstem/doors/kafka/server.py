@@ -77,8 +77,7 @@ class KafkaSocket(ClientSocket, asyncio.BufferedProtocol):
             transport.abort()  # type: ignore[attr-defined] # uvloop's and ours are no asyncio.Transport
             return
         self.opened(transport, UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES)
-        name = transport.get_extra_info("peername")
-        peer = f"{name[0]}:{name[1]}" if name else "unknown"
+        peer = self.peer
         self._connection = KafkaConnection(
             self._door.dispatcher, self, self._listener.advertised, peer, self._accepted.principal
         )

@@ -66,6 +66,12 @@ class ClientSocket:
         """Called with the error of work that failed. The door says what that means to its client."""
         raise NotImplementedError
 
+    @property
+    def peer(self) -> str:
+        """The client's address and port, for people; `unknown` if the system does not say."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if name else "unknown"
+
     def unsent_bytes(self) -> int:
         """Bytes that were written and that the client has not read."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

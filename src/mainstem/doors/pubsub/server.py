@@ -90,14 +90,13 @@ class PubsubSocket(ClientSocket, asyncio.Protocol):
             door.sockets.remove(self)
             door.http1.take(transport, self._listener, self._accepted, data)
             return
-        name = transport.get_extra_info("peername")
         self.connection = GrpcConnection(
             self,
             door.dispatcher,
             door.context.clock,
             door.budget,
             ConnectionCaller(door.callers, self._listener, self._accepted.host, self._accepted.principal),
-            f"{name[0]}:{name[1]}" if name else "unknown",
+            self.peer,
         )
         self.connection.received(data)
 

@@ -50,10 +50,8 @@ class StreamSocket(ClientSocket, asyncio.Protocol):
             transport.abort()  # type: ignore[attr-defined] # uvloop's and ours are no asyncio.Transport
             return
         self.opened(transport, UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES)
-        name = transport.get_extra_info("peername")
-        peer = f"{name[0]}:{name[1]}" if name else "unknown"
         self.connection = StreamClientConnection(
-            self._door.state, self, self._listener, peer, self._accepted.principal
+            self._door.state, self, self._listener, self.peer, self._accepted.principal
         )
 
     def data_received(self, data: bytes) -> None:
